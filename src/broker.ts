@@ -1,0 +1,339 @@
+import { join } from 'node:path';
+import type { TopicPartition } from './assignment.js';
+import type { Clock } from './clock.js';
+import { OttlaError, asStorageError } from './errors.js';
+import { GroupCoordinator } from './group.js';
+import { OffsetStore } from './offsets.js';
+import { topicDefaults, type TopicSettings } from './options.js';
+import type { Partition } from './partition.js';
+import type { LogEnvironment } from './partition-log.js';
+import {
+  decodePartitionMetadata,
+  encodePartitionMetadata,
+  newTopicId,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import { put, remove, type MetaStore } from './storage/meta-store.js';
+import { OpenFiles } from './storage/open-files.js';
+import type { SyncQueue } from './storage/sync-queue.js';
+import { topicNamesCollide } from './topic-name.js';
+import { Topic, type TopicSpec } from './topic.js';
+
+/** What a broker stands on. */
+export interface BrokerOptions {
+  readonly directory: string;
+  readonly files: FileSystem;
+  readonly store: MetaStore;
+  readonly clock: Clock;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  readonly syncs: SyncQueue;
+  readonly readOnly: boolean;
+  readonly defaults: Partial<TopicSettings>;
+}
+
+/** Where groups' offsets are kept: in the metadata store. */
+const offsetsTopic = '__consumer_offsets';
+
+/**
+ * The lower seam: topics and their logs, the coordinator and the offsets of one data directory. Batches
+ * go in and out as bytes.
+ */
+export class Broker {
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly readOnly: boolean;
+  readonly directory: string;
+  readonly offsets: OffsetStore;
+  readonly coordinator: GroupCoordinator;
+  /** What open had to cut, rewind or finish; one sentence each. */
+  readonly recovery: string[] = [];
+  readonly #env: LogEnvironment;
+  readonly #files: FileSystem;
+  readonly #store: MetaStore;
+  readonly #defaults: TopicSettings;
+  readonly #topics = new Map<string, Topic>();
+  #waitingForChange: (() => void)[] = [];
+  /** Changes of topics run one after the other. */
+  #lastChange: Promise<unknown> = Promise.resolve();
+
+  constructor(options: BrokerOptions) {
+    const { store, clock, files, syncs, readOnly } = options;
+    this.clock = clock;
+    this.random = options.random;
+    this.readOnly = readOnly;
+    this.directory = options.directory;
+    this.#files = files;
+    this.#store = store;
+    this.#defaults = { ...topicDefaults, ...options.defaults };
+    this.#env = { openFiles: new OpenFiles(files), store, clock, syncs, readOnly };
+    this.offsets = new OffsetStore(store, clock, () => this.#tellChange());
+    this.coordinator = new GroupCoordinator({
+      clock,
+      partitionCount: (topic) => this.#topics.get(topic)?.partitionCount,
+      lastGeneration: (groupId) => this.lastGeneration(groupId),
+      generationBegan: (groupId, generation) => this.#generationBegan(groupId, generation),
+    });
+    this.#loadTopics();
+  }
+
+  #loadTopics(): void {
+    for (const { key, value } of this.#store.range(['topic'])) {
+      const [, name] = key;
+      if (value.state !== 'live') continue;
+      this.#topics.set(name, this.#makeTopic(name, value));
+    }
+  }
+
+  #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
+    return new Topic(this.#env, this.directory, this.#defaults, name, row);
+  }
+
+  lastGeneration(groupId: string): number {
+    return this.#store.get(['group', groupId])?.generation ?? 0;
+  }
+
+  /** One that is not saved is given out again after a restart: to members that are new as well. */
+  #generationBegan(groupId: string, generation: number): void {
+    this.#tellChange();
+    this.#store.write([put(['group', groupId], { generation })]).catch(() => undefined);
+  }
+
+  newMemberId(clientId: string): string {
+    return `${clientId}-${newTopicId(this.random)}`;
+  }
+
+  /** Resolves after the next commit or rebalance. */
+  changed(): Promise<void> {
+    return new Promise((resolve) => this.#waitingForChange.push(resolve));
+  }
+
+  #tellChange(): void {
+    const waiting = this.#waitingForChange;
+    this.#waitingForChange = [];
+    for (const resolve of waiting) resolve();
+  }
+
+  /**
+   * Finishes what a crash left half done: creations, deletions, the ends of logs, commits above them.
+   * What was found is in `recovery`.
+   */
+  async recover(): Promise<void> {
+    const topics = [...this.#store.range(['topic'])];
+    for (const { key, value } of topics) {
+      if (value.state === 'live') continue;
+      const topic = this.#makeTopic(key[1], value);
+      await this.#makePartitions(topic, 0);
+      this.#topics.set(topic.name, topic);
+      this.recovery.push(`${key[1]}: finished creating the topic.`);
+    }
+    const tombstones = [...this.#store.range(['tombstone'])];
+    for (const { key, value } of tombstones) {
+      await this.#removeFiles(value.name, key[1], value.partitions);
+      this.recovery.push(`${value.name}: finished deleting the topic.`);
+    }
+    for (const topic of this.#topics.values()) {
+      for (const partition of topic.partitions) {
+        if (!partition.needsRecovery()) continue;
+        const report = await partition.recover();
+        if (report !== null) this.recovery.push(report);
+      }
+    }
+    await this.#rewindCommits();
+  }
+
+  /** Commits above a log's end point at records that were cut: back to where their epoch now ends. */
+  async #rewindCommits(): Promise<void> {
+    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
+    for (const group of this.offsets.groups()) {
+      const rewound = [];
+      for (const committed of this.offsets.committed(group)) {
+        const partition = byId.get(committed.topicId)?.partitions[committed.partition];
+        if (partition === undefined) continue;
+        const end = Math.min(partition.logEndOffset, partition.endOfEpoch(committed.leaderEpoch));
+        if (committed.offset <= end) continue;
+        rewound.push({ ...committed, offset: end, leaderEpoch: partition.epochBefore(end) });
+        this.recovery.push(
+          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${end}, where the log now ends.`,
+        );
+      }
+      if (rewound.length > 0) await this.offsets.commit(group, rewound);
+    }
+  }
+
+  topics(): Iterable<Topic> {
+    return this.#topics.values();
+  }
+
+  findTopic(name: string): Topic | undefined {
+    return this.#topics.get(name);
+  }
+
+  /** @throws UNKNOWN_TOPIC_OR_PARTITION */
+  topic(name: string): Topic {
+    const topic = this.#topics.get(name);
+    if (topic !== undefined) return topic;
+    throw new OttlaError(
+      'UNKNOWN_TOPIC_OR_PARTITION',
+      `there is no topic ${JSON.stringify(name)}: create it first`,
+    );
+  }
+
+  /** @throws UNKNOWN_TOPIC_OR_PARTITION */
+  partition(at: TopicPartition): Partition {
+    return this.topic(at.topic).partition(at.partition);
+  }
+
+  #inOrder<T>(change: () => Promise<T>): Promise<T> {
+    this.#refuseReadOnly();
+    const result = this.#lastChange.then(change).catch((error: unknown) => {
+      throw asStorageError(this.directory, error);
+    });
+    this.#lastChange = result.catch(() => undefined);
+    return result;
+  }
+
+  #refuseReadOnly(): void {
+    if (!this.readOnly) return;
+    throw new OttlaError('INVALID_REQUEST', `${this.directory} was opened read-only`);
+  }
+
+  /**
+   * Creates a topic, or finds that it exists as asked for. Durable once resolved.
+   * The name must be a valid one.
+   * @throws TOPIC_ALREADY_EXISTS saying what differs
+   */
+  createTopic(spec: TopicSpec): Promise<Topic> {
+    return this.#inOrder(async () => {
+      const { name, partitionCount, settings, codecs } = spec;
+      const existing = this.#topics.get(name);
+      if (existing !== undefined) {
+        const differences = existing.differences(spec);
+        if (differences.length === 0) return existing;
+        throw new OttlaError(
+          'TOPIC_ALREADY_EXISTS',
+          `topic ${name} exists, and differs: ${differences.join('; ')}`,
+        );
+      }
+      this.#refuseCollision(name, partitionCount);
+      const row = {
+        id: newTopicId(this.random),
+        partitions: partitionCount,
+        codecs,
+        options: settings,
+      };
+      await this.#store.write([put(['topic', name], { ...row, state: 'creating' })]);
+      const topic = this.#makeTopic(name, row);
+      await this.#makePartitions(topic, 0);
+      this.#topics.set(name, topic);
+      this.coordinator.topicsChanged();
+      return topic;
+    });
+  }
+
+  /** Names that differ only in '.' and '_' collide in Kafka's metrics; ones differing in case, on some disks. */
+  #refuseCollision(name: string, partitionCount: number): void {
+    if (name === offsetsTopic) {
+      throw new OttlaError('INVALID_TOPIC_EXCEPTION', `topic name ${name} is reserved`);
+    }
+    for (const other of this.#topics.keys()) {
+      const sameDirectory = other.toLowerCase() === name.toLowerCase();
+      if (!topicNamesCollide(name, other) && !sameDirectory) continue;
+      throw new OttlaError(
+        'INVALID_TOPIC_EXCEPTION',
+        `topic name ${name} collides with the existing topic ${other}: names must differ in more than case, '.' and '_'`,
+      );
+    }
+    for (let index = 0; index < partitionCount; index++) {
+      const directory = join(this.directory, `${name}-${index}`);
+      if (!this.#files.isDirectory(directory)) continue;
+      this.#files.rename(directory, `${directory}.${newTopicId(this.random)}-stray`);
+    }
+  }
+
+  /** Adds the directories of partitions from `from` on, then the row that says they are there. */
+  async #makePartitions(topic: Topic, from: number): Promise<void> {
+    const metadata = encodePartitionMetadata(topic.id);
+    for (const { directory } of topic.partitions.slice(from)) {
+      this.#files.makeDirectory(directory);
+      await this.#files.replaceFile(join(directory, partitionMetadataFile), metadata);
+    }
+    await this.#files.syncDirectory(this.directory);
+    await this.#store.write([put(['topic', topic.name], topic.row())]);
+  }
+
+  alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+    return this.#inOrder(async () => {
+      const topic = this.topic(name);
+      const row = topic.row();
+      await this.#store.write([
+        put(['topic', name], { ...row, options: { ...row.options, ...settings } }),
+      ]);
+      topic.alter(settings);
+    });
+  }
+
+  /** @throws INVALID_PARTITIONS unless there would be more of them */
+  addPartitions(name: string, total: number): Promise<void> {
+    return this.#inOrder(async () => {
+      const topic = this.topic(name);
+      const before = topic.partitionCount;
+      if (total <= before) {
+        throw new OttlaError(
+          'INVALID_PARTITIONS',
+          `topic ${name} has ${before} partitions, got ${total}: they can only be added`,
+        );
+      }
+      const grown = this.#makeTopic(name, { ...topic.row(), partitions: total });
+      await this.#makePartitions(grown, before);
+      topic.grow(total);
+      this.coordinator.topicsChanged();
+    });
+  }
+
+  /** Order: a tombstone that names the topic's id, then the files, then the tombstone goes. */
+  deleteTopic(name: string): Promise<void> {
+    return this.#inOrder(async () => {
+      const topic = this.topic(name);
+      const { id, partitionCount } = topic;
+      await this.#store.write([
+        remove(['topic', name]),
+        put(['tombstone', id], { name, partitions: partitionCount }),
+        ...this.offsets.changesToForget(id),
+      ]);
+      this.#topics.delete(name);
+      this.offsets.forgotten(id);
+      this.coordinator.topicsChanged();
+      const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${name} was deleted`);
+      await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
+      await this.#removeFiles(name, id, partitionCount);
+    });
+  }
+
+  async #removeFiles(name: string, id: string, partitionCount: number): Promise<void> {
+    for (let index = 0; index < partitionCount; index++) {
+      const directory = join(this.directory, `${name}-${index}`);
+      if (this.#topicIdOf(directory) === id) this.#files.removeDirectory(directory);
+    }
+    await this.#files.syncDirectory(this.directory);
+    const rows = [
+      ...[...this.#store.range(['partition', id])].map(({ key }) => remove(key)),
+      ...[...this.#store.range(['segment', id])].map(({ key }) => remove(key)),
+    ];
+    await this.#store.write([...rows, remove(['tombstone', id])]);
+  }
+
+  #topicIdOf(directory: string): string | null {
+    const bytes = this.#files.readFile(join(directory, partitionMetadataFile));
+    return bytes === undefined ? null : decodePartitionMetadata(bytes.toString());
+  }
+
+  /** Makes everything durable and closes. */
+  async close(): Promise<void> {
+    await this.#lastChange;
+    const partitions = [...this.#topics.values()].flatMap((topic) => topic.partitions);
+    await Promise.all(partitions.map((partition) => partition.close()));
+    await this.#store.close();
+  }
+}

@@ -1,0 +1,78 @@
+// The one place that reads time and makes timers. The bindings are taken from node:timers, not from
+// the globals: a test framework that fakes the globals must not stop our flushes.
+import { clearTimeout, setImmediate, setTimeout } from 'node:timers';
+import { OttlaError } from './errors.js';
+
+/** A pending call of `run`; cancel is idempotent. */
+export interface Timer {
+  cancel(): void;
+}
+
+/** Time and timers, injected everywhere, so that tests decide what time it is. */
+export interface Clock {
+  /** Wall clock in ms since 1970: record timestamps only. It may jump. */
+  now(): number;
+  /** Monotonic ms from an arbitrary origin: deadlines and intervals. */
+  monotonic(): number;
+  /** Runs once after `ms`. The timer keeps the process alive only if `keepAlive` is true. */
+  after(ms: number, run: () => void, keepAlive?: boolean): Timer;
+  /** Runs at the end of this turn of the event loop, after the I/O callbacks that are due. */
+  soon(run: () => void): void;
+}
+
+export const systemClock: Clock = {
+  now: () => Date.now(),
+  monotonic: () => performance.now(),
+  after(ms, run, keepAlive = false) {
+    const timer = setTimeout(run, ms);
+    if (!keepAlive) timer.unref();
+    return { cancel: () => clearTimeout(timer) };
+  },
+  soon(run) {
+    setImmediate(run);
+  },
+};
+
+/** Settles as `promise` does, or rejects REQUEST_TIMED_OUT. */
+export async function withDeadline<T>(
+  clock: Clock,
+  promise: Promise<T>,
+  timeoutMs: number | undefined,
+  what: string,
+): Promise<T> {
+  if (timeoutMs === undefined) return promise;
+  let timer: Timer | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    const error = new OttlaError('REQUEST_TIMED_OUT', `${what} took longer than ${timeoutMs} ms`);
+    timer = clock.after(timeoutMs, () => reject(error), true);
+  });
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    timer?.cancel();
+  }
+}
+
+function ignore(): void {}
+
+/** Settles as `promise` does, or rejects ABORTED once the signal aborts; the promise then goes on unheard. */
+export async function withSignal<T>(
+  promise: Promise<T>,
+  signal: AbortSignal | undefined,
+  what: string,
+): Promise<T> {
+  if (signal === undefined) return promise;
+  let onAbort = ignore;
+  const aborted = new Promise<never>((_resolve, reject) => {
+    onAbort = () => {
+      reject(new OttlaError('ABORTED', `${what} was aborted`, { cause: signal.reason }));
+    };
+    signal.addEventListener('abort', onAbort);
+    if (signal.aborted) onAbort();
+  });
+  try {
+    return await Promise.race([promise, aborted]);
+  } finally {
+    signal.removeEventListener('abort', onAbort);
+  }
+}

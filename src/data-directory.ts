@@ -1,0 +1,171 @@
+import { dirname, join, resolve } from 'node:path';
+import { Broker } from './broker.js';
+import { systemClock, type Clock } from './clock.js';
+import { loadNativeCrc32c } from './crc32c.js';
+import { OttlaError, asStorageError } from './errors.js';
+import { newTopicId } from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import { MemoryFiles } from './storage/memory-files.js';
+import { MemoryStore } from './storage/memory-store.js';
+import { put, type MetaStore } from './storage/meta-store.js';
+import { SyncQueue, processSyncs } from './storage/sync-queue.js';
+
+/** Grows when a directory written by this version cannot be read by the one before. */
+const formatVersion = 1;
+const propertiesFile = 'meta.properties';
+/** Files that others leave in any directory. */
+const ignoredNames = new Set(['.DS_Store', 'Thumbs.db', 'desktop.ini', 'lost+found']);
+const partitionDirectory = /^.+-\d+$/;
+
+/** An open data directory: closing the broker comes first, then letting the directory go. */
+export interface OpenDirectory {
+  readonly broker: Broker;
+  release(): void;
+}
+
+/**
+ * Opens a data directory, creating it if need be. Order: the lock, then the identity (meta.properties
+ * and LMDB must name the same store), then recovery. Nothing is written before both agree.
+ * @throws LOCKED, METADATA_LOST, KAFKA_STORAGE_ERROR
+ */
+export async function openDataDirectory(
+  path: string,
+  readOnly: boolean,
+  random: () => number,
+): Promise<OpenDirectory> {
+  const directory = resolve(path);
+  const [{ nodeFiles }, { openLmdbStore }, { acquireLock }] = await Promise.all([
+    import('./storage/node-files.js'),
+    import('./storage/lmdb-store.js'),
+    import('./storage/lock.js'),
+    loadNativeCrc32c(),
+  ]);
+  const files = nodeFiles;
+  checkDirectory(files, directory, readOnly);
+  const lock = readOnly
+    ? null
+    : acquireLock(join(directory, 'lock'), new Date(systemClock.now()).toISOString());
+  let opened: MetaStore | undefined;
+  try {
+    if (!readOnly) files.makeDirectory(join(directory, 'meta'));
+    const store = await openLmdbStore(join(directory, 'meta'), { readOnly });
+    opened = store;
+    await agreeOnIdentity(files, store, directory, readOnly, random);
+    const broker = new Broker({
+      directory,
+      files,
+      store,
+      clock: systemClock,
+      random,
+      syncs: processSyncs,
+      readOnly,
+      defaults: {},
+    });
+    if (!readOnly) await broker.recover();
+    return { broker, release: () => lock?.close() };
+  } catch (error) {
+    await opened?.close();
+    lock?.close();
+    throw asStorageError(directory, error, false);
+  }
+}
+
+/** Creates the directory if it is missing; refuses what is not ours before anything in it is touched. */
+function checkDirectory(files: FileSystem, directory: string, readOnly: boolean): void {
+  const refuse = (problem: string): never => {
+    throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} ${problem}`, { retriable: false });
+  };
+  if (!files.isDirectory(directory)) {
+    if (files.size(directory) >= 0) refuse('is a file, expected a directory');
+    if (readOnly) refuse('does not exist: there is nothing to read');
+    try {
+      files.makeDirectory(directory);
+    } catch (error) {
+      throw asStorageError(directory, error, false);
+    }
+    return;
+  }
+  let names: string[];
+  try {
+    names = files.list(directory).filter((name) => !ignoredNames.has(name));
+  } catch (error) {
+    throw asStorageError(directory, error, false);
+  }
+  const isOurs = names.includes(propertiesFile) || names.includes('meta');
+  if (isOurs || (names.every((name) => name === 'lock') && !readOnly)) return;
+  if (names.some((name) => partitionDirectory.test(name))) {
+    throw metadataLost(directory, `it has partition directories and no ${propertiesFile}`);
+  }
+  refuse(
+    `is no Ottla directory: expected it empty or with ${propertiesFile}, got ${names.slice(0, 3).join(', ')}`,
+  );
+}
+
+function metadataLost(directory: string, why: string): OttlaError {
+  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
+}
+
+/**
+ * The store id stands in LMDB and in meta.properties, in this order. A crash between the two leaves no
+ * partition directories yet, which tells it from lost metadata.
+ */
+async function agreeOnIdentity(
+  files: FileSystem,
+  store: MetaStore,
+  directory: string,
+  readOnly: boolean,
+  random: () => number,
+): Promise<void> {
+  const row = store.get(['store']);
+  const properties = files.readFile(join(directory, propertiesFile));
+  const stated = properties === undefined ? undefined : decodeProperties(properties.toString());
+  if (row !== undefined && row.formatVersion !== formatVersion) {
+    throw new OttlaError(
+      'UNSUPPORTED_FOR_MESSAGE_FORMAT',
+      `${directory} has format version ${row.formatVersion}, this Ottla reads ${formatVersion}`,
+    );
+  }
+  if (row !== undefined && stated === row.storeId) return;
+  if (row !== undefined && stated !== undefined) {
+    throw metadataLost(
+      directory,
+      `meta/ belongs to store ${row.storeId}, the directory to ${stated}`,
+    );
+  }
+  const hasPartitions = files
+    .list(directory)
+    .some((name) => partitionDirectory.test(name) && files.isDirectory(join(directory, name)));
+  if (hasPartitions) {
+    const missing = row === undefined ? 'meta/ is empty' : `${propertiesFile} is missing`;
+    throw metadataLost(directory, `${missing} beside partition directories`);
+  }
+  if (readOnly) throw metadataLost(directory, 'it was never opened for writing');
+  const storeId = row?.storeId ?? stated ?? newTopicId(random);
+  if (row === undefined) await store.write([put(['store'], { formatVersion, storeId })]);
+  await files.syncDirectory(join(directory, 'meta'));
+  await files.replaceFile(
+    join(directory, propertiesFile),
+    Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
+  );
+  await files.syncDirectory(directory);
+  await files.syncDirectory(dirname(directory));
+}
+
+function decodeProperties(text: string): string | undefined {
+  return /^store\.id=(\S+)$/m.exec(text)?.[1];
+}
+
+/** The same broker over memory: nothing native, gone at the end. Small segments, so that retention can free them. */
+export function openMemory(clock: Clock, random: () => number): OpenDirectory {
+  const broker = new Broker({
+    directory: '/',
+    files: new MemoryFiles(),
+    store: new MemoryStore(),
+    clock,
+    random,
+    syncs: new SyncQueue(Infinity),
+    readOnly: false,
+    defaults: { segmentBytes: 1024 * 1024 },
+  });
+  return { broker, release: () => undefined };
+}

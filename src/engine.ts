@@ -1,0 +1,212 @@
+import type { TopicPartition } from './assignment.js';
+import type { Assignor } from './assignor.js';
+import type { OttlaError } from './errors.js';
+import type { GroupState, MemberDescription } from './group.js';
+import type { Acks, From, TopicSettings } from './options.js';
+import type { RecordHeaders } from './record.js';
+import type { TopicInfo, TopicSpec } from './topic.js';
+
+/*
+ * The upper seam: what the public objects ask of what lies beneath. Bytes, no codecs, no iterators.
+ */
+
+/** A place in a partition: the NEXT offset to read. */
+export interface Position extends TopicPartition {
+  readonly offset: number;
+}
+
+export interface CommitPosition extends Position {
+  readonly metadata?: string;
+}
+
+export interface PartitionInfo {
+  readonly partition: number;
+  readonly logStartOffset: number;
+  readonly highWatermark: number;
+  readonly lastStableOffset: number;
+  readonly leaderEpoch: number;
+  readonly segments: number;
+  readonly bytes: number;
+}
+
+export interface GroupInfo {
+  readonly groupId: string;
+  readonly state: GroupState;
+  readonly generation: number;
+  readonly assignor: string | null;
+  readonly members: readonly MemberDescription[];
+  readonly partitions: readonly GroupPartitionInfo[];
+}
+
+export interface GroupPartitionInfo extends TopicPartition {
+  /** -1: nothing committed. */
+  readonly committed: number;
+  readonly end: number;
+  /** -1: nothing committed. */
+  readonly lag: number;
+  /** null: no member owns it. */
+  readonly memberId: string | null;
+}
+
+export interface Engine {
+  readonly supports: ReadonlySet<'customAssignor'>;
+  /** From what is known here and now; undefined where there is no such topic. */
+  topic(name: string): TopicInfo | undefined;
+  topics(): readonly TopicInfo[];
+  createTopic(spec: TopicSpec): Promise<TopicInfo>;
+  alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void>;
+  addPartitions(name: string, total: number): Promise<void>;
+  deleteTopic(name: string): Promise<void>;
+  reopenPartition(at: TopicPartition): Promise<string | null>;
+  partitions(topic: string): Promise<readonly PartitionInfo[]>;
+  /** The offset that `from` means in a partition now; null for 'none'. */
+  offsetFor(at: TopicPartition, from: From): Promise<number | null>;
+  groups(): readonly string[];
+  group(groupId: string): Promise<GroupInfo>;
+  writer(options: WriterOptions): Writer;
+  reader<R>(options: ReaderOptions<R>): Reader<R>;
+  /** Resolves when everything sent is written and every group with a member here has committed it. */
+  idle(groups: readonly string[] | undefined, signal: AbortSignal | undefined): Promise<void>;
+  /** Writes what is buffered, waiting for nothing: the process exits. */
+  flushNow(): void;
+  /** Idempotent. */
+  close(): Promise<void>;
+}
+
+export interface WriterOptions {
+  readonly acks: Acks;
+  readonly lingerMs: number;
+  readonly batchSize: number;
+  readonly bufferMemory: number;
+}
+
+/** Told what became of appended records. Exactly one call for each record. */
+export interface AppendSink {
+  /** As the writer's acks ask. `timestamp` is the log's where that counts, else -1. */
+  acknowledged(partition: number, baseOffset: number, count: number, timestamp: number): void;
+  /** `baseOffset` is -1 unless the records are in the log, not known to be durable. */
+  failed(error: OttlaError, partition: number, baseOffset: number, count: number): void;
+}
+
+/** One record on its way in. Strings are written as UTF-8. */
+export interface RawRecord {
+  readonly timestamp: number;
+  readonly key: Uint8Array | string | null;
+  readonly value: Uint8Array | string | null;
+  readonly headers: RecordHeaders;
+}
+
+export interface Writer {
+  /**
+   * Takes one record over: its bytes are read before this returns. `partition` -1: the engine's sticky
+   * rule. Returns the partition; -1, having done nothing, while the buffer is full: await drained().
+   * @throws MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION
+   */
+  append(topic: TopicInfo, partition: number, record: RawRecord, sink: AppendSink): number;
+  /**
+   * Takes many records over at once, written in as few calls as possible: `partitions[i]` is for
+   * `records[i]`, -1 is filled in. False, having done nothing, while the buffer is full. What is refused
+   * is refused before anything is written.
+   */
+  appendAll(
+    topic: TopicInfo,
+    partitions: Int32Array,
+    records: readonly RawRecord[],
+    sink: AppendSink,
+  ): boolean;
+  /** Resolves when there may be room in the buffer again. */
+  drained(): Promise<void>;
+  /** Writes what lingers; resolves when everything taken over is acknowledged or has failed. */
+  flush(): Promise<void>;
+  /** Flushes, then refuses. */
+  close(): Promise<void>;
+}
+
+/** Makes the consumer's record from bytes that, unless keepsBytes, are only lent for the call. */
+export interface RecordFormat<R> {
+  readonly keepsBytes: boolean;
+  make(
+    partition: number,
+    offset: number,
+    timestamp: number,
+    key: Buffer | null,
+    value: Buffer | null,
+    headers: readonly (readonly [string, Buffer | null])[],
+  ): R;
+}
+
+export interface ReaderOptions<R> {
+  /** Absent: assign() gives the partitions. */
+  readonly group?: GroupMembership;
+  readonly from: From;
+  /** Asked once for each stretch of reading a partition. */
+  readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
+  /** Called when a poll has to wait for records. */
+  readonly idle: () => void;
+}
+
+export interface GroupMembership {
+  readonly groupId: string;
+  readonly clientId: string;
+  readonly assignor: Assignor;
+  readonly maxPollIntervalMs: number;
+  readonly revokeTimeoutMs: number;
+}
+
+/** A run of records of one partition. */
+export interface Fetched<R> extends TopicPartition {
+  readonly records: readonly R[];
+  /** Offset of the first record, and the next one to read behind the last: past markers and gaps. */
+  readonly baseOffset: number;
+  readonly nextOffset: number;
+  /** Tells this stretch of owning the partition from an earlier or later one. */
+  readonly ownership: number;
+}
+
+/** What the owner of a Reader must do when the group moves partitions. */
+export interface RebalanceListener {
+  assigned(positions: readonly (Position & { readonly ownership: number })[]): void;
+  /**
+   * Give these up: resolve when what is in flight is done and committed. `busy` tells whether that
+   * waits for code of the user. When `signal` aborts, they are lost.
+   */
+  revoked(
+    partitions: readonly TopicPartition[],
+    signal: AbortSignal,
+  ): { readonly busy: boolean; readonly released: Promise<void> };
+  /** They belong to somebody else already: what is in flight must not be committed. */
+  lost(partitions: readonly TopicPartition[]): void;
+  /** The membership itself has failed. */
+  failed(error: OttlaError): void;
+}
+
+export interface Reader<R> {
+  /** Joins the group. @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL */
+  subscribe(topics: readonly string[], listener: RebalanceListener): void;
+  /** Resolves when assigned: nothing appended from then on is missed. */
+  ready(): Promise<void>;
+  /** Reads these, without a group. Positions not given (-1) follow `from`. */
+  assign(positions: readonly Position[]): Promise<void>;
+  /**
+   * The next records of one partition, taking turns between partitions; waits for some. null: nothing
+   * came before the signal aborted, or the reader was closed.
+   */
+  poll(maxRecords: number, signal: AbortSignal | null): Promise<Fetched<R> | null>;
+  /** As poll(), only what is at hand: undefined where that would need to wait. */
+  pollNow(maxRecords: number): Fetched<R> | undefined;
+  /** Where the next poll of each assigned partition begins. */
+  positions(): readonly Position[];
+  seek(at: Position): void;
+  pause(partitions: readonly TopicPartition[]): void;
+  resume(partitions: readonly TopicPartition[]): void;
+  /** Durable once resolved; rejects ILLEGAL_GENERATION, writing nothing, for a partition not owned since. */
+  commit(positions: readonly (CommitPosition & { readonly ownership: number })[]): Promise<void>;
+  /** The group's committed offset, -1 where there is none. */
+  committed(at: TopicPartition): number;
+  /** Exclusive end of what this reader may read now. */
+  endOffset(at: TopicPartition): number;
+  /** The user's code has come back for more, or says that it is alive. */
+  alive(): void;
+  /** Leaves the group and stops; a waiting poll gives null. Idempotent. */
+  close(): Promise<void>;
+}

@@ -1,0 +1,31 @@
+export { Ottla, Topics, Groups } from './ottla.js';
+export type { MemoryOptions, OpenOptions, TopicDescription } from './ottla.js';
+export { defineTopic } from './serde.js';
+export type {
+  Codec,
+  CodecName,
+  DefinitionOptions,
+  KeyIn,
+  KeyOut,
+  SerdeSpec,
+  StandardSchema,
+  TopicDefinition,
+  TopicRef,
+  ValueIn,
+  ValueOut,
+} from './serde.js';
+export type { Producer, HeadersIn, RecordMetadata, RecordToSend } from './producer.js';
+export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
+export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
+export type { ConsumerBatch, ConsumerRecord, Headers, RecordOf } from './consumer-record.js';
+export type { Acks, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
+export type { GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
+export type { GroupState, MemberDescription } from './group.js';
+export { OttlaError } from './errors.js';
+export type { ErrorCode, WrittenRun } from './errors.js';
+export { murmur2, offsetsPartitionFor } from './partitioner.js';
+export { assignors } from './assignor.js';
+export type { Assignor } from './assignor.js';
+export type { AssignorInput, AssignorMember, TopicPartition } from './assignment.js';
+export type { Clock, Timer } from './clock.js';

@@ -1,0 +1,156 @@
+import type { Fetched, RecordFormat } from './engine.js';
+import { OttlaError } from './errors.js';
+import type { Partition } from './partition.js';
+import { PartitionReader } from './partition-reader.js';
+import { RecordReader } from './record-reader.js';
+import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
+
+const noHeaders: readonly [] = Object.freeze([]);
+
+/** Whole batches of one partition, being turned into records. */
+interface Chunk {
+  readonly buffer: Buffer;
+  readonly end: number;
+  at: number;
+  batch: BatchHeader | null;
+}
+
+/**
+ * One assigned partition of a reader: where it is, and the chunk it is handing records out of.
+ *
+ * The bytes of a chunk are lent: records copy what they keep, and the buffer goes back when the chunk
+ * is done.
+ */
+export class PartitionFetch<R> {
+  readonly partition: Partition;
+  readonly ownership: number;
+  readonly format: RecordFormat<R>;
+  paused = false;
+  /** Grows when the position is moved from outside: what was read before is void then. */
+  version = 0;
+  #position: number;
+  #reader: PartitionReader | null = null;
+  #chunk: Chunk | null = null;
+  readonly #records = new RecordReader();
+
+  constructor(partition: Partition, format: RecordFormat<R>, position: number, ownership: number) {
+    this.partition = partition;
+    this.format = format;
+    this.ownership = ownership;
+    this.#position = position;
+  }
+
+  /** The next offset to hand out. */
+  get position(): number {
+    return this.#position;
+  }
+
+  get hasChunk(): boolean {
+    return this.#chunk !== null;
+  }
+
+  /** Goes on at another offset, or at this one after what was read is of no use. */
+  moveTo(offset: number): void {
+    this.version++;
+    this.#position = offset;
+    this.#chunk = null;
+    this.#reader = null;
+  }
+
+  /** @throws OFFSET_OUT_OF_RANGE */
+  get reader(): PartitionReader {
+    this.#reader ??= new PartitionReader(this.partition, this.#position);
+    return this.#reader;
+  }
+
+  /** Hands records out of this chunk from now on. */
+  begin(buffer: Buffer, length: number): void {
+    this.#chunk = { buffer, end: length, at: 0, batch: null };
+    this.#records.hasLent = false;
+  }
+
+  /**
+   * The next records of the chunk; null, and no chunk any more, when it is used up and held nothing new.
+   * An error leaves the position at the record that has it.
+   * @throws CORRUPT_MESSAGE, and what the format throws
+   */
+  take(maxRecords: number): Fetched<R> | null {
+    const baseOffset = this.#position;
+    const records: R[] = [];
+    try {
+      this.#fill(records, maxRecords);
+    } catch (error) {
+      this.moveTo(this.#position);
+      if (records.length === 0) throw error;
+    }
+    if (this.#position === baseOffset) return null;
+    const { topic, index: partition } = this.partition;
+    const { ownership } = this;
+    return { topic, partition, records, baseOffset, nextOffset: this.#position, ownership };
+  }
+
+  #fill(records: R[], maxRecords: number): void {
+    while (records.length < maxRecords) {
+      const chunk = this.#chunk;
+      if (chunk === null) return;
+      chunk.batch ??= this.#nextBatch(chunk);
+      if (chunk.batch === null) {
+        this.#chunk = null;
+        return;
+      }
+      this.#readBatch(chunk, records, maxRecords);
+    }
+  }
+
+  /** The next batch with records that are wanted. */
+  #nextBatch(chunk: Chunk): BatchHeader | null {
+    while (chunk.at < chunk.end) {
+      try {
+        const batch = readBatchHeader(chunk.buffer, chunk.at, chunk.end)!;
+        const start = chunk.at;
+        chunk.at += batch.size;
+        if (batch.nextOffset <= this.#position) continue;
+        checkBatch(chunk.buffer, start, batch);
+        if (batch.isControl) {
+          this.#position = batch.nextOffset;
+          continue;
+        }
+        this.#records.open(chunk.buffer, start, batch, this.#position);
+        return batch;
+      } catch (error) {
+        if (!(error instanceof OttlaError)) throw error;
+        throw this.reader.corrupt(error, chunk.end - chunk.at);
+      }
+    }
+    return null;
+  }
+
+  #readBatch(chunk: Chunk, records: R[], maxRecords: number): void {
+    const cursor = this.#records;
+    const { format } = this;
+    const { keepsBytes } = format;
+    const { index } = this.partition;
+    while (records.length < maxRecords) {
+      if (!cursor.next()) {
+        this.#position = chunk.batch!.nextOffset;
+        chunk.batch = null;
+        return;
+      }
+      const record = format.make(
+        index,
+        cursor.offset,
+        cursor.timestamp,
+        cursor.key(keepsBytes),
+        cursor.value(keepsBytes),
+        cursor.headerCount === 0 ? noHeaders : cursor.headers(true),
+      );
+      records.push(record);
+      this.#position = cursor.offset + 1;
+    }
+  }
+
+  /** Whether records hold views of the chunk, so that its buffer must not be used again. */
+  get hasLentChunk(): boolean {
+    return this.#records.hasLent;
+  }
+}

@@ -1,0 +1,240 @@
+import type { TopicPartition } from './assignment.js';
+import type { Broker } from './broker.js';
+import type { Timer } from './clock.js';
+import type { CommitPosition, GroupMembership, Position } from './engine.js';
+import { OttlaError } from './errors.js';
+import type { NativeMember, Ownership } from './group.js';
+import type { From } from './options.js';
+import { offsetFor } from './partition-offsets.js';
+
+/** Of maxPollIntervalMs: how finely it is measured, and when the warning comes. */
+const pollChecks = 8;
+const warnAfterChecks = 4;
+
+/** What a member's owner is told, and asked. */
+export interface MemberListener {
+  assigned(positions: readonly (Position & { readonly ownership: number })[]): void;
+  revoked(
+    partitions: readonly TopicPartition[],
+    signal: AbortSignal,
+  ): { readonly busy: boolean; readonly released: Promise<void> };
+  lost(partitions: readonly TopicPartition[]): void;
+  failed(error: OttlaError): void;
+  /** Whether the user's code waits for records: then it is alive. */
+  isWaiting(): boolean;
+}
+
+/**
+ * A member of a group in this process. It needs no session: it loses its partitions by leaving, or when
+ * the user's code has not come back for maxPollIntervalMs; then it joins again as soon as it does.
+ */
+export class GroupMember {
+  readonly #broker: Broker;
+  readonly #group: GroupMembership;
+  readonly #from: From;
+  readonly #listener: MemberListener;
+  readonly #warn: (message: string) => void;
+  readonly #native: NativeMember;
+  /** Ends with the revocation that it belongs to. */
+  readonly #revocations = new Map<number, AbortController>();
+  readonly #owned = new Map<string, Ownership>();
+  #starting: Promise<void> = Promise.resolve();
+  #state: 'new' | 'member' | 'expelled' | 'left' = 'new';
+  #cameBack = true;
+  #silentChecks = 0;
+  #timer: Timer | null = null;
+
+  constructor(
+    broker: Broker,
+    memberId: string,
+    group: GroupMembership,
+    from: From,
+    topics: readonly string[],
+    warn: (message: string) => void,
+    listener: MemberListener,
+  ) {
+    this.#broker = broker;
+    this.#group = group;
+    this.#from = from;
+    this.#warn = warn;
+    this.#listener = listener;
+    this.#native = {
+      memberId,
+      clientId: group.clientId,
+      topics,
+      assignor: group.assignor,
+      revokeTimeoutMs: group.revokeTimeoutMs,
+      granted: (ownerships) => this.#granted(ownerships),
+      revoke: (ownerships) => this.#revoke(ownerships),
+      lost: (ownerships) => this.#lost(ownerships),
+      failed: (error) => listener.failed(error),
+    };
+  }
+
+  /** @throws INCONSISTENT_GROUP_PROTOCOL */
+  join(): void {
+    this.#broker.coordinator.join(this.#group.groupId, this.#native);
+    this.#state = 'member';
+    this.#silentChecks = 0;
+    this.#watch();
+  }
+
+  /** Resolves when the member has its target and the start of each partition is fixed and committed. */
+  async ready(): Promise<void> {
+    const { groupId } = this.#group;
+    await this.#broker.coordinator.settled(groupId, this.#native.memberId);
+    await this.#starting;
+  }
+
+  leave(): void {
+    this.#timer?.cancel();
+    if (this.#state === 'member') {
+      this.#broker.coordinator.leave(this.#group.groupId, this.#native.memberId);
+    }
+    this.#state = 'left';
+    this.#owned.clear();
+  }
+
+  /** The user's code has come back. */
+  alive(): void {
+    this.#cameBack = true;
+    if (this.#state === 'expelled') this.join();
+  }
+
+  #watch(): void {
+    const { maxPollIntervalMs, groupId } = this.#group;
+    this.#timer = this.#broker.clock.after(maxPollIntervalMs / pollChecks, () => {
+      if (this.#cameBack || this.#listener.isWaiting()) this.#silentChecks = 0;
+      else this.#silentChecks++;
+      this.#cameBack = false;
+      const who = `member ${this.#native.memberId} of group ${groupId}`;
+      if (this.#silentChecks === warnAfterChecks) {
+        this.#warn(`${who} has not asked for records for half of its maxPollIntervalMs`);
+      }
+      if (this.#silentChecks < pollChecks) {
+        this.#watch();
+        return;
+      }
+      this.#warn(
+        `${who} has not asked for records for ${maxPollIntervalMs} ms, its maxPollIntervalMs: its partitions go to others until it does`,
+      );
+      this.#state = 'expelled';
+      this.#broker.coordinator.expel(groupId, this.#native.memberId);
+    });
+  }
+
+  #granted(ownerships: readonly Ownership[]): void {
+    for (const ownership of ownerships) this.#owned.set(keyOf(ownership), ownership);
+    this.#starting = this.#start(ownerships, this.#starting);
+  }
+
+  /** Where each granted partition begins: at its commit, else where `from` says, which is committed. */
+  async #start(ownerships: readonly Ownership[], previous: Promise<void>): Promise<void> {
+    await previous;
+    const { groupId } = this.#group;
+    try {
+      const positions = [];
+      const resolved = [];
+      for (const ownership of ownerships) {
+        const { topic, partition, number } = ownership;
+        const committed = this.committed(ownership);
+        const offset = committed >= 0 ? committed : await this.#initialOffset(ownership);
+        positions.push({ topic, partition, offset, ownership: number });
+        if (committed < 0) resolved.push({ topic, partition, offset, ownership: number });
+      }
+      if (resolved.length > 0) await this.commit(resolved);
+      const stillOwned = positions.filter((position) => this.#owns(position));
+      if (stillOwned.length > 0) this.#listener.assigned(stillOwned);
+    } catch (error) {
+      if (!ownerships.some((ownership) => this.#owned.get(keyOf(ownership)) === ownership)) return;
+      this.#listener.failed(
+        error instanceof OttlaError
+          ? error
+          : new OttlaError('UNKNOWN_SERVER_ERROR', `group ${groupId}: ${String(error)}`, {
+              cause: error,
+            }),
+      );
+    }
+  }
+
+  async #initialOffset(at: TopicPartition): Promise<number> {
+    const partition = this.#broker.partition(at);
+    const offset = await offsetFor(partition, this.#from);
+    if (offset !== null) return offset;
+    throw new OttlaError(
+      'NO_OFFSET_FOR_PARTITION',
+      `group ${this.#group.groupId} has committed nothing for ${partition.name}, and from is 'none'`,
+    );
+  }
+
+  #owns(position: TopicPartition & { readonly ownership: number }): boolean {
+    const { topic, partition, ownership: number } = position;
+    return this.#broker.coordinator.owns(this.#group.groupId, { topic, partition, number });
+  }
+
+  #revoke(ownerships: readonly Ownership[]): boolean {
+    const controller = new AbortController();
+    for (const { number } of ownerships) this.#revocations.set(number, controller);
+    const { busy, released } = this.#listener.revoked(ownerships.map(placeOf), controller.signal);
+    const release = (): void => {
+      for (const ownership of ownerships) this.#forget(ownership);
+      this.#broker.coordinator.released(this.#group.groupId, ownerships);
+    };
+    released.then(release, (error: unknown) => {
+      this.#warn(
+        `group ${this.#group.groupId}: what was processed last could not be committed before its partitions moved: ${String(error)}`,
+      );
+      release();
+    });
+    return busy;
+  }
+
+  #lost(ownerships: readonly Ownership[]): void {
+    for (const ownership of ownerships) {
+      this.#revocations.get(ownership.number)?.abort();
+      this.#forget(ownership);
+    }
+    this.#listener.lost(ownerships.map(placeOf));
+  }
+
+  #forget(ownership: Ownership): void {
+    this.#revocations.delete(ownership.number);
+    const key = keyOf(ownership);
+    if (this.#owned.get(key) === ownership) this.#owned.delete(key);
+  }
+
+  committed(at: TopicPartition): number {
+    const topic = this.#broker.findTopic(at.topic);
+    if (topic === undefined) return -1;
+    const { groupId } = this.#group;
+    return this.#broker.offsets.fetch(groupId, topic.id, at.partition)?.offset ?? -1;
+  }
+
+  /** @throws ILLEGAL_GENERATION, writing nothing, unless all are owned since without a break */
+  async commit(
+    positions: readonly (CommitPosition & { readonly ownership: number })[],
+  ): Promise<void> {
+    const { groupId } = this.#group;
+    const offsets = positions.map((position) => {
+      const { topic, partition, offset, metadata = '' } = position;
+      if (!this.#owns(position)) {
+        throw new OttlaError(
+          'ILLEGAL_GENERATION',
+          `group ${groupId}: ${topic}-${partition} is no longer this member's; offset ${offset} was not committed`,
+        );
+      }
+      const log = this.#broker.partition({ topic, partition });
+      const leaderEpoch = log.epochBefore(offset);
+      return { topicId: log.topicId, partition, offset, leaderEpoch, metadata };
+    });
+    await this.#broker.offsets.commit(groupId, offsets);
+  }
+}
+
+function keyOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
+function placeOf({ topic, partition }: TopicPartition): TopicPartition {
+  return { topic, partition };
+}

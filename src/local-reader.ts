@@ -1,0 +1,395 @@
+import type { TopicPartition } from './assignment.js';
+import type { Broker } from './broker.js';
+import type { Timer } from './clock.js';
+import type {
+  CommitPosition,
+  Fetched,
+  Position,
+  Reader,
+  ReaderOptions,
+  RebalanceListener,
+} from './engine.js';
+import { OttlaError } from './errors.js';
+import { PartitionFetch } from './local-fetch.js';
+import { GroupMember } from './local-member.js';
+import type { From } from './options.js';
+import { offsetFor } from './partition-offsets.js';
+
+const smallChunkBytes = 64 * 1024;
+const chunkBytes = 1024 * 1024;
+/** Records at hand are handed out this long before the host's other work gets a turn. */
+const turnMs = 5;
+/** How often a read-only reader looks for what the owner wrote. */
+const followMs = 50;
+const noBuffer = Buffer.alloc(0);
+const longestTimerMs = 2 ** 31 - 1;
+
+interface ReadAhead<R> {
+  readonly fetch: PartitionFetch<R>;
+  readonly version: number;
+  /** Resolves to the chunk's length; never rejects. */
+  readonly done: Promise<{ readonly length: number } | { readonly error: unknown }>;
+}
+
+/**
+ * Fetches the assigned partitions in turns, a chunk of up to 1 MiB each. The tail of a log is read at
+ * once; colder data off the main thread, one chunk ahead.
+ */
+export class LocalReader<R> implements Reader<R> {
+  readonly #broker: Broker;
+  readonly #options: ReaderOptions<R>;
+  readonly #warn: (message: string) => void;
+  readonly #closed: (reader: LocalReader<R>) => void;
+  #member: GroupMember | null = null;
+  #fetches: PartitionFetch<R>[] = [];
+  #turn = 0;
+  #current: PartitionFetch<R> | null = null;
+  #ahead: ReadAhead<R> | null = null;
+  /** The one being handed out, and the one being read into. */
+  #buffers: [Buffer, Buffer] = [noBuffer, noBuffer];
+  #turnEnd = 0;
+  #wakeUp: (() => void) | null = null;
+  #failure: OttlaError | null = null;
+  #isClosed = false;
+
+  constructor(
+    broker: Broker,
+    options: ReaderOptions<R>,
+    warn: (message: string) => void,
+    closed: (reader: LocalReader<R>) => void,
+  ) {
+    this.#broker = broker;
+    this.#options = options;
+    this.#warn = warn;
+    this.#closed = closed;
+  }
+
+  get isWaiting(): boolean {
+    return this.#wakeUp !== null;
+  }
+
+  get groupId(): string | undefined {
+    return this.#options.group?.groupId;
+  }
+
+  subscribe(topics: readonly string[], listener: RebalanceListener): void {
+    const { group, from } = this.#options;
+    if (group === undefined) throw new TypeError('subscribe: this reader has no group');
+    for (const topic of topics) this.#broker.topic(topic);
+    const memberId = this.#broker.newMemberId(group.clientId);
+    this.#member = new GroupMember(this.#broker, memberId, group, from, topics, this.#warn, {
+      assigned: (positions) => {
+        for (const { ownership, ...at } of positions) this.#add(at, ownership);
+        listener.assigned(positions);
+        this.wake();
+      },
+      revoked: (partitions, signal) => {
+        this.#remove(partitions);
+        return listener.revoked(partitions, signal);
+      },
+      lost: (partitions) => {
+        this.#remove(partitions);
+        listener.lost(partitions);
+        this.wake();
+      },
+      failed: (error) => {
+        this.#failure = error;
+        listener.failed(error);
+        this.wake();
+      },
+      isWaiting: () => this.isWaiting,
+    });
+    this.#member.join();
+  }
+
+  async ready(): Promise<void> {
+    await this.#member?.ready();
+    if (this.#failure !== null) throw this.#failure;
+  }
+
+  async assign(positions: readonly Position[]): Promise<void> {
+    const resolved = [];
+    for (const { topic, partition, offset } of positions) {
+      const start =
+        offset >= 0 ? offset : await this.#startOf({ topic, partition }, this.#options.from);
+      resolved.push({ topic, partition, offset: start });
+    }
+    this.#remove(this.#fetches.map(placeOf));
+    for (const position of resolved) this.#add(position, 0);
+    this.wake();
+  }
+
+  async #startOf(at: TopicPartition, from: From): Promise<number> {
+    const partition = this.#broker.partition(at);
+    const offset = await offsetFor(partition, from);
+    if (offset !== null) return offset;
+    throw new OttlaError(
+      'NO_OFFSET_FOR_PARTITION',
+      `${partition.name}: no offset to start from, and from is 'none'`,
+    );
+  }
+
+  #add({ topic, partition, offset }: Position, ownership: number): void {
+    const log = this.#broker.partition({ topic, partition });
+    const fetch = new PartitionFetch(
+      log,
+      this.#options.formatFor(topic, ownership),
+      offset,
+      ownership,
+    );
+    log.notifyAppends(this);
+    this.#fetches.push(fetch);
+  }
+
+  #remove(partitions: readonly TopicPartition[]): void {
+    for (const at of partitions) {
+      const fetch = this.#find(at);
+      if (fetch === undefined) continue;
+      fetch.moveTo(fetch.position);
+      fetch.partition.forget(this);
+      if (this.#current === fetch) this.#current = null;
+    }
+    this.#fetches = this.#fetches.filter((fetch) => !partitions.some((at) => isAt(fetch, at)));
+  }
+
+  #find(at: TopicPartition): PartitionFetch<R> | undefined {
+    return this.#fetches.find((fetch) => isAt(fetch, at));
+  }
+
+  #require(at: TopicPartition): PartitionFetch<R> {
+    const fetch = this.#find(at);
+    if (fetch !== undefined) return fetch;
+    throw new OttlaError(
+      'INVALID_REQUEST',
+      `${at.topic}-${at.partition} is not assigned to this consumer`,
+    );
+  }
+
+  wake(): void {
+    this.#wakeUp?.();
+  }
+
+  pollNow(maxRecords: number): Fetched<R> | undefined {
+    if (this.#failure !== null) throw this.#failure;
+    if (this.#isClosed || this.#broker.clock.monotonic() >= this.#turnEnd) return undefined;
+    for (;;) {
+      const fetched = this.#takeCurrent(maxRecords);
+      if (fetched !== null) return fetched;
+      if (!this.#beginTail()) return undefined;
+    }
+  }
+
+  #takeCurrent(maxRecords: number): Fetched<R> | null {
+    const current = this.#current;
+    if (current === null) return null;
+    try {
+      return current.take(maxRecords);
+    } finally {
+      if (!current.hasChunk) this.#current = null;
+      // What records still look at is left to them.
+      if (current.hasLentChunk) this.#buffers[0] = noBuffer;
+    }
+  }
+
+  async poll(maxRecords: number, signal: AbortSignal | null): Promise<Fetched<R> | null> {
+    const { clock } = this.#broker;
+    for (;;) {
+      if (clock.monotonic() >= this.#turnEnd) {
+        if (this.#turnEnd > 0) await new Promise<void>((resolve) => clock.soon(resolve));
+        this.#turnEnd = clock.monotonic() + turnMs;
+      }
+      if (this.#isClosed || signal?.aborted === true) return null;
+      const fetched = this.pollNow(maxRecords);
+      if (fetched !== undefined) return fetched;
+      if (await this.#beginCold()) continue;
+      await this.#wait(signal);
+      this.#turnEnd = clock.monotonic() + turnMs;
+    }
+  }
+
+  /** The next partition whose turn it is and that has something to read. */
+  #nextReadable(): PartitionFetch<R> | null {
+    for (let i = 0; i < this.#fetches.length; i++) {
+      const fetch = this.#fetches[(this.#turn + i) % this.#fetches.length]!;
+      if (fetch.paused || fetch === this.#current || !this.#hasMore(fetch)) continue;
+      this.#turn = (this.#turn + i + 1) % this.#fetches.length;
+      return fetch;
+    }
+    return null;
+  }
+
+  #hasMore(fetch: PartitionFetch<R>): boolean {
+    try {
+      return fetch.reader.available > 0;
+    } catch (error) {
+      if (!(error instanceof OttlaError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error;
+      return this.#reset(fetch, error);
+    }
+  }
+
+  /** The log no longer has the position, by retention or deleteRecords: `from` says where to go on. */
+  #reset(fetch: PartitionFetch<R>, error: OttlaError): boolean {
+    const { from } = this.#options;
+    if (from === 'none') throw error;
+    const { logStartOffset, highWatermark } = fetch.partition;
+    const offset = from === 'latest' ? highWatermark : logStartOffset;
+    this.#warn(`${error.message}; going on at ${offset}, as from says`);
+    fetch.moveTo(offset);
+    return fetch.reader.available > 0;
+  }
+
+  /** Begins the next chunk if it can be read without blocking. */
+  #beginTail(): boolean {
+    if (this.#ahead !== null) return false;
+    this.#current = null;
+    const turn = this.#turn;
+    const fetch = this.#nextReadable();
+    if (fetch === null) return false;
+    if (!fetch.reader.isAtTail) {
+      this.#turn = turn;
+      return false;
+    }
+    let length = fetch.reader.read(this.#bufferFor(0, fetch.reader.available));
+    if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
+    this.#begin(fetch, length);
+    return true;
+  }
+
+  #begin(fetch: PartitionFetch<R>, length: number): void {
+    fetch.begin(this.#buffers[0], length);
+    this.#current = fetch;
+  }
+
+  #bufferFor(which: 0 | 1, bytes: number): Buffer {
+    const wanted = Math.min(bytes, chunkBytes);
+    const size =
+      bytes > chunkBytes ? bytes : wanted > smallChunkBytes ? chunkBytes : smallChunkBytes;
+    if (this.#buffers[which].length < size) this.#buffers[which] = Buffer.allocUnsafeSlow(size);
+    return this.#buffers[which];
+  }
+
+  /** Begins the next chunk from what was read ahead, or waits for its reading. False: nothing to read. */
+  async #beginCold(): Promise<boolean> {
+    this.#current = null;
+    this.#ahead ??= this.#readAhead();
+    const ahead = this.#ahead;
+    if (ahead === null) return false;
+    const result = await ahead.done;
+    if (this.#ahead === ahead) this.#ahead = null;
+    const isVoid = ahead.version !== ahead.fetch.version || !this.#fetches.includes(ahead.fetch);
+    if (isVoid) return true;
+    if ('error' in result) {
+      ahead.fetch.moveTo(ahead.fetch.position);
+      throw result.error;
+    }
+    const [used, filled] = this.#buffers;
+    this.#buffers = [filled, used];
+    this.#begin(ahead.fetch, result.length);
+    this.#ahead = this.#readAhead();
+    return true;
+  }
+
+  #readAhead(): ReadAhead<R> | null {
+    const current = this.#current;
+    const fetch =
+      this.#nextReadable() ?? (current !== null && this.#hasMore(current) ? current : null);
+    if (fetch === null) return null;
+    const { version } = fetch;
+    const read = async (): Promise<number> => {
+      const length = await fetch.reader.readAsync(this.#bufferFor(1, fetch.reader.available));
+      return length < 0 ? fetch.reader.readAsync(this.#bufferFor(1, -length)) : length;
+    };
+    const done = read().then(
+      (length) => ({ length }),
+      (error: unknown) => ({ error }),
+    );
+    return { fetch, version, done };
+  }
+
+  /** Until something is appended, assigned, sought, or the signal aborts. Keeps the process alive. */
+  async #wait(signal: AbortSignal | null): Promise<void> {
+    const { clock, readOnly } = this.#broker;
+    if (readOnly) {
+      for (const { partition } of this.#fetches) await partition.refresh();
+      if (this.#nextReadable() !== null) return;
+    }
+    this.#options.idle();
+    await new Promise<void>((resolve) => {
+      let timer: Timer | null = null;
+      const wakeUp = (): void => {
+        timer?.cancel();
+        signal?.removeEventListener('abort', wakeUp);
+        this.#wakeUp = null;
+        resolve();
+      };
+      timer = clock.after(readOnly ? followMs : longestTimerMs, wakeUp, true);
+      signal?.addEventListener('abort', wakeUp);
+      this.#wakeUp = wakeUp;
+    });
+  }
+
+  positions(): readonly Position[] {
+    return this.#fetches.map((fetch) => ({ ...placeOf(fetch), offset: fetch.position }));
+  }
+
+  seek({ topic, partition, offset }: Position): void {
+    const fetch = this.#require({ topic, partition });
+    fetch.moveTo(offset);
+    if (this.#current === fetch) this.#current = null;
+    this.wake();
+  }
+
+  pause(partitions: readonly TopicPartition[]): void {
+    for (const at of partitions) {
+      const fetch = this.#require(at);
+      fetch.paused = true;
+      if (this.#current !== fetch) continue;
+      fetch.moveTo(fetch.position);
+      this.#current = null;
+    }
+  }
+
+  resume(partitions: readonly TopicPartition[]): void {
+    for (const at of partitions) this.#require(at).paused = false;
+    this.wake();
+  }
+
+  async commit(
+    positions: readonly (CommitPosition & { readonly ownership: number })[],
+  ): Promise<void> {
+    if (this.#member === null) {
+      throw new OttlaError('INVALID_REQUEST', 'commit: this consumer has no group');
+    }
+    await this.#member.commit(positions);
+  }
+
+  committed(at: TopicPartition): number {
+    return this.#member?.committed(at) ?? -1;
+  }
+
+  endOffset(at: TopicPartition): number {
+    return this.#broker.partition(at).lastStableOffset;
+  }
+
+  alive(): void {
+    this.#member?.alive();
+  }
+
+  async close(): Promise<void> {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#remove(this.#fetches.map(placeOf));
+    this.#member?.leave();
+    this.wake();
+    await this.#ahead?.done;
+    this.#closed(this);
+  }
+}
+
+function isAt({ partition }: PartitionFetch<unknown>, at: TopicPartition): boolean {
+  return partition.index === at.partition && partition.topic === at.topic;
+}
+
+function placeOf({ partition }: PartitionFetch<unknown>): TopicPartition {
+  return { topic: partition.topic, partition: partition.index };
+}

@@ -1,0 +1,202 @@
+import type { TopicPartition } from './assignment.js';
+import type { Broker } from './broker.js';
+import type {
+  Engine,
+  GroupInfo,
+  PartitionInfo,
+  Reader,
+  ReaderOptions,
+  Writer,
+  WriterOptions,
+} from './engine.js';
+import { withSignal } from './clock.js';
+import { OttlaError } from './errors.js';
+import { LocalReader } from './local-reader.js';
+import { Accumulator, LocalWriter } from './local-writer.js';
+import type { From, TopicSettings } from './options.js';
+import { offsetFor } from './partition-offsets.js';
+import type { TopicInfo, TopicSpec } from './topic.js';
+
+export interface LocalEngineEvents {
+  error(error: OttlaError): void;
+  warning(message: string): void;
+}
+
+/** The engine over the broker of one data directory, or of memory. */
+export class LocalEngine implements Engine {
+  readonly supports: Engine['supports'] = new Set(['customAssignor']);
+  readonly #broker: Broker;
+  readonly #events: LocalEngineEvents;
+  readonly #accumulator: Accumulator;
+  readonly #writers = new Set<LocalWriter>();
+  readonly #readers = new Set<LocalReader<unknown>>();
+  #closing: Promise<void> | null = null;
+
+  constructor(broker: Broker, events: LocalEngineEvents) {
+    this.#broker = broker;
+    this.#events = events;
+    this.#accumulator = new Accumulator({
+      clock: broker.clock,
+      random: broker.random,
+      topic: (info) => {
+        const topic = broker.topic(info.name);
+        if (topic === info) return topic;
+        throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${info.name} was deleted`);
+      },
+      onError: (error) => events.error(error),
+    });
+  }
+
+  topic(name: string): TopicInfo | undefined {
+    return this.#broker.findTopic(name);
+  }
+
+  topics(): readonly TopicInfo[] {
+    return [...this.#broker.topics()];
+  }
+
+  createTopic(spec: TopicSpec): Promise<TopicInfo> {
+    return this.#broker.createTopic(spec);
+  }
+
+  alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+    return this.#broker.alterTopic(name, settings);
+  }
+
+  addPartitions(name: string, total: number): Promise<void> {
+    return this.#broker.addPartitions(name, total);
+  }
+
+  async deleteTopic(name: string): Promise<void> {
+    const topic = this.#broker.topic(name);
+    await this.#broker.deleteTopic(name);
+    this.#accumulator.forgetTopic(topic);
+  }
+
+  reopenPartition(at: TopicPartition): Promise<string | null> {
+    return this.#broker.partition(at).reopen();
+  }
+
+  async partitions(name: string): Promise<readonly PartitionInfo[]> {
+    const { partitions } = this.#broker.topic(name);
+    if (this.#broker.readOnly) for (const partition of partitions) await partition.refresh();
+    return partitions.map((partition) => ({
+      partition: partition.index,
+      logStartOffset: partition.logStartOffset,
+      highWatermark: partition.highWatermark,
+      lastStableOffset: partition.lastStableOffset,
+      leaderEpoch: partition.leaderEpoch,
+      segments: partition.segmentCount,
+      bytes: partition.bytes,
+    }));
+  }
+
+  offsetFor(at: TopicPartition, from: From): Promise<number | null> {
+    return offsetFor(this.#broker.partition(at), from);
+  }
+
+  groups(): readonly string[] {
+    const { coordinator, offsets } = this.#broker;
+    return [...new Set([...coordinator.groupIds(), ...offsets.groups()])].toSorted();
+  }
+
+  /** A group exists while it has members here or commits. @throws GROUP_ID_NOT_FOUND */
+  async group(groupId: string): Promise<GroupInfo> {
+    const { coordinator, offsets } = this.#broker;
+    const described = coordinator.describe(groupId);
+    const committed = [...offsets.committed(groupId)];
+    if (described === undefined && committed.length === 0) {
+      throw new OttlaError('GROUP_ID_NOT_FOUND', `there is no group ${JSON.stringify(groupId)}`);
+    }
+    const subscribed = coordinator.subscriptions(groupId);
+    const partitions = [];
+    for (const topic of this.#broker.topics()) {
+      for (const partition of topic.partitions) {
+        const at = { topic: topic.name, partition: partition.index };
+        const offset = offsets.fetch(groupId, topic.id, partition.index)?.offset ?? -1;
+        if (offset === -1 && !subscribed.has(topic.name)) continue;
+        const end = partition.lastStableOffset;
+        const lag = offset === -1 ? -1 : Math.max(0, end - offset);
+        const memberId = coordinator.ownerOf(groupId, at);
+        partitions.push({ ...at, committed: offset, end, lag, memberId });
+      }
+    }
+    return {
+      groupId,
+      state: described?.state ?? 'Empty',
+      generation: described?.generation ?? this.#broker.lastGeneration(groupId),
+      assignor: described?.assignor ?? null,
+      members: described?.members ?? [],
+      partitions,
+    };
+  }
+
+  writer(options: WriterOptions): Writer {
+    const writer = new LocalWriter(this.#accumulator, options, () => this.#writers.delete(writer));
+    this.#writers.add(writer);
+    return writer;
+  }
+
+  reader<R>(options: ReaderOptions<R>): Reader<R> {
+    const reader = new LocalReader(
+      this.#broker,
+      options,
+      (warning) => this.#events.warning(warning),
+      () => this.#readers.delete(reader as LocalReader<unknown>),
+    );
+    this.#readers.add(reader as LocalReader<unknown>);
+    return reader;
+  }
+
+  /**
+   * Looks again after every change that could make it true: a writer that is empty, a commit, a new
+   * generation.
+   */
+  async idle(
+    groups: readonly string[] | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<void> {
+    for (;;) {
+      const flushed = [...this.#writers].map((writer) => writer.flush());
+      await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
+      const behind = this.#behind(groups);
+      if (behind.length === 0 && [...this.#writers].every((writer) => writer.isEmpty)) return;
+      await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
+    }
+  }
+
+  /** The groups with a live member here whose commits have not reached the end, in words. */
+  #behind(groups: readonly string[] | undefined): string[] {
+    const { coordinator, offsets } = this.#broker;
+    const behind: string[] = [];
+    for (const groupId of groups ?? coordinator.groupIds()) {
+      for (const name of coordinator.subscriptions(groupId)) {
+        const topic = this.#broker.findTopic(name);
+        for (const partition of topic?.partitions ?? []) {
+          const end = partition.lastStableOffset;
+          const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;
+          if ((committed ?? partition.logStartOffset) >= end) continue;
+          behind.push(
+            `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}`,
+          );
+        }
+      }
+    }
+    return behind;
+  }
+
+  flushNow(): void {
+    this.#accumulator.writeAll();
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#readers].map((reader) => reader.close()));
+    await Promise.all([...this.#writers].map((writer) => writer.close()));
+    await this.#broker.close();
+  }
+}

@@ -1,0 +1,103 @@
+import type { Clock } from './clock.js';
+import { OttlaError } from './errors.js';
+import { offsetsPartitionFor } from './partitioner.js';
+import { put, remove, type Change, type MetaStore, type OffsetRow } from './storage/meta-store.js';
+
+/** A committed offset of one partition, by the id of its topic: a topic created anew begins without any. */
+export interface CommittedOffset extends OffsetRow {
+  readonly topicId: string;
+  readonly partition: number;
+}
+
+/** Kafka's offset.metadata.max.bytes. */
+const maxMetadataBytes = 4096;
+
+/**
+ * The `__consumer_offsets` store: what each group has committed. 50 partitions by Kafka's hash of the
+ * group lead the keys. Held in memory and written as a journal: a commit shows once it is durable.
+ */
+export class OffsetStore {
+  readonly #store: MetaStore;
+  readonly #clock: Clock;
+  readonly #committed: () => void;
+  readonly #groups = new Map<string, Map<string, CommittedOffset>>();
+
+  /** @param committed called after each commit */
+  constructor(store: MetaStore, clock: Clock, committed: () => void) {
+    this.#store = store;
+    this.#clock = clock;
+    this.#committed = committed;
+    for (const { key, value } of store.range(['offset'])) {
+      const [, , group, topicId, partition] = key;
+      this.#remember(group, { ...value, topicId, partition });
+    }
+  }
+
+  groups(): Iterable<string> {
+    return this.#groups.keys();
+  }
+
+  /** All that a group has committed. */
+  committed(group: string): Iterable<CommittedOffset> {
+    return this.#groups.get(group)?.values() ?? [];
+  }
+
+  fetch(group: string, topicId: string, partition: number): CommittedOffset | undefined {
+    return this.#groups.get(group)?.get(`${topicId}-${partition}`);
+  }
+
+  /** Commits the NEXT offsets to read, all or none. Who may commit is the caller's to check. */
+  async commit(
+    group: string,
+    offsets: readonly Omit<CommittedOffset, 'timestamp'>[],
+  ): Promise<void> {
+    const timestamp = this.#clock.now();
+    const committed = offsets.map((offset) => ({ ...offset, timestamp }));
+    for (const { metadata } of committed) {
+      if (Buffer.byteLength(metadata) > maxMetadataBytes) {
+        throw new OttlaError(
+          'OFFSET_METADATA_TOO_LARGE',
+          `group ${group}: commit metadata has ${Buffer.byteLength(metadata)} bytes, at most ${maxMetadataBytes} are kept`,
+        );
+      }
+    }
+    await this.#store.write(
+      committed.map(({ topicId, partition, ...row }) =>
+        put(['offset', offsetsPartitionFor(group), group, topicId, partition], row),
+      ),
+    );
+    for (const offset of committed) this.#remember(group, offset);
+    this.#committed();
+  }
+
+  #remember(group: string, offset: CommittedOffset): void {
+    let offsets = this.#groups.get(group);
+    if (offsets === undefined) {
+      offsets = new Map();
+      this.#groups.set(group, offsets);
+    }
+    offsets.set(`${offset.topicId}-${offset.partition}`, offset);
+  }
+
+  /** The changes that forget a deleted topic's offsets, to be written with its tombstone; then forgotten(). */
+  changesToForget(topicId: string): Change[] {
+    const changes: Change[] = [];
+    for (const [group, offsets] of this.#groups) {
+      for (const offset of offsets.values()) {
+        if (offset.topicId === topicId) changes.push(removal(group, offset));
+      }
+    }
+    return changes;
+  }
+
+  forgotten(topicId: string): void {
+    for (const [group, offsets] of this.#groups) {
+      for (const [key, offset] of offsets) if (offset.topicId === topicId) offsets.delete(key);
+      if (offsets.size === 0) this.#groups.delete(group);
+    }
+  }
+}
+
+function removal(group: string, { topicId, partition }: CommittedOffset): Change {
+  return remove(['offset', offsetsPartitionFor(group), group, topicId, partition]);
+}

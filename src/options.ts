@@ -1,0 +1,188 @@
+import { inspect } from 'node:util';
+
+/**
+ * Options of a topic: Kafka's topic configurations in camelCase. What differs from Kafka's default is
+ * said so: an embedded log must not lose a local queue's data.
+ */
+export interface TopicOptions {
+  /** Number of partitions. May grow later, never shrink. @default 1 */
+  readonly partitions?: number;
+  /** A segment is sealed and a new one begun before it would pass this size. @default 1 GiB; 1 MiB in memory */
+  readonly segmentBytes?: number;
+  /** About one index entry per this many bytes of log. @default 4096 */
+  readonly indexIntervalBytes?: number;
+  /** Largest record batch, and so the largest record, in bytes. @default 1048588 */
+  readonly maxMessageBytes?: number;
+  /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
+  readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
+}
+
+/** Every topic option but the number of partitions, with its value. */
+export type TopicSettings = Required<Omit<TopicOptions, 'partitions'>>;
+
+/**
+ * When a send counts as done. 0: taken over, nothing is known. 1: written to the operating system,
+ * survives a killed process. 'all': on the disk, survives a power loss.
+ */
+export type Acks = 'all' | 1 | 0;
+
+/** Chooses the partition of a record that names none: an integer from 0 to partitionCount - 1. */
+export type Partitioner = (
+  topic: string,
+  key: Uint8Array | string | null,
+  partitionCount: number,
+) => number;
+
+export interface ProducerOptions {
+  /** @default 'all' */
+  readonly acks?: Acks;
+  /** How long an open batch waits for more records. 0: until the end of this turn of the event loop. @default 0 */
+  readonly lingerMs?: number;
+  /** A batch of single sends is written at this size in bytes. @default 16384 */
+  readonly batchSize?: number;
+  /** Bytes that may be taken over and not yet acknowledged before sends wait. @default 32 MiB */
+  readonly bufferMemory?: number;
+  /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 */
+  readonly maxBlockMs?: number;
+  /** 'default': by the key's hash, without a key sticky (KIP-794). @default 'default' */
+  readonly partitioner?: 'default' | 'roundrobin' | Partitioner;
+}
+
+/** Where a group or a reader without a committed offset begins. A date: the first record from that time on. */
+export type From = 'earliest' | 'latest' | 'none' | Date;
+
+type Check = (value: unknown) => string | null;
+type Table<T> = { readonly [K in keyof Required<T>]: Check };
+
+/** Bytes of the string "got", short enough for an error message. */
+export function got(value: unknown): string {
+  const text = inspect(value, {
+    depth: 1,
+    breakLength: Infinity,
+    maxStringLength: 60,
+    maxArrayLength: 4,
+  });
+  return text.length > 120 ? `${text.slice(0, 117)}...` : text;
+}
+
+export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): Check {
+  const expected =
+    max === Number.MAX_SAFE_INTEGER ? `an integer >= ${min}` : `an integer from ${min} to ${max}`;
+  return (value) =>
+    Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
+      ? null
+      : expected;
+}
+
+export function oneOf(...allowed: readonly unknown[]): Check {
+  const expected = allowed.map((value) => inspect(value)).join(' or ');
+  return (value) => (allowed.includes(value) ? null : expected);
+}
+
+export const aBoolean: Check = (value) => (typeof value === 'boolean' ? null : 'true or false');
+export const aFunction: Check = (value) => (typeof value === 'function' ? null : 'a function');
+export const aString: Check = (value) =>
+  typeof value === 'string' && value.length > 0 ? null : 'a string that is not empty';
+export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 'an AbortSignal');
+
+/** Passes when one of the checks does. */
+export function either(...checks: readonly Check[]): Check {
+  return (value) => {
+    const expected: string[] = [];
+    for (const check of checks) {
+      const problem = check(value);
+      if (problem === null) return null;
+      expected.push(problem);
+    }
+    return expected.join(' or ');
+  };
+}
+
+const aDate: Check = (value) =>
+  value instanceof Date && !Number.isNaN(value.getTime()) ? null : 'a valid Date';
+
+/** The longest timer that Node keeps: longer ones fire at once. */
+const maxTimerMs = 2 ** 31 - 1;
+export const milliseconds: Check = integer(0, maxTimerMs);
+
+export const fromCheck: Check = either(oneOf('earliest', 'latest', 'none'), aDate);
+
+/** A batch of the largest size, and the header it lies behind, must fit one segment. */
+const maxBatchBytes = 256 * 1024 * 1024;
+
+export const topicOptions: Table<TopicOptions> = {
+  partitions: integer(1, 100_000),
+  segmentBytes: integer(1024, 2 ** 31 - 1),
+  indexIntervalBytes: integer(0, 2 ** 31 - 1),
+  maxMessageBytes: integer(1024, maxBatchBytes),
+  messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+};
+
+export const topicDefaults: TopicSettings = {
+  segmentBytes: 1024 * 1024 * 1024,
+  indexIntervalBytes: 4096,
+  maxMessageBytes: 1_048_588,
+  messageTimestampType: 'CreateTime',
+};
+
+export const producerOptions: Table<ProducerOptions> = {
+  acks: oneOf('all', 1, 0),
+  lingerMs: milliseconds,
+  batchSize: integer(1, maxBatchBytes),
+  bufferMemory: integer(1),
+  maxBlockMs: milliseconds,
+  partitioner: either(oneOf('default', 'roundrobin'), aFunction),
+};
+
+export const producerDefaults: Required<ProducerOptions> = {
+  acks: 'all',
+  lingerMs: 0,
+  batchSize: 16_384,
+  bufferMemory: 32 * 1024 * 1024,
+  maxBlockMs: 60_000,
+  partitioner: 'default',
+};
+
+/**
+ * Checks options against their table; an option that is undefined counts as not given.
+ * @throws TypeError for an unknown name or a wrong type, RangeError for a number out of bounds
+ */
+export function checkOptions<T extends object>(
+  where: string,
+  table: Table<T>,
+  options: T | undefined,
+): void {
+  if (options === undefined) return;
+  if (typeof options !== 'object' || options === null || Array.isArray(options)) {
+    throw new TypeError(`${where}: expected an object of options, got ${got(options)}`);
+  }
+  for (const [name, value] of Object.entries(options)) {
+    if (!Object.hasOwn(table, name)) {
+      const known = Object.keys(table).join(', ');
+      throw new TypeError(`${where}: unknown option ${got(name)}; it takes ${known}`);
+    }
+    if (value !== undefined) checkValue(where, name, table[name as keyof T], value);
+  }
+}
+
+/** @throws TypeError or RangeError when the value does not pass */
+export function checkValue(where: string, name: string, check: Check, value: unknown): void {
+  const expected = check(value);
+  if (expected === null) return;
+  const message = `${where}: ${name} must be ${expected}, got ${got(value)}`;
+  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
+/** The options with their defaults, undefined ones included. */
+export function withDefaults<T extends object>(
+  defaults: Required<T>,
+  options: Partial<T> | undefined,
+): Required<T> {
+  const result = { ...defaults };
+  for (const [name, value] of Object.entries(options ?? {})) {
+    if (value !== undefined && Object.hasOwn(defaults, name)) {
+      result[name as keyof T] = value as Required<T>[keyof T];
+    }
+  }
+  return result;
+}

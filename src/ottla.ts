@@ -1,0 +1,353 @@
+import { systemClock, withDeadline, type Clock } from './clock.js';
+import { Consumer } from './consumer.js';
+import type { ConsumerOptions } from './consumer-options.js';
+import { TopicReading, type ReadOptions } from './consumer-read.js';
+import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
+import type { Engine, GroupInfo, PartitionInfo } from './engine.js';
+import { OttlaError } from './errors.js';
+import { LocalEngine } from './local.js';
+import {
+  aBoolean,
+  aSignal,
+  checkOptions,
+  checkValue,
+  got,
+  integer,
+  milliseconds,
+  topicOptions,
+  type ProducerOptions,
+  type TopicOptions,
+  type TopicSettings,
+} from './options.js';
+import { Producer } from './producer.js';
+import { definitionOf, type TopicRef } from './serde.js';
+
+/** A topic, and how far each of its partitions is. */
+export interface TopicDescription {
+  readonly name: string;
+  /** Different for a topic of the same name that was deleted and created anew. */
+  readonly id: string;
+  readonly options: Required<TopicOptions>;
+  readonly partitions: readonly PartitionInfo[];
+}
+
+/** Creates, changes and deletes topics. All of it is durable once resolved. */
+export class Topics {
+  readonly #engine: Engine;
+
+  /** @internal */
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /**
+   * Creates a topic; fine if it exists with the same partitions, options and codecs.
+   * @throws TOPIC_ALREADY_EXISTS, saying what differs; TypeError, RangeError
+   */
+  async create(topic: TopicRef, options?: TopicOptions): Promise<void> {
+    const definition = definitionOf('topics.create', topic);
+    if (options !== undefined && typeof topic !== 'string') {
+      throw new TypeError('topics.create: a definition has its options already');
+    }
+    const { name, key, value } = definition;
+    const given = options ?? definition.options;
+    checkOptions(`topics.create ${name}`, topicOptions, given);
+    const { partitions = 1, ...settings } = given;
+    await this.#engine.createTopic({
+      name,
+      partitionCount: partitions,
+      settings: defined(settings),
+      codecs: { key: key.name, value: value.name },
+    });
+  }
+
+  /** Names of all topics. */
+  async list(): Promise<string[]> {
+    return this.#engine
+      .topics()
+      .map(({ name }) => name)
+      .toSorted();
+  }
+
+  /** @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async describe(topic: TopicRef): Promise<TopicDescription> {
+    const { name } = definitionOf('topics.describe', topic);
+    const partitions = await this.#engine.partitions(name);
+    const { id, settings, partitionCount } = this.#engine.topic(name)!;
+    return { name, id, options: { partitions: partitionCount, ...settings }, partitions };
+  }
+
+  /** Changes options; the number of partitions has a call of its own. @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async alter(topic: TopicRef, options: Omit<TopicOptions, 'partitions'>): Promise<void> {
+    const { name } = definitionOf('topics.alter', topic);
+    const { partitions: _partitions, ...table } = topicOptions;
+    checkOptions(`topics.alter ${name}`, table, options);
+    await this.#engine.alterTopic(name, defined(options));
+  }
+
+  /**
+   * Adds partitions up to `total`. Keys may go to other partitions from then on.
+   * @throws INVALID_PARTITIONS unless there would be more of them
+   */
+  async addPartitions(topic: TopicRef, total: number): Promise<void> {
+    const { name } = definitionOf('topics.addPartitions', topic);
+    checkValue('topics.addPartitions', 'total', topicOptions.partitions, total);
+    await this.#engine.addPartitions(name, total);
+  }
+
+  /**
+   * Reads a partition's files again, after its failure was mended; until then it refuses appends.
+   * @returns what had to be cut, in a sentence, or null
+   */
+  async reopen(topic: TopicRef, partition: number): Promise<string | null> {
+    const { name } = definitionOf('topics.reopen', topic);
+    checkValue('topics.reopen', 'partition', integer(0), partition);
+    return this.#engine.reopenPartition({ topic: name, partition });
+  }
+
+  /** Deletes a topic with its records and all groups' commits of it. @throws UNKNOWN_TOPIC_OR_PARTITION */
+  async delete(topic: TopicRef): Promise<void> {
+    await this.#engine.deleteTopic(definitionOf('topics.delete', topic).name);
+  }
+}
+
+/** Looks at groups. */
+export class Groups {
+  readonly #engine: Engine;
+
+  /** @internal */
+  constructor(engine: Engine) {
+    this.#engine = engine;
+  }
+
+  /** Ids of the groups that have members here, or commits. */
+  async list(): Promise<string[]> {
+    return [...this.#engine.groups()];
+  }
+
+  /** @throws GROUP_ID_NOT_FOUND */
+  async describe(group: string): Promise<GroupInfo> {
+    if (typeof group !== 'string') {
+      throw new TypeError(`groups.describe: expected a group id, got ${got(group)}`);
+    }
+    return this.#engine.group(group);
+  }
+}
+
+export interface OpenOptions {
+  /** Opens beside a running owner: no lock, no repair, nothing written. @default false */
+  readonly readOnly?: boolean;
+}
+
+export interface MemoryOptions {
+  /** @default the system's */
+  readonly clock?: Clock;
+  /** Makes ids and choices the same in every run. */
+  readonly seed?: number;
+}
+
+type Events = {
+  /** A batch that could not be written, or a commit: once each, awaited or not. */
+  error: (error: OttlaError) => void;
+  warning: (warning: string) => void;
+};
+
+/** A data directory, or memory, with topics, producers, consumers and groups. */
+export class Ottla {
+  /** What open had to cut, rewind or finish; one readable sentence each. */
+  readonly recovery: readonly string[];
+  readonly topics: Topics;
+  readonly groups: Groups;
+  readonly #directory: OpenDirectory;
+  readonly #engine: Engine;
+  readonly #clock: Clock;
+  readonly #random: () => number;
+  readonly #listeners: { readonly [E in keyof Events]: Set<Events[E]> } = {
+    error: new Set(),
+    warning: new Set(),
+  };
+  #closing: Promise<void> | null = null;
+
+  private constructor(directory: OpenDirectory) {
+    const { broker } = directory;
+    this.#directory = directory;
+    this.#clock = broker.clock;
+    this.#random = broker.random;
+    this.#engine = new LocalEngine(broker, {
+      error: (error) => this.#emit('error', error),
+      warning: (warning) => this.#emit('warning', warning),
+    });
+    this.recovery = broker.recovery;
+    this.topics = new Topics(this.#engine);
+    this.groups = new Groups(this.#engine);
+    flushAtExit(this.#engine);
+  }
+
+  /**
+   * Opens a data directory, creating it if there is none, and repairs what a crash left behind.
+   * @throws LOCKED, naming who has it open; METADATA_LOST; KAFKA_STORAGE_ERROR
+   */
+  static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
+    if (typeof directory !== 'string' || directory === '') {
+      throw new TypeError(`Ottla.open: expected the path of a directory, got ${got(directory)}`);
+    }
+    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean }, options);
+    return new Ottla(await openDataDirectory(directory, options.readOnly ?? false, Math.random));
+  }
+
+  /** The same engine over memory: nothing native, gone at the end. */
+  static memory(options: MemoryOptions = {}): Ottla {
+    checkOptions<MemoryOptions>(
+      'Ottla.memory',
+      {
+        clock: (value) => (isClock(value) ? null : 'a Clock'),
+        seed: integer(Number.MIN_SAFE_INTEGER),
+      },
+      options,
+    );
+    const { clock = systemClock, seed } = options;
+    return new Ottla(openMemory(clock, seed === undefined ? Math.random : seeded(seed)));
+  }
+
+  /** @throws CLOSED; TypeError, RangeError for options */
+  producer(options?: ProducerOptions): Producer {
+    this.#refuseClosed();
+    return new Producer(this.#engine, this.#clock, this.#random, options);
+  }
+
+  /**
+   * A consumer; it joins its group at the first ready() or iteration.
+   * @throws CLOSED; TypeError, RangeError for options
+   */
+  consumer<const T extends readonly TopicRef[] = readonly []>(
+    options: ConsumerOptions<T>,
+  ): Consumer<T[number]> {
+    this.#refuseClosed();
+    const events = { error: (error: OttlaError) => this.#emit('error', error) };
+    return new Consumer<T[number]>(this.#engine, this.#clock, events, options);
+  }
+
+  /**
+   * Reads a topic without a group.
+   * @throws CLOSED; TypeError for options; while iterating UNKNOWN_TOPIC_OR_PARTITION,
+   *   OFFSET_OUT_OF_RANGE, CORRUPT_MESSAGE, INVALID_RECORD
+   */
+  read<const T extends TopicRef>(topic: T, options?: ReadOptions): TopicReading<T> {
+    this.#refuseClosed();
+    return new TopicReading(this.#engine, topic, options);
+  }
+
+  /**
+   * Resolves when everything sent is written, and every group with a member here has committed all
+   * there is in its topics.
+   * @throws ABORTED when the signal aborts, saying who is behind
+   */
+  async idle(
+    options: { readonly groups?: readonly string[]; readonly signal?: AbortSignal } = {},
+  ): Promise<void> {
+    this.#refuseClosed();
+    checkOptions('idle', { groups: listOfStrings, signal: aSignal }, options);
+    await this.#engine.idle(options.groups, options.signal);
+  }
+
+  /** @returns this */
+  on<E extends keyof Events>(event: E, listener: Events[E]): this {
+    this.#listenersOf(event).add(listener);
+    return this;
+  }
+
+  off<E extends keyof Events>(event: E, listener: Events[E]): this {
+    this.#listenersOf(event).delete(listener);
+    return this;
+  }
+
+  #listenersOf<E extends keyof Events>(event: E): Set<Events[E]> {
+    if (Object.hasOwn(this.#listeners, event)) return this.#listeners[event];
+    throw new TypeError(`expected the event 'error' or 'warning', got ${got(event)}`);
+  }
+
+  /** With no listener a failure becomes a warning of the process, never a crash. */
+  #emit<E extends keyof Events>(event: E, argument: Parameters<Events[E]>[0]): void {
+    const listeners = this.#listeners[event] as ReadonlySet<(value: typeof argument) => void>;
+    if (listeners.size === 0) process.emitWarning(argument);
+    for (const listener of listeners) {
+      try {
+        listener(argument);
+      } catch (error) {
+        process.emitWarning(`a listener of '${event}' threw: ${String(error)}`);
+      }
+    }
+  }
+
+  #refuseClosed(): void {
+    if (this.#closing !== null) throw new OttlaError('CLOSED', 'this Ottla is closed');
+  }
+
+  /**
+   * Closes the consumers, flushes and closes the producers, makes everything durable, lets go of the
+   * directory. Idempotent.
+   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs; it goes on all the same
+   */
+  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    checkOptions('close', { timeoutMs: milliseconds }, options);
+    this.#closing ??= this.#close();
+    await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close');
+  }
+
+  async #close(): Promise<void> {
+    try {
+      await this.#engine.close();
+    } finally {
+      doNotFlushAtExit(this.#engine);
+      this.#directory.release();
+    }
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+function defined(settings: Omit<TopicOptions, 'partitions'>): Partial<TopicSettings> {
+  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
+}
+
+const listOfStrings = (value: unknown): string | null =>
+  Array.isArray(value) && value.every((item) => typeof item === 'string')
+    ? null
+    : 'a list of group ids';
+
+function isClock(value: unknown): boolean {
+  const methods = ['now', 'monotonic', 'after', 'soon'];
+  return methods.every(
+    (method) => typeof (value as Record<string, unknown> | null)?.[method] === 'function',
+  );
+}
+
+/** Numbers from 0 to below 1, the same for the same seed: Marsaglia's xorshift on 32 bits. */
+function seeded(seed: number): () => number {
+  let state = (Math.imul(seed, 0x9e3779b1) ^ 0x6d2b79f5) | 0 || 1;
+  return () => {
+    state ^= state << 13;
+    state ^= state >>> 17;
+    state ^= state << 5;
+    return (state >>> 0) / 2 ** 32;
+  };
+}
+
+const open = new Set<Engine>();
+
+/** What is taken over is written when the process exits: one listener for however many are open. */
+function flushAtExit(engine: Engine): void {
+  if (open.size === 0) process.on('exit', flushAll);
+  open.add(engine);
+}
+
+function doNotFlushAtExit(engine: Engine): void {
+  open.delete(engine);
+  if (open.size === 0) process.off('exit', flushAll);
+}
+
+function flushAll(): void {
+  for (const engine of open) engine.flushNow();
+}

@@ -1,0 +1,44 @@
+import type { From } from './options.js';
+import type { Partition } from './partition.js';
+import { PartitionReader } from './partition-reader.js';
+import { RecordReader } from './record-reader.js';
+import { checkBatch, readBatchHeader } from './record.js';
+
+const chunkBytes = 64 * 1024;
+
+/** The offset that `from` means in a partition now; null for 'none'. A date after all records: the end. */
+export async function offsetFor(partition: Partition, from: From): Promise<number | null> {
+  if (from === 'none') return null;
+  if (from === 'earliest') return partition.logStartOffset;
+  if (from === 'latest') return partition.lastStableOffset;
+  return (await offsetForTimestamp(partition, from.getTime())) ?? partition.lastStableOffset;
+}
+
+/** Offset of the first record with this timestamp or a later one; null if there is none. */
+export async function offsetForTimestamp(
+  partition: Partition,
+  timestamp: number,
+): Promise<number | null> {
+  const start = partition.offsetBeforeTimestamp(timestamp);
+  if (start === null) return null;
+  const reader = new PartitionReader(partition, start);
+  let buffer = Buffer.allocUnsafe(chunkBytes);
+  const records = new RecordReader();
+  for (;;) {
+    const length = await reader.readAsync(buffer);
+    if (length === 0) return null;
+    if (length < 0) {
+      buffer = Buffer.allocUnsafe(-length);
+      continue;
+    }
+    for (let at = 0; at < length;) {
+      const batch = readBatchHeader(buffer, at, length)!;
+      if (batch.maxTimestamp >= timestamp && batch.nextOffset > start && !batch.isControl) {
+        checkBatch(buffer, at, batch);
+        records.open(buffer, at, batch, start);
+        while (records.next()) if (records.timestamp >= timestamp) return records.offset;
+      }
+      at += batch.size;
+    }
+  }
+}

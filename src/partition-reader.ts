@@ -1,0 +1,103 @@
+import { OttlaError } from './errors.js';
+import type { Partition } from './partition.js';
+import { batchSizeAt } from './record.js';
+import type { Segment } from './storage/segment.js';
+
+/** Bytes at the end of the active segment that were written just now: the page cache has them. */
+const tailBytes = 1024 * 1024;
+
+/**
+ * Reads one partition's batches in order, as the bytes they are. It keeps its place by segment and
+ * byte, so that reading on needs no look-up.
+ */
+export class PartitionReader {
+  readonly #partition: Partition;
+  #segment: Segment;
+  #position: number;
+
+  /**
+   * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
+   * @throws OFFSET_OUT_OF_RANGE
+   */
+  constructor(partition: Partition, offset: number) {
+    const { logStartOffset, highWatermark } = partition;
+    if (offset < logStartOffset || offset > highWatermark) {
+      throw new OttlaError(
+        'OFFSET_OUT_OF_RANGE',
+        `${partition.name}: offset ${offset} is out of range, the log has ${logStartOffset} to ${highWatermark}`,
+      );
+    }
+    this.#partition = partition;
+    this.#segment = partition.segmentFor(offset);
+    this.#position = this.#segment.positionBefore(offset);
+  }
+
+  /** Bytes that the next read may give: 0 at the end of the log. */
+  get available(): number {
+    while (this.#position === this.#segment.size) {
+      const next = this.#partition.segmentAfter(this.#segment);
+      if (next === null) return 0;
+      this.#segment = next;
+      this.#position = 0;
+    }
+    return this.#segment.size - this.#position;
+  }
+
+  /** Whether the next read is of what was written just now, so that it does not block. */
+  get isAtTail(): boolean {
+    const available = this.available;
+    return available <= tailBytes && this.#partition.segmentAfter(this.#segment) === null;
+  }
+
+  /**
+   * Fills the buffer with whole batches and moves behind them.
+   * @returns how many bytes of them; 0 at the end; -n if the next batch needs a buffer of n bytes
+   * @throws CORRUPT_MESSAGE
+   */
+  read(buffer: Buffer): number {
+    const wanted = Math.min(buffer.length, this.available);
+    if (wanted === 0) return 0;
+    return this.#wholeBatches(buffer, this.#segment.read(buffer, wanted, this.#position), wanted);
+  }
+
+  /** As read(), off the main thread. Not to be called again before it settled. */
+  async readAsync(buffer: Buffer): Promise<number> {
+    const wanted = Math.min(buffer.length, this.available);
+    if (wanted === 0) return 0;
+    const length = await this.#segment.readAsync(buffer, wanted, this.#position);
+    return this.#wholeBatches(buffer, length, wanted);
+  }
+
+  #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
+    let at = 0;
+    let size = 0;
+    try {
+      while (at < length) {
+        size = batchSizeAt(buffer, at, length);
+        if (size === -1 || at + size > length) break;
+        at += size;
+      }
+    } catch (error) {
+      if (at === 0) throw this.corrupt(error, 0);
+    }
+    if (at > 0) {
+      this.#position += at;
+      return at;
+    }
+    if (length < wanted || size > this.available || (size === -1 && wanted === this.available)) {
+      throw this.corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`), 0);
+    }
+    return -Math.max(size, 64);
+  }
+
+  /** The error for damage `bytesBack` bytes before the reading position. */
+  corrupt(cause: unknown, bytesBack: number): OttlaError {
+    const { path } = this.#segment;
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new OttlaError(
+      'CORRUPT_MESSAGE',
+      `${this.#partition.name}: damage at byte ${this.#position - bytesBack} of ${path}: ${reason}`,
+      { cause },
+    );
+  }
+}

@@ -1,0 +1,364 @@
+import { join } from 'node:path';
+import { OttlaError, asStorageError } from './errors.js';
+import type { TopicSettings } from './options.js';
+import { PartitionLog, type LogEnvironment } from './partition-log.js';
+import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
+import type { Segment } from './storage/segment.js';
+
+/** Told once what became of an append: written or failed; then, if it asked for durability, durable or failed. */
+export interface AppendListener {
+  /** `timestamp` is the log's where the topic takes its own, else -1. */
+  written(baseOffset: number, timestamp: number): void;
+  durable(): void;
+  failed(error: OttlaError): void;
+}
+
+/** Woken at the next append. */
+export interface AppendWaiter {
+  wake(): void;
+}
+
+interface QueuedAppend {
+  readonly bytes: Buffer;
+  readonly listener: AppendListener;
+  readonly wantsDurable: boolean;
+}
+
+/** A background sync begins when this much is unsynced, and appends wait for it at eight times as much. */
+const unsyncedBytesTarget = 8 * 1024 * 1024;
+
+/**
+ * One ordered log: appends in order, group commit, watermarks, who waits for records.
+ *
+ * An append is written before it returns, unless a roll is under way: then it queues, in order. Order of
+ * a roll: sync the old file, await the rows that seal it and name the new one, then the new one's first
+ * byte.
+ */
+export class Partition {
+  readonly topic: string;
+  readonly topicId: string;
+  readonly index: number;
+  readonly directory: string;
+  readonly #env: LogEnvironment;
+  readonly #log: PartitionLog;
+  /** Set when no more appends are taken: by close, or because the topic is gone. */
+  #ended: OttlaError | null = null;
+  #queue: QueuedAppend[] = [];
+  /** Settles when appends may go on: a roll, or too much unsynced. Never rejects. */
+  #gate: Promise<void> | null = null;
+  #durabilityWaiters: AppendListener[] = [];
+  #syncing: Promise<void> | null = null;
+  readonly #appendWaiters = new Set<AppendWaiter>();
+
+  constructor(
+    env: LogEnvironment,
+    directory: string,
+    topic: { readonly name: string; readonly id: string; readonly settings: TopicSettings },
+    index: number,
+  ) {
+    this.#env = env;
+    this.topic = topic.name;
+    this.topicId = topic.id;
+    this.index = index;
+    this.directory = join(directory, `${topic.name}-${index}`);
+    this.#log = new PartitionLog(
+      env,
+      { topic: topic.name, topicId: topic.id, partition: index, directory: this.directory },
+      topic.settings,
+    );
+  }
+
+  get name(): string {
+    return this.#log.name;
+  }
+
+  get settings(): TopicSettings {
+    return this.#log.settings;
+  }
+
+  set settings(settings: TopicSettings) {
+    this.#log.settings = settings;
+  }
+
+  get logStartOffset(): number {
+    return this.#log.logStartOffset;
+  }
+
+  /** Offset after the last record written. */
+  get logEndOffset(): number {
+    return this.#log.active.nextOffset;
+  }
+
+  /** Exclusive end of what consumers may read: all that is written, as in Kafka with one replica. */
+  get highWatermark(): number {
+    return this.logEndOffset;
+  }
+
+  /** First offset of the oldest open transaction, else the high watermark. */
+  get lastStableOffset(): number {
+    return this.highWatermark;
+  }
+
+  get leaderEpoch(): number {
+    return this.#log.leaderEpoch;
+  }
+
+  /** Bytes of all segments. */
+  get bytes(): number {
+    return this.#log.segments.reduce((bytes, segment) => bytes + segment.size, 0);
+  }
+
+  get segmentCount(): number {
+    return this.#log.segments.length;
+  }
+
+  /** The segment that holds `offset`, or the last one that begins before it. */
+  segmentFor(offset: number): Segment {
+    return this.#log.segmentFor(offset);
+  }
+
+  /** The segment after `segment`, or null if that is the active one. */
+  segmentAfter(segment: Segment): Segment | null {
+    return segment === this.#log.active ? null : this.#log.segmentFor(segment.nextOffset);
+  }
+
+  /** An offset before which every record is older than `timestamp`; null if all records are. */
+  offsetBeforeTimestamp(timestamp: number): number | null {
+    const { segments, logStartOffset } = this.#log;
+    const segment = segments.find(({ maxTimestamp }) => maxTimestamp >= timestamp);
+    if (segment === undefined) return null;
+    return Math.max(logStartOffset, segment.offsetBeforeTimestamp(timestamp));
+  }
+
+  /** The epoch in which the record before `offset` was written. */
+  epochBefore(offset: number): number {
+    return this.#log.epochBefore(offset);
+  }
+
+  /** Where what was written in `epoch` ends: a reader beyond it has read what was cut since. */
+  endOfEpoch(epoch: number): number {
+    return this.#log.endOfEpoch(epoch);
+  }
+
+  /**
+   * Appends adjacent whole batches as one unit: all of them or none, and never across a roll. Their base
+   * offsets and leader epochs are set here. The bytes are written or copied before this returns.
+   */
+  append(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): void {
+    const refusal = this.#ended ?? this.#log.failure;
+    if (refusal !== null) {
+      listener.failed(refusal);
+    } else if (
+      this.#gate !== null ||
+      this.#tryAppend(bytes, start, end, wantsDurable, listener) === 'wait'
+    ) {
+      this.#queue.push({ bytes: Buffer.from(bytes.subarray(start, end)), listener, wantsDurable });
+    }
+  }
+
+  /** 'wait': the append must wait for a roll or a sync, which this started. */
+  #tryAppend(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): 'done' | 'failed' | 'wait' {
+    let baseOffset: number;
+    let logAppendTime = -1;
+    try {
+      const { active } = this.#log;
+      if (this.#log.failure !== null) throw this.#log.failure;
+      if (active.size - active.syncedSize >= 8 * unsyncedBytesTarget) {
+        this.#closeGate(() => this.#queueSync());
+        return 'wait';
+      }
+      baseOffset = active.nextOffset;
+      if (this.settings.messageTimestampType === 'LogAppendTime') {
+        logAppendTime = this.#env.clock.now();
+      }
+      const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
+      const isFull = active.size + end - start > this.settings.segmentBytes;
+      if (active.size > 0 && (isFull || !active.canHold(nextOffset - 1))) {
+        this.#closeGate(() => this.#roll());
+        return 'wait';
+      }
+      active.write(bytes, start, end);
+      for (let at = start; at < end;) {
+        const header = readBatchHeader(bytes, at, end)!;
+        active.added(header);
+        at += header.size;
+      }
+    } catch (error) {
+      const failure = asStorageError(this.name, error);
+      if (!failure.retriable) this.#log.fail(failure);
+      listener.failed(failure);
+      return 'failed';
+    }
+    listener.written(baseOffset, logAppendTime);
+    if (wantsDurable) this.#durabilityWaiters.push(listener);
+    const { size, syncedSize } = this.#log.active;
+    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) this.#requestSync();
+    for (const waiter of this.#appendWaiters) waiter.wake();
+    return 'done';
+  }
+
+  /** @returns the offset after the last one */
+  #stamp(
+    bytes: Buffer,
+    start: number,
+    end: number,
+    baseOffset: number,
+    logAppendTime: number,
+  ): number {
+    const epoch = this.#log.leaderEpoch;
+    let nextOffset = baseOffset;
+    for (let at = start; at < end;) {
+      stampBatch(bytes, at, nextOffset, epoch);
+      if (logAppendTime >= 0) stampLogAppendTime(bytes, at, logAppendTime);
+      const header = readBatchHeader(bytes, at, end);
+      if (header === null) throw new RangeError(`${this.name}: append of an incomplete batch`);
+      nextOffset = header.nextOffset;
+      at += header.size;
+    }
+    return nextOffset;
+  }
+
+  /** Holds appends back until `work` is done, then lets the queued ones go on. */
+  #closeGate(work: () => Promise<void>): void {
+    this.#gate = work().then(
+      () => this.#openGate(null),
+      (error: unknown) => this.#openGate(asStorageError(this.name, error)),
+    );
+  }
+
+  /** One failure fails all that queued behind it, in order: nothing may overtake what a caller sends again. */
+  #openGate(error: OttlaError | null): void {
+    this.#gate = null;
+    const queue = this.#queue;
+    this.#queue = [];
+    if (error?.retriable === false) this.#log.fail(error);
+    let failure = error ?? this.#log.failure ?? this.#ended;
+    for (const queued of queue) {
+      const { bytes, listener, wantsDurable } = queued;
+      if (failure !== null) listener.failed(failure);
+      else if (this.#gate !== null) this.#queue.push(queued);
+      else {
+        const outcome = this.#tryAppend(bytes, 0, bytes.length, wantsDurable, listener);
+        if (outcome === 'wait') this.#queue.push(queued);
+        if (outcome === 'failed') failure = this.#log.failure ?? behindFailure(this.name);
+      }
+    }
+  }
+
+  async #roll(): Promise<void> {
+    await this.#queueSync();
+    if (this.#log.failure !== null) throw this.#log.failure;
+    await this.#log.roll();
+  }
+
+  #requestSync(): void {
+    if (this.#syncing !== null) return;
+    this.#syncing = this.#queueSync().finally(() => {
+      this.#syncing = null;
+      if (this.#durabilityWaiters.length > 0) this.#requestSync();
+    });
+  }
+
+  #queueSync(): Promise<void> {
+    return this.#env.syncs.run(() => this.#sync());
+  }
+
+  /** One sync serves all who wait. Never rejects: a failed sync fails the partition, and is never retried. */
+  async #sync(): Promise<void> {
+    const waiters = this.#durabilityWaiters;
+    this.#durabilityWaiters = [];
+    const point = this.#log.dueRecoveryPoint();
+    if (this.#log.failure === null) {
+      try {
+        await this.#log.active.sync();
+      } catch (error) {
+        this.#log.fail(asStorageError(this.name, error, false));
+      }
+    }
+    const { failure } = this.#log;
+    for (const waiter of waiters) {
+      if (failure === null) waiter.durable();
+      else waiter.failed(failure);
+    }
+    if (point !== null && failure === null) await this.#log.saveRecoveryPoint(point);
+  }
+
+  /** Calls `waiter` at every append until forgotten. */
+  notifyAppends(waiter: AppendWaiter): void {
+    this.#appendWaiters.add(waiter);
+  }
+
+  forget(waiter: AppendWaiter): void {
+    this.#appendWaiters.delete(waiter);
+  }
+
+  /** Whether bytes lie behind the recovery point that recover() must judge. */
+  needsRecovery(): boolean {
+    return this.#log.needsRecovery();
+  }
+
+  /** Takes over or cuts what lies behind the recovery point. @returns a sentence on what was cut, or null */
+  recover(): Promise<string | null> {
+    return this.#log.recover();
+  }
+
+  /** Read-only, beside a running owner: takes over what it wrote since. */
+  refresh(): Promise<void> {
+    return this.#log.refresh();
+  }
+
+  /** The way out of a failure: forgets what is in memory and reads the files again. */
+  async reopen(): Promise<string | null> {
+    await this.#settled();
+    this.#log.reset();
+    return this.#log.needsRecovery() ? this.#log.recover() : null;
+  }
+
+  async #settled(): Promise<void> {
+    while (this.#gate !== null || this.#syncing !== null) {
+      await this.#gate;
+      await this.#syncing;
+    }
+  }
+
+  /** Waits for what is in flight, makes all durable, and closes the files. Appends are refused from now on. */
+  async close(): Promise<void> {
+    if (this.#ended !== null) return;
+    await this.#settled();
+    this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
+    if (!this.#log.isOpen) return;
+    const { active } = this.#log;
+    if (!this.#env.readOnly && this.#log.failure === null) {
+      if (active.syncedSize < active.size) await this.#queueSync();
+      if (this.#log.failure === null) await this.#log.saveEnd();
+    }
+    this.#log.closeFiles();
+  }
+
+  /** Closes the files without another write: the topic is gone. Appends are refused from now on. */
+  async abandon(error: OttlaError): Promise<void> {
+    this.#ended ??= error;
+    await this.#settled();
+    this.#log.closeFiles();
+    for (const waiter of this.#appendWaiters) waiter.wake();
+  }
+}
+
+function behindFailure(name: string): OttlaError {
+  return new OttlaError(
+    'KAFKA_STORAGE_ERROR',
+    `${name}: not written, because an append before it failed: order is kept when both are sent again`,
+  );
+}

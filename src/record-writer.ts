@@ -1,0 +1,299 @@
+import {
+  RECORD_BATCH_OVERHEAD,
+  noHeaders,
+  putBatchHeader,
+  stampBatch,
+  type BatchOrigin,
+  type Bytes,
+  type RecordHeaders,
+} from './record.js';
+import { putVarint, putVarlong, varintSize, varlongSize } from './varint.js';
+
+/** What a batch's length, counts and deltas cannot pass. */
+const maxInt32 = 2 ** 31 - 1;
+
+const noBuffer: Buffer = Buffer.alloc(0);
+
+/** What Buffer.write ends in; at once, it takes a tenth less for a whole record. Not documented. */
+const utf8Write: (this: Buffer, text: string, offset: number) => number =
+  Reflect.get(noBuffer, 'utf8Write') ?? Reflect.get(noBuffer, 'write');
+
+/**
+ * Encodes records one by one into a stretch of the caller's buffer, which it needs from begin() to
+ * finish(). May be used for batch after batch.
+ */
+export class BatchBuilder {
+  /** Records so far. */
+  count = 0;
+  /** Largest timestamp so far. */
+  maxTimestamp = -1;
+  #buffer: Buffer = noBuffer;
+  #start = 0;
+  #position = 0;
+  #limit = 0;
+  #baseTimestamp = -1;
+
+  /** Size so far, header included. */
+  get bytes(): number {
+    return this.#position - this.#start;
+  }
+
+  /**
+   * Begins a batch at `position`, which may take the bytes up to `limit`.
+   * @throws RangeError if not even a header fits there
+   */
+  begin(buffer: Buffer, position: number, limit: number): void {
+    const room = limit - position;
+    if (!(room >= RECORD_BATCH_OVERHEAD && position >= 0 && limit <= buffer.length)) {
+      throw new RangeError(
+        `a batch needs ${RECORD_BATCH_OVERHEAD} bytes or more, got ${position} to ${limit} of a buffer of ${buffer.length}`,
+      );
+    }
+    this.count = 0;
+    this.maxTimestamp = -1;
+    this.#buffer = buffer;
+    this.#start = position;
+    this.#position = position + RECORD_BATCH_OVERHEAD;
+    this.#limit = position + Math.min(room, maxInt32);
+  }
+
+  /**
+   * Adds a record; false, with nothing changed, if it does not fit. `timestamp` is in ms, -1 for none.
+   * @throws RangeError if the timestamp is no integer from -1 to 2^53 - 1
+   */
+  append(
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+  ): boolean {
+    if (!Number.isSafeInteger(timestamp) || timestamp < -1) throw timestampError(timestamp);
+    const offsetDelta = this.count;
+    if (offsetDelta === 0) this.#baseTimestamp = timestamp;
+    const timestampDelta = timestamp - this.#baseTimestamp;
+    const least = bodySize(offsetDelta, timestampDelta, key, value, headers, false);
+    const room = this.#limit - this.#position;
+    if (least + varintSize(least) > room) return false;
+    // UTF-8 takes up to three bytes for each of a string's code units; each length before it may grow by one.
+    const most = least * 3 + 5;
+    if (most > room) {
+      const exact = bodySize(offsetDelta, timestampDelta, key, value, headers, true);
+      if (exact + varintSize(exact) > room) return false;
+    }
+    this.#position = putRecord(
+      this.#buffer,
+      this.#position,
+      least,
+      offsetDelta,
+      timestampDelta,
+      key,
+      value,
+      headers,
+    );
+    this.count = offsetDelta + 1;
+    if (timestamp > this.maxTimestamp) this.maxTimestamp = timestamp;
+    return true;
+  }
+
+  /**
+   * Writes header and CRC, with base offset 0 and leader epoch -1: the log's stampBatch sets them. The
+   * batch takes no more records.
+   * @returns the batch's size in bytes
+   * @throws RangeError if there is no record
+   */
+  finish(origin?: BatchOrigin): number {
+    if (this.count === 0) throw new RangeError('a batch needs a record');
+    const content = {
+      recordCount: this.count,
+      lastOffsetDelta: this.count - 1,
+      baseTimestamp: this.#baseTimestamp,
+      maxTimestamp: this.maxTimestamp,
+      isLogAppendTime: false,
+      hasDeleteHorizon: false,
+    };
+    putBatchHeader(this.#buffer, this.#start, this.#position, content, origin);
+    this.#buffer = noBuffer;
+    this.#limit = 0;
+    return this.bytes;
+  }
+}
+
+function timestampError(timestamp: number): RangeError {
+  return new RangeError(`timestamp must be an integer from -1 to 2^53 - 1, got ${timestamp}`);
+}
+
+/** Bytes that a record of these takes in a batch at the most. */
+export function recordSizeUpperBound(
+  key: Bytes | null,
+  value: Bytes | null,
+  headers: RecordHeaders,
+): number {
+  const body = bodySize(maxInt32, 2 ** 53, key, value, headers, true);
+  return body + varintSize(body);
+}
+
+/** A record with its place in the log. */
+export interface PlacedRecord {
+  readonly offset: number;
+  readonly timestamp: number;
+  readonly key: Bytes | null;
+  readonly value: Bytes | null;
+  readonly headers?: RecordHeaders;
+}
+
+/** A batch as the log may hold it: with gaps, empty, with a delete horizon. */
+export interface PlacedBatch extends BatchOrigin {
+  readonly baseOffset: number;
+  /** @default the last record's offset */
+  readonly lastOffset?: number;
+  readonly leaderEpoch: number;
+  /** In order of their offsets. */
+  readonly records: readonly PlacedRecord[];
+  /** Needed where there are no records to tell it. @default the largest of the records' */
+  readonly maxTimestamp?: number;
+  /** When the log took the batch: the timestamp of all its records, whatever they say. */
+  readonly logAppendTime?: number;
+  /** When compaction may drop this batch's tombstones and markers (KIP-534). */
+  readonly deleteHorizonMs?: number;
+}
+
+/**
+ * Encodes a whole batch, where speed does not count: for compaction and the coordinator. The bytes are
+ * those that Kafka writes for the same.
+ * @throws RangeError if the offsets do not grow from baseOffset to lastOffset
+ */
+export function encodeBatch(batch: PlacedBatch): Buffer {
+  const { baseOffset, records, logAppendTime, deleteHorizonMs } = batch;
+  const baseTimestamp = deleteHorizonMs ?? records[0]?.timestamp ?? -1;
+  const lastOffset = batch.lastOffset ?? records.at(-1)?.offset ?? baseOffset;
+  const lastOffsetDelta = lastOffset - baseOffset;
+  if (!(lastOffsetDelta >= 0 && lastOffsetDelta <= maxInt32)) {
+    throw new RangeError(`offsets ${baseOffset} to ${lastOffset} are not those of a batch`);
+  }
+  let bound = RECORD_BATCH_OVERHEAD;
+  for (const { key, value, headers } of records) {
+    bound += recordSizeUpperBound(key, value, headers ?? noHeaders);
+  }
+  const buffer = Buffer.allocUnsafe(bound);
+  let position = RECORD_BATCH_OVERHEAD;
+  let maxTimestamp = -1;
+  let nextOffset = baseOffset;
+  for (const { offset, timestamp, key, value, headers = noHeaders } of records) {
+    if (!(offset >= nextOffset && offset <= lastOffset)) {
+      throw new RangeError(`expected an offset from ${nextOffset} to ${lastOffset}, got ${offset}`);
+    }
+    nextOffset = offset + 1;
+    if (timestamp > maxTimestamp) maxTimestamp = timestamp;
+    const offsetDelta = offset - baseOffset;
+    const timestampDelta = timestamp - baseTimestamp;
+    const size = bodySize(offsetDelta, timestampDelta, key, value, headers, true);
+    position = putRecord(buffer, position, size, offsetDelta, timestampDelta, key, value, headers);
+  }
+  const content = {
+    recordCount: records.length,
+    lastOffsetDelta,
+    baseTimestamp,
+    maxTimestamp: logAppendTime ?? batch.maxTimestamp ?? maxTimestamp,
+    isLogAppendTime: logAppendTime !== undefined,
+    hasDeleteHorizon: deleteHorizonMs !== undefined,
+  };
+  putBatchHeader(buffer, 0, position, content, batch);
+  stampBatch(buffer, 0, baseOffset, batch.leaderEpoch);
+  return buffer.subarray(0, position);
+}
+
+/**
+ * Bytes of a record behind its length. A string counts as what it takes if it is `exact`, else as if it
+ * were ASCII, which is never more.
+ */
+function bodySize(
+  offsetDelta: number,
+  timestampDelta: number,
+  key: Bytes | null,
+  value: Bytes | null,
+  headers: RecordHeaders,
+  exact: boolean,
+): number {
+  let size = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta);
+  size += bytesSize(key, exact) + bytesSize(value, exact) + varintSize(headers.length);
+  for (let i = 0; i < headers.length; i++) {
+    const header = headers[i]!;
+    size += bytesSize(header[0], exact) + bytesSize(header[1], exact);
+  }
+  return size;
+}
+
+function bytesSize(bytes: Bytes | null, exact: boolean): number {
+  if (bytes === null) return 1;
+  const length = exact && typeof bytes === 'string' ? Buffer.byteLength(bytes) : bytes.length;
+  return varintSize(length) + length;
+}
+
+/** Writes a record where there is room for it. @returns the position behind it */
+function putRecord(
+  buffer: Buffer,
+  start: number,
+  guess: number,
+  offsetDelta: number,
+  timestampDelta: number,
+  key: Bytes | null,
+  value: Bytes | null,
+  headers: RecordHeaders,
+): number {
+  const bodyStart = start + varintSize(guess);
+  // No bits of a record's attributes are used.
+  buffer[bodyStart] = 0;
+  let at = putVarlong(buffer, bodyStart + 1, timestampDelta);
+  at = putVarint(buffer, at, offsetDelta);
+  at = putBytes(buffer, at, key);
+  at = putBytes(buffer, at, value);
+  at = putVarint(buffer, at, headers.length);
+  for (let i = 0; i < headers.length; i++) {
+    const header = headers[i]!;
+    at = putBytes(buffer, at, header[0]);
+    at = putBytes(buffer, at, header[1]);
+  }
+  return putLength(buffer, start, bodyStart, at);
+}
+
+/** Writes the length of bytes[guessedStart..end), moving them if it takes more room than was left for it. */
+function putLength(buffer: Buffer, at: number, guessedStart: number, end: number): number {
+  const length = end - guessedStart;
+  const start = at + varintSize(length);
+  if (start !== guessedStart) buffer.copyWithin(start, guessedStart, end);
+  putVarint(buffer, at, length);
+  return start + length;
+}
+
+function putBytes(buffer: Buffer, at: number, bytes: Bytes | null): number {
+  if (bytes === null) {
+    buffer[at] = 1;
+    return at + 1;
+  }
+  const length = bytes.length;
+  if (typeof bytes === 'string') {
+    const start = at + varintSize(length);
+    return putLength(buffer, at, start, putText(buffer, start, bytes));
+  }
+  const start = putVarint(buffer, at, length);
+  if (length < 10) {
+    for (let i = 0; i < length; i++) buffer[start + i] = bytes[i]!;
+  } else {
+    buffer.set(bytes, start);
+  }
+  return start + length;
+}
+
+function putText(buffer: Buffer, start: number, text: string): number {
+  const length = text.length;
+  if (length < 24) {
+    let i = 0;
+    for (; i < length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) break;
+      buffer[start + i] = code;
+    }
+    if (i === length) return start + length;
+  }
+  return start + utf8Write.call(buffer, text, start);
+}

@@ -1,0 +1,266 @@
+import { realpathSync, statfsSync, truncateSync } from 'node:fs';
+import { constants } from 'node:os';
+import { join } from 'node:path';
+import { open, type RootDatabase } from 'lmdb';
+import { OttlaError, asStorageError } from '../errors.js';
+import { fileError } from './file-system.js';
+import { checkLmdbFile } from './lmdb-check.js';
+import {
+  checkKey,
+  type Change,
+  type Key,
+  type KeyPrefix,
+  type MetaStore,
+  type Row,
+  type RowKind,
+  type Rows,
+} from './meta-store.js';
+import { decodeRow, encodeRow } from './rows.js';
+
+const dataFile = 'data.mdb';
+const pageBytes = 4096;
+
+type LmdbKey = (string | number | Buffer)[];
+type Database = RootDatabase<Buffer, LmdbKey>;
+
+/**
+ * Opens the metadata in a directory, which must exist; unless `readOnly`, an empty one is begun anew.
+ * Making the directory's entries durable is the caller's. Imports lmdb and zod: import this file late.
+ * @param options readOnly: works beside a running owner, and sees what that one committed at each read
+ * @throws METADATA_LOST if what is there is damaged, or `readOnly` and nothing is there; LOCKED if this
+ *   process has it open read-only, beside which LMDB cannot write; KAFKA_STORAGE_ERROR
+ */
+export async function openLmdbStore(
+  directory: string,
+  options: { readonly readOnly?: boolean } = {},
+): Promise<MetaStore> {
+  const readOnly = options.readOnly ?? false;
+  try {
+    const path = realpathSync(directory);
+    if (!readOnly && readers.has(path)) {
+      throw new OttlaError(
+        'LOCKED',
+        `${directory} is open read-only in this process: close it first`,
+      );
+    }
+    prepare(path, readOnly);
+    return new LmdbStore(path, readOnly);
+  } catch (error) {
+    throw asStorageError(directory, error, false);
+  }
+}
+
+/** Read-only stores of this process by directory: LMDB opens a file once per process, for reading then. */
+const readers = new Map<string, number>();
+
+/** Refuses what LMDB would crash on instead of failing. */
+function prepare(directory: string, readOnly: boolean): void {
+  const path = join(directory, dataFile);
+  if (checkLmdbFile(path, !readOnly) === 'good') return;
+  if (readOnly) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
+  if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
+  try {
+    truncateSync(path);
+  } catch (error) {
+    if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  }
+}
+
+interface PendingWrite {
+  readonly rows: readonly { readonly key: LmdbKey; readonly bytes: Buffer | undefined }[];
+  readonly resolve: () => void;
+  readonly reject: (error: unknown) => void;
+}
+
+/**
+ * Rows in LMDB's root database: lmdb's ordered-binary keys, values as rows.ts writes them. One
+ * transaction is in flight at a time; calls that come meanwhile share the next one.
+ */
+class LmdbStore implements MetaStore {
+  readonly #directory: string;
+  readonly #readOnly: boolean;
+  readonly #db: Database;
+  #waiting: PendingWrite[] = [];
+  #writing: Promise<void> | null = null;
+  #closing: Promise<void> | null = null;
+  /** Set for good by a failure that leaves unknown what is on the disk. */
+  #failure: OttlaError | null = null;
+
+  constructor(directory: string, readOnly: boolean) {
+    const settings = {
+      path: directory,
+      noSubdir: false,
+      encoding: 'binary' as const,
+      readOnly,
+      // With lmdb's defaults a failed commit stays visible, can hang close() and end the process.
+      overlappingSync: false,
+      eventTurnBatching: false,
+      txnStartThreshold: 1,
+    };
+    this.#db = open(settings);
+    this.#directory = directory;
+    this.#readOnly = readOnly;
+    if (readOnly) readers.set(directory, (readers.get(directory) ?? 0) + 1);
+  }
+
+  get<K extends RowKind>(key: Key<K>): Rows[K] | undefined {
+    checkKey(key);
+    const bytes = this.#read(() => this.#db.getBinary([...key]));
+    return bytes === undefined ? undefined : decodeRow(key[0], key, bytes).value;
+  }
+
+  range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>> {
+    checkKey(prefix);
+    const start = [...prefix];
+    return this.#read(() => {
+      const rows: Row<K>[] = [];
+      for (const { key, value } of this.#db.getRange({ start, end: [...start, aboveAll] })) {
+        // lmdb gives back a key of one part as that part.
+        rows.push(decodeRow(prefix[0], Array.isArray(key) ? key : [key], value));
+      }
+      return rows;
+    });
+  }
+
+  #read<T>(read: () => T): T {
+    if (this.#closing !== null) throw this.#closed();
+    try {
+      this.#db.resetReadTxn();
+      return read();
+    } catch (error) {
+      throw asStorageError(this.#directory, error, false);
+    }
+  }
+
+  async write(changes: readonly Change[]): Promise<void> {
+    if (this.#closing !== null) throw this.#closed();
+    if (this.#readOnly) throw new TypeError(`${this.#directory} was opened read-only`);
+    const rows = changes.map(({ key, value }) => ({
+      key: [...key],
+      bytes: value === undefined ? undefined : encodeRow(key, value),
+    }));
+    await new Promise<void>((resolve, reject) => {
+      this.#waiting.push({ rows, resolve, reject });
+      this.#writing ??= this.#writeAll();
+    });
+  }
+
+  async #writeAll(): Promise<void> {
+    // Not at once: what the rest of this turn writes goes into the same transaction.
+    await Promise.resolve();
+    while (this.#waiting.length > 0) {
+      const writes = this.#waiting;
+      this.#waiting = [];
+      try {
+        await this.#commit(writes);
+        for (const { resolve } of writes) resolve();
+      } catch (error) {
+        for (const { reject } of writes) reject(error);
+      }
+    }
+    this.#writing = null;
+  }
+
+  async #commit(writes: readonly PendingWrite[]): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    // Asked before, because the message that lmdb makes of a failed write overruns its buffer.
+    if (isFull(this.#directory, mostBytesOf(writes))) throw noSpace(this.#directory);
+    const db = this.#db;
+    try {
+      const committed = db.batch(() => {
+        for (const { rows } of writes) {
+          for (const { key, bytes } of rows) void (bytes ? db.put(key, bytes) : db.remove(key));
+        }
+      });
+      // lmdb starts a transaction by the global setImmediate, which test frameworks fake, or at the
+      // second write: this one.
+      await Promise.all([committed, db.batch(() => undefined)]);
+    } catch (error) {
+      const reason = await reasonOf(error);
+      if (isNoSpace(reason, this.#directory) && this.#isReadable()) throw noSpace(this.#directory);
+      this.#failure = new OttlaError(
+        'KAFKA_STORAGE_ERROR',
+        `${this.#directory}: a commit failed, and nothing can be written until it is opened anew: ${reason.message}`,
+        { cause: reason, retriable: false },
+      );
+      throw this.#failure;
+    }
+  }
+
+  /** Whether LMDB still works: if its meta page could not be written it refuses all, and a commit would hang. */
+  #isReadable(): boolean {
+    try {
+      this.#db.resetReadTxn();
+      this.#db.getBinary(['store']);
+      return true;
+    } catch {
+      return false;
+    }
+  }
+
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await this.#writing;
+    await this.#db.close();
+    if (!this.#readOnly) return;
+    const others = (readers.get(this.#directory) ?? 1) - 1;
+    if (others > 0) readers.set(this.#directory, others);
+    else readers.delete(this.#directory);
+  }
+
+  #closed(): OttlaError {
+    return new OttlaError('CLOSED', `the metadata in ${this.#directory} is closed`);
+  }
+}
+
+/** Sorts behind whatever a key can go on with. */
+const aboveAll = Buffer.from([0xff]);
+
+/** Why a commit failed. lmdb tells in a second promise, which rejects too: nobody else would catch that. */
+async function reasonOf(error: unknown): Promise<Error> {
+  try {
+    if (error instanceof Error && 'commitError' in error) await error.commitError;
+  } catch (reason) {
+    if (reason instanceof Error) return reason;
+  }
+  return error instanceof Error ? error : new Error(String(error));
+}
+
+function noSpace(directory: string): OttlaError {
+  return asStorageError(directory, fileError('ENOSPC', 'write', join(directory, dataFile)));
+}
+
+const { EDQUOT, EFBIG, EIO, ENOSPC } = constants.errno;
+/** Windows' own: ERROR_HANDLE_DISK_FULL and ERROR_DISK_FULL. */
+const noSpaceCodes = process.platform === 'win32' ? [39, 112] : [ENOSPC, EDQUOT, EFBIG];
+
+function isNoSpace(reason: Error, directory: string): boolean {
+  const code = 'code' in reason ? Number(reason.code) : Number.NaN;
+  // LMDB answers a short write with EIO, and a short write is how a full disk shows first.
+  return noSpaceCodes.includes(code) || (code === EIO && isFull(directory));
+}
+
+const spareBytes = 1024 * 1024;
+
+/** Where it cannot be told: no. */
+function isFull(directory: string, neededBytes = 0): boolean {
+  try {
+    const { bavail, bsize } = statfsSync(directory);
+    return bavail * bsize < spareBytes + neededBytes;
+  } catch {
+    return false;
+  }
+}
+
+/** What a transaction can write at most: LMDB copies each page that it changes. */
+function mostBytesOf(writes: readonly PendingWrite[]): number {
+  let bytes = 0;
+  for (const { rows } of writes) {
+    for (const row of rows) bytes += 2 * pageBytes + (row.bytes?.length ?? 0);
+  }
+  return bytes;
+}

@@ -1,0 +1,187 @@
+/**
+ * Where topics, recovery points, sealed segments and committed offsets are kept: a small ordered map,
+ * read at open and written as a journal. Two implementations: LMDB, and one in memory.
+ */
+export interface MetaStore {
+  get<K extends RowKind>(key: Key<K>): Rows[K] | undefined;
+  /**
+   * Rows whose key starts with `prefix`, in key order: numbers numerically, strings by code point. They
+   * are those of the call; writes that come while they are read do not show.
+   */
+  range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>>;
+  /**
+   * Writes all changes or none. Durable once resolved; what was refused is invisible, now and after
+   * reopening. Calls take effect in the order they are made.
+   *
+   * Rejects KAFKA_STORAGE_ERROR. If that is retriable (no space left) only this write failed; if not,
+   * nothing can be written until the store is opened anew. Rejects CLOSED once close() was called.
+   */
+  write(changes: readonly Change[]): Promise<void>;
+  /** Waits for the writes under way; idempotent. Then get() and range() throw CLOSED. */
+  close(): Promise<void>;
+}
+
+export interface Row<K extends RowKind> {
+  readonly key: Key<K>;
+  readonly value: Rows[K];
+}
+
+/** One row to put, or, with value undefined, to remove. Made by put() and remove(). */
+export interface Change<K extends RowKind = RowKind> {
+  readonly key: Key<K>;
+  readonly value: Rows[K] | undefined;
+}
+
+/** @throws RangeError for a key that cannot be stored: see checkKey() */
+export function put<K extends RowKind>(key: Key<K>, value: Rows[K]): Change<K> {
+  checkKey(key);
+  return { key, value };
+}
+
+/** @throws RangeError for a key that cannot be stored: see checkKey() */
+export function remove<K extends RowKind>(key: Key<K>): Change<K> {
+  checkKey(key);
+  return { key, value: undefined };
+}
+
+/** Of a key as LMDB stores it: its limit of 1978, less what the end of a range adds. */
+const maxKeyBytes = 1976;
+/** Strings that do not come back from lmdb's key format, or not in order. */
+// oxlint-disable-next-line no-control-regex
+const unstorable = /[\u0000-\u0004]|\p{Surrogate}/u;
+
+/**
+ * What every store refuses as a key, so that a name which works in memory works on disk: more than 1976
+ * bytes, U+0000 to U+0004 or half a surrogate pair in a string, and numbers that are no integers from 0
+ * to 2^53 - 1.
+ * @throws RangeError
+ */
+export function checkKey(key: readonly KeyPart[]): void {
+  let bytes = key.length - 1;
+  for (const part of key) {
+    if (typeof part === 'number') {
+      if (!Number.isSafeInteger(part) || part < 0) {
+        throw new RangeError(
+          `key of a ${key[0]}: expected an integer from 0 to 2^53 - 1, got ${part}`,
+        );
+      }
+      bytes += 9;
+    } else {
+      if (unstorable.test(part)) {
+        throw new RangeError(
+          `key of a ${key[0]}: expected no U+0000 to U+0004 and no half of a surrogate pair, got ${JSON.stringify(part)}`,
+        );
+      }
+      bytes += Buffer.byteLength(part) + (part >= '\u001c' ? 0 : 1);
+    }
+  }
+  if (bytes > maxKeyBytes) {
+    throw new RangeError(`key of a ${key[0]}: expected at most ${maxKeyBytes} bytes, got ${bytes}`);
+  }
+}
+
+export type RowKind = keyof Rows;
+export type Key<K extends RowKind> = readonly [K, ...Keys[K]];
+export type KeyPrefix<K extends RowKind> = readonly [K, ...Beginning<Keys[K]>];
+type Beginning<Parts extends readonly KeyPart[]> = Parts extends readonly [
+  ...infer Before extends readonly KeyPart[],
+  KeyPart,
+]
+  ? Parts | Beginning<Before>
+  : [];
+type KeyPart = string | number;
+
+/** What follows the kind in each row's key. */
+export interface Keys {
+  store: [];
+  topic: [name: string];
+  tombstone: [topicId: string];
+  partition: [topicId: string, partition: number];
+  segment: [topicId: string, partition: number, baseOffset: number];
+  group: [group: string];
+  offset: [offsetsPartition: number, group: string, topicId: string, partition: number];
+}
+
+export interface Rows {
+  store: StoreRow;
+  topic: TopicRow;
+  tombstone: TombstoneRow;
+  partition: PartitionRow;
+  segment: SegmentRow;
+  group: GroupRow;
+  offset: OffsetRow;
+}
+
+/** The data directory itself. */
+export interface StoreRow {
+  readonly formatVersion: number;
+  /** The same as in the file meta.properties: metadata of another directory is told by it. */
+  readonly storeId: string;
+}
+
+/** A topic that exists, or that a crash left half created (`state` 'creating': finished at the next open). */
+export interface TopicRow {
+  readonly id: string;
+  readonly partitions: number;
+  readonly state: 'creating' | 'live';
+  /** Names of the key's and the value's codec, as the definition gave them. */
+  readonly codecs: { readonly key: string | null; readonly value: string | null };
+  /** The options that were given; what is absent has its default. */
+  readonly options: Readonly<Record<string, string | number | readonly string[]>>;
+}
+
+/** A deleted topic whose files are being removed. Nothing is ever removed without one. */
+export interface TombstoneRow {
+  readonly name: string;
+  readonly partitions: number;
+}
+
+/** The state of one partition that must survive. */
+export interface PartitionRow {
+  readonly logStartOffset: number;
+  /** [epoch, first offset written in it], oldest first. */
+  readonly leaderEpochs: readonly (readonly [epoch: number, startOffset: number])[];
+  readonly active: RecoveryPoint;
+}
+
+/** Up to here the active segment and its indexes are known to be durable. Behind it anything may be torn. */
+export interface RecoveryPoint {
+  /** Names the active segment. */
+  readonly baseOffset: number;
+  /** Offset after the last durable record. */
+  readonly nextOffset: number;
+  /** Durable bytes of the log and of the two index files. */
+  readonly bytes: number;
+  readonly offsetIndexBytes: number;
+  readonly timeIndexBytes: number;
+  /** CRC-32C of the last batch before the point, 0 where there is none: tells this file from another. */
+  readonly lastCrc: number;
+  /** What the segment goes on counting from here: see Segment. */
+  readonly checksum: number;
+  readonly maxTimestamp: number;
+  readonly maxTimestampOffset: number;
+  readonly bytesSinceIndexEntry: number;
+}
+
+/** A sealed segment. The row is the commit point of a roll. */
+export interface SegmentRow {
+  readonly nextOffset: number;
+  readonly bytes: number;
+  readonly maxTimestamp: number;
+  /** CRC-32C over the CRCs of its batches, four bytes each, big endian. */
+  readonly checksum: number;
+}
+
+export interface GroupRow {
+  readonly generation: number;
+}
+
+/** A committed offset: the NEXT one to read. */
+export interface OffsetRow {
+  readonly offset: number;
+  /** Leader epoch of the record before it, -1 where unknown. */
+  readonly leaderEpoch: number;
+  readonly metadata: string;
+  /** When it was committed, ms since 1970. */
+  readonly timestamp: number;
+}

@@ -1,0 +1,92 @@
+import { crc32 } from 'node:zlib';
+import { z } from 'zod';
+import { OttlaError } from '../errors.js';
+import type { Key, Row, RowKind, Rows } from './meta-store.js';
+
+const count = z.int().nonnegative();
+const crc = z.int().min(0).max(0xffff_ffff);
+/** −1 where there is none. */
+const orNone = z.int().min(-1);
+
+const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
+  store: z.object({ formatVersion: count, storeId: z.string() }),
+  topic: z.object({
+    id: z.string(),
+    partitions: z.int().positive(),
+    state: z.enum(['creating', 'live']),
+    codecs: z.object({ key: z.string().nullable(), value: z.string().nullable() }),
+    options: z.record(z.string(), z.union([z.string(), z.number(), z.array(z.string())])),
+  }),
+  tombstone: z.object({ name: z.string(), partitions: count }),
+  partition: z.object({
+    logStartOffset: count,
+    leaderEpochs: z.array(z.tuple([count, count])),
+    active: z.object({
+      baseOffset: count,
+      nextOffset: count,
+      bytes: count,
+      offsetIndexBytes: count,
+      timeIndexBytes: count,
+      lastCrc: crc,
+      checksum: crc,
+      maxTimestamp: orNone,
+      maxTimestampOffset: orNone,
+      bytesSinceIndexEntry: count,
+    }),
+  }),
+  segment: z.object({ nextOffset: count, bytes: count, maxTimestamp: orNone, checksum: crc }),
+  group: z.object({ generation: count }),
+  offset: z.object({
+    offset: count,
+    leaderEpoch: orNone,
+    metadata: z.string(),
+    timestamp: z.int(),
+  }),
+};
+
+const keys: { readonly [K in RowKind]: z.ZodType<Key<K>> } = {
+  store: z.tuple([z.literal('store')]),
+  topic: z.tuple([z.literal('topic'), z.string()]),
+  tombstone: z.tuple([z.literal('tombstone'), z.string()]),
+  partition: z.tuple([z.literal('partition'), z.string(), count]),
+  segment: z.tuple([z.literal('segment'), z.string(), count, count]),
+  group: z.tuple([z.literal('group'), z.string()]),
+  offset: z.tuple([z.literal('offset'), count, z.string(), z.string(), count]),
+};
+
+const checksumBytes = 4;
+
+/** A row's value as it is stored: CRC-32 of key and text as u32, big endian, then the text, JSON. */
+export function encodeRow<K extends RowKind>(key: Key<K>, value: Rows[K]): Buffer {
+  const text = JSON.stringify(value);
+  const bytes = Buffer.allocUnsafe(checksumBytes + Buffer.byteLength(text));
+  bytes.write(text, checksumBytes);
+  bytes.writeUInt32BE(checksum(key, bytes));
+  return bytes;
+}
+
+/**
+ * A row as it was stored.
+ * @throws METADATA_LOST naming key and reason, for bytes that encodeRow() did not make of this key
+ */
+export function decodeRow<K extends RowKind>(kind: K, key: unknown, bytes: Buffer): Row<K> {
+  if (bytes.length < checksumBytes || bytes.readUInt32BE() !== checksum(key, bytes)) {
+    throw lost(key, `its ${bytes.length} bytes do not have the checksum that was stored with them`);
+  }
+  try {
+    const value: unknown = JSON.parse(bytes.toString('utf8', checksumBytes));
+    return { key: keys[kind].parse(key), value: values[kind].parse(value) };
+  } catch (error) {
+    if (error instanceof z.ZodError) throw lost(key, z.prettifyError(error));
+    if (error instanceof SyntaxError) throw lost(key, error.message);
+    throw error;
+  }
+}
+
+function checksum(key: unknown, bytes: Buffer): number {
+  return crc32(bytes.subarray(checksumBytes), crc32(JSON.stringify(key)));
+}
+
+function lost(key: unknown, reason: string): OttlaError {
+  return new OttlaError('METADATA_LOST', `metadata row ${JSON.stringify(key)}: ${reason}`);
+}

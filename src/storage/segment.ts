@@ -1,0 +1,358 @@
+import { join } from 'node:path';
+import { crc32c } from '../crc32c.js';
+import { OttlaError } from '../errors.js';
+import { segmentFileName } from './checkpoint.js';
+import type { File } from './file-system.js';
+import { OffsetIndex } from './offset-index.js';
+import type { OpenFileHolder, OpenFiles } from './open-files.js';
+import { TimeIndex } from './time-index.js';
+import type { RecoveryPoint, SegmentRow } from './meta-store.js';
+
+/** What the segment must know of a batch to append it to its indexes. */
+export interface BatchFacts {
+  readonly size: number;
+  readonly lastOffset: number;
+  readonly maxTimestamp: number;
+  readonly crc: number;
+}
+
+const crcBytes = Buffer.alloc(4);
+
+/**
+ * One .log file of consecutive batches and its two indexes. Batches are appended while it is active;
+ * once sealed it never changes.
+ *
+ * Index entries are kept in memory and appended to their files when the recovery point moves: up to it
+ * the files are complete, behind it recovery makes them again from the log.
+ */
+export class Segment implements OpenFileHolder {
+  readonly baseOffset: number;
+  readonly directory: string;
+  /** Bytes of whole batches written. */
+  size = 0;
+  /** Bytes known to be durable. */
+  syncedSize = 0;
+  /** Offset after the last one written. */
+  nextOffset: number;
+  maxTimestamp = -1;
+  /** CRC-32C over the CRCs of all batches, chained. */
+  checksum = 0;
+  /** CRC of the last batch. */
+  lastCrc = 0;
+  recentlyUsed = false;
+  readonly #openFiles: OpenFiles;
+  readonly #indexIntervalBytes: number;
+  #file: File | null = null;
+  /** Reads and syncs under way. */
+  #uses = 0;
+  #closing = false;
+  #writable = false;
+  #directorySynced = false;
+  #offsetIndex: OffsetIndex;
+  #timeIndex: TimeIndex;
+  #indexesLoaded = false;
+  #offsetEntriesSaved = 0;
+  #timeEntriesSaved = 0;
+  #maxTimestampOffset = -1;
+  #bytesSinceIndexEntry = 0;
+
+  constructor(
+    openFiles: OpenFiles,
+    directory: string,
+    baseOffset: number,
+    indexIntervalBytes: number,
+  ) {
+    this.#openFiles = openFiles;
+    this.directory = directory;
+    this.baseOffset = baseOffset;
+    this.nextOffset = baseOffset;
+    this.#indexIntervalBytes = indexIntervalBytes;
+    this.#offsetIndex = new OffsetIndex(baseOffset);
+    this.#timeIndex = new TimeIndex(baseOffset);
+  }
+
+  get path(): string {
+    return this.#path('log');
+  }
+
+  #path(suffix: 'log' | 'index' | 'timeindex'): string {
+    return join(this.directory, segmentFileName(this.baseOffset, suffix));
+  }
+
+  /** Takes over what the metadata says of a sealed segment; its indexes are read at first use. */
+  restoreSealed(row: SegmentRow): void {
+    this.size = row.bytes;
+    this.syncedSize = row.bytes;
+    this.nextOffset = row.nextOffset;
+    this.maxTimestamp = row.maxTimestamp;
+    this.checksum = row.checksum;
+  }
+
+  row(): SegmentRow {
+    return {
+      nextOffset: this.nextOffset,
+      bytes: this.size,
+      maxTimestamp: this.maxTimestamp,
+      checksum: this.checksum,
+    };
+  }
+
+  /** Whether offsets up to `lastOffset` still fit the indexes' 32 bits. */
+  canHold(lastOffset: number): boolean {
+    return this.#offsetIndex.canHold(lastOffset);
+  }
+
+  /**
+   * Writes whole batches at the end. All or nothing: what a failed or short write left behind is cut
+   * off again. Index entries follow by added(), batch by batch.
+   * @throws KAFKA_STORAGE_ERROR; not retriable if the remains could not be cut off
+   */
+  write(bytes: Uint8Array, start: number, end: number): void {
+    let at = start;
+    try {
+      const file = this.#use();
+      while (at < end) {
+        const written = file.write(bytes, at, end, this.size + at - start);
+        if (written === 0) throw new Error(`nothing of ${end - at} bytes could be written`);
+        at += written;
+      }
+    } catch (cause) {
+      this.#undoWrite(cause);
+      throw new OttlaError(
+        'KAFKA_STORAGE_ERROR',
+        `${this.path}: a write of ${end - start} bytes at ${this.size} failed: ${String(cause)}`,
+        { cause },
+      );
+    }
+  }
+
+  #undoWrite(cause: unknown): void {
+    if (this.#file === null) return;
+    try {
+      this.#file.truncate(this.size);
+    } catch (undo) {
+      throw new OttlaError(
+        'KAFKA_STORAGE_ERROR',
+        `${this.path}: a write failed (${String(cause)}), and what it left behind from byte ${this.size} on could not be cut off: ${String(undo)}`,
+        { cause, retriable: false },
+      );
+    }
+  }
+
+  /**
+   * Takes a batch into account that lies at the end of the file. The rule for index entries is Kafka's
+   * LogSegment.append: one before a batch once more than indexIntervalBytes came since the last one.
+   */
+  added(batch: BatchFacts): void {
+    if (batch.maxTimestamp > this.maxTimestamp) {
+      this.maxTimestamp = batch.maxTimestamp;
+      this.#maxTimestampOffset = batch.lastOffset;
+    }
+    if (this.#bytesSinceIndexEntry > this.#indexIntervalBytes) {
+      this.#offsetIndex.append(batch.lastOffset, this.size);
+      this.#indexTime();
+      this.#bytesSinceIndexEntry = 0;
+    }
+    this.#bytesSinceIndexEntry += batch.size;
+    this.size += batch.size;
+    this.nextOffset = batch.lastOffset + 1;
+    this.lastCrc = batch.crc;
+    crcBytes.writeUInt32BE(batch.crc);
+    this.checksum = crc32c(crcBytes, 0, 4, this.checksum);
+  }
+
+  #indexTime(): void {
+    if (this.#maxTimestampOffset >= 0) {
+      this.#timeIndex.append(this.maxTimestamp, this.#maxTimestampOffset);
+    }
+  }
+
+  /** Adds the last time index entry. To be called once, before the indexes are saved for good. */
+  seal(): void {
+    this.#indexTime();
+  }
+
+  /** A byte at or before which the batch with `offset` begins. */
+  positionBefore(offset: number): number {
+    this.#loadIndexes();
+    return this.#offsetIndex.lookup(offset).position;
+  }
+
+  /** An offset before which every record is older than `timestamp`. */
+  offsetBeforeTimestamp(timestamp: number): number {
+    this.#loadIndexes();
+    return Math.max(this.baseOffset, this.#timeIndex.lookup(timestamp - 1).offset);
+  }
+
+  /**
+   * Reads a sealed segment's indexes. A file that is missing or disagrees with itself counts as empty:
+   * look-ups are slower then, and as right.
+   */
+  #loadIndexes(): void {
+    if (this.#indexesLoaded) return;
+    this.#indexesLoaded = true;
+    this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
+    this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+  }
+
+  #readIndex<T>(
+    suffix: 'index' | 'timeindex',
+    index: { fromBytes(baseOffset: number, bytes: Uint8Array): T },
+    length?: number,
+  ): T | null {
+    const bytes = this.#openFiles.files.readFile(this.#path(suffix));
+    if (bytes === undefined || (length !== undefined && bytes.length < length)) return null;
+    try {
+      return index.fromBytes(this.baseOffset, bytes.subarray(0, length));
+    } catch (error) {
+      if (error instanceof OttlaError && error.code === 'CORRUPT_MESSAGE') return null;
+      throw error;
+    }
+  }
+
+  /** The state to go on from, once everything up to here is durable. */
+  recoveryPoint(): RecoveryPoint {
+    return {
+      baseOffset: this.baseOffset,
+      nextOffset: this.nextOffset,
+      bytes: this.size,
+      offsetIndexBytes: this.#offsetIndex.byteLength,
+      timeIndexBytes: this.#timeIndex.byteLength,
+      lastCrc: this.lastCrc,
+      checksum: this.checksum,
+      maxTimestamp: this.maxTimestamp,
+      maxTimestampOffset: this.#maxTimestampOffset,
+      bytesSinceIndexEntry: this.#bytesSinceIndexEntry,
+    };
+  }
+
+  /** Makes this the segment that is written to, as it was at a recovery point; what follows it comes by added(). */
+  restoreActive(point: RecoveryPoint, writable: boolean): void {
+    this.#writable = writable;
+    this.#indexesLoaded = true;
+    this.size = point.bytes;
+    this.syncedSize = point.bytes;
+    this.nextOffset = point.nextOffset;
+    this.lastCrc = point.lastCrc;
+    this.checksum = point.checksum;
+    this.maxTimestamp = point.maxTimestamp;
+    this.#maxTimestampOffset = point.maxTimestampOffset;
+    this.#bytesSinceIndexEntry = point.bytesSinceIndexEntry;
+    this.#offsetIndex =
+      this.#readIndex('index', OffsetIndex, point.offsetIndexBytes) ?? this.#offsetIndex;
+    this.#timeIndex =
+      this.#readIndex('timeindex', TimeIndex, point.timeIndexBytes) ?? this.#timeIndex;
+    this.#offsetEntriesSaved = this.#offsetIndex.length;
+    this.#timeEntriesSaved = this.#timeIndex.length;
+  }
+
+  /** Cuts the log to `size` bytes, at the boundary of a batch, and makes the cut durable. */
+  async cut(size: number): Promise<void> {
+    const file = this.#use();
+    file.truncate(size);
+    await file.sync();
+  }
+
+  /** Bytes in the file, whole batches or not; -1 where there is no file. */
+  fileSize(): number {
+    return this.#openFiles.files.size(this.path);
+  }
+
+  read(into: Uint8Array, length: number, position: number): number {
+    return this.#use().read(into, 0, length, position);
+  }
+
+  async readAsync(into: Uint8Array, length: number, position: number): Promise<number> {
+    const file = this.#use();
+    this.#uses++;
+    try {
+      return await file.readAsync(into, 0, length, position);
+    } finally {
+      this.#endUse();
+    }
+  }
+
+  /** Makes all that is written now durable, the file's name included. Its indexes are not. */
+  async sync(): Promise<void> {
+    const size = this.size;
+    this.#uses++;
+    try {
+      await this.#use().sync();
+      if (!this.#directorySynced) {
+        await this.#openFiles.files.syncDirectory(this.directory);
+        this.#directorySynced = true;
+      }
+    } finally {
+      this.#endUse();
+    }
+    this.syncedSize = Math.max(this.syncedSize, size);
+  }
+
+  /** As sync(), blocking: only while the process exits. */
+  syncNow(): void {
+    if (this.syncedSize === this.size) return;
+    this.#use().syncNow();
+    this.syncedSize = this.size;
+  }
+
+  /** Appends the index entries that came since the last time to their files, and makes them durable. */
+  async saveIndexes(): Promise<void> {
+    const offsets = this.#offsetIndex.length;
+    const times = this.#timeIndex.length;
+    await Promise.all([
+      this.#saveIndex('index', this.#offsetIndex, this.#offsetEntriesSaved),
+      this.#saveIndex('timeindex', this.#timeIndex, this.#timeEntriesSaved),
+    ]);
+    this.#offsetEntriesSaved = offsets;
+    this.#timeEntriesSaved = times;
+  }
+
+  async #saveIndex(
+    suffix: 'index' | 'timeindex',
+    index: OffsetIndex | TimeIndex,
+    saved: number,
+  ): Promise<void> {
+    if (index.length === saved) return;
+    const bytes = index.bytesFrom(saved);
+    const start = index.byteLength - bytes.length;
+    const file = this.#openFiles.files.open(this.#path(suffix), 'write');
+    try {
+      let at = 0;
+      while (at < bytes.length) {
+        const written = file.write(bytes, at, bytes.length, start + at);
+        if (written === 0) throw new Error(`nothing could be written to ${this.#path(suffix)}`);
+        at += written;
+      }
+      await file.sync();
+    } finally {
+      file.close();
+    }
+  }
+
+  #use(): File {
+    this.recentlyUsed = true;
+    this.#file ??= this.#openFiles.open(this.path, this.#writable ? 'write' : 'read', this);
+    return this.#file;
+  }
+
+  releaseFile(): boolean {
+    if (this.#uses > 0 || this.syncedSize < this.size) return false;
+    this.#file?.close();
+    this.#file = null;
+    return true;
+  }
+
+  /** Closes the file once no read or sync of it is under way, whatever was written to it. */
+  close(): void {
+    this.#openFiles.closed(this);
+    this.#closing = this.#uses > 0;
+    if (this.#closing) return;
+    this.#file?.close();
+    this.#file = null;
+  }
+
+  #endUse(): void {
+    this.#uses--;
+    if (this.#closing) this.close();
+  }
+}

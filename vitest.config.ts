@@ -1,0 +1,14 @@
+import { configDefaults, type ViteUserConfig } from 'vitest/config';
+
+const config: ViteUserConfig = {
+  test: {
+    include: ['test/**/*.test.ts'],
+    exclude: [...configDefaults.exclude, 'test/fixtures/**', 'test/interop/**'],
+    pool: 'forks',
+    isolate: false,
+    reporters: ['default', './tools/closing-line.ts'],
+    coverage: { provider: 'v8', include: ['src/**'] },
+  },
+};
+
+export default config;
