@@ -75,15 +75,7 @@ export class Broker {
       lastGeneration: (groupId) => this.lastGeneration(groupId),
       generationBegan: (groupId, generation) => this.#generationBegan(groupId, generation),
     });
-    this.#loadTopics();
-  }
-
-  #loadTopics(): void {
-    for (const { key, value } of this.#store.range(['topic'])) {
-      const [, name] = key;
-      if (value.state !== 'live') continue;
-      this.#topics.set(name, this.#makeTopic(name, value));
-    }
+    this.#followTopics();
   }
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
@@ -163,16 +155,31 @@ export class Broker {
   }
 
   topics(): Iterable<Topic> {
+    if (this.readOnly) this.#followTopics();
     return this.#topics.values();
   }
 
   findTopic(name: string): Topic | undefined {
+    if (this.readOnly) this.#followTopics();
     return this.#topics.get(name);
+  }
+
+  /** Takes over which topics the metadata has: at open, and again in read-only mode, where the owner changes it. */
+  #followTopics(): void {
+    const names = new Set<string>();
+    for (const { key, value } of this.#store.range(['topic'])) {
+      if (value.state !== 'live') continue;
+      names.add(key[1]);
+      const topic = this.#topics.get(key[1]);
+      if (topic?.id === value.id) topic.grow(value.partitions);
+      else this.#topics.set(key[1], this.#makeTopic(key[1], value));
+    }
+    for (const name of this.#topics.keys()) if (!names.has(name)) this.#topics.delete(name);
   }
 
   /** @throws UNKNOWN_TOPIC_OR_PARTITION */
   topic(name: string): Topic {
-    const topic = this.#topics.get(name);
+    const topic = this.findTopic(name);
     if (topic !== undefined) return topic;
     throw new OttlaError(
       'UNKNOWN_TOPIC_OR_PARTITION',
@@ -186,7 +193,7 @@ export class Broker {
   }
 
   #inOrder<T>(change: () => Promise<T>): Promise<T> {
-    this.#refuseReadOnly();
+    this.refuseReadOnly();
     const result = this.#lastChange.then(change).catch((error: unknown) => {
       throw asStorageError(this.directory, error);
     });
@@ -194,7 +201,8 @@ export class Broker {
     return result;
   }
 
-  #refuseReadOnly(): void {
+  /** @throws INVALID_REQUEST */
+  refuseReadOnly(): void {
     if (!this.readOnly) return;
     throw new OttlaError('INVALID_REQUEST', `${this.directory} was opened read-only`);
   }

@@ -42,6 +42,7 @@ interface Run {
 
 export interface ConsumerEvents {
   error(error: OttlaError): void;
+  closed(): void;
 }
 
 /** A commit of your own choosing. */
@@ -85,8 +86,8 @@ export class Consumer<T extends TopicRef = TopicRef>
   constructor(
     engine: Engine,
     clock: Clock,
-    events: ConsumerEvents,
     options: ConsumerOptions<readonly T[]>,
+    events: ConsumerEvents,
   ) {
     const checked = checkConsumerOptions(options);
     this.#engine = engine;
@@ -251,7 +252,11 @@ export class Consumer<T extends TopicRef = TopicRef>
           const again = (): Promise<IteratorResult<V, undefined>> => iterator.next();
           return this.#fetching.then(again, again);
         }
-        return next();
+        try {
+          return next();
+        } catch (error) {
+          return Promise.reject(error);
+        }
       },
       return: finish,
       throw: async (error: unknown) => {
@@ -599,6 +604,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       await this.#reader.close();
       this.#progress.clear();
       this.#land();
+      this.#events.closed();
     }
   }
 

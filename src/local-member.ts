@@ -142,7 +142,9 @@ export class GroupMember {
         positions.push({ topic, partition, offset, ownership: number });
         if (committed < 0) resolved.push({ topic, partition, offset, ownership: number });
       }
-      if (resolved.length > 0) await this.commit(resolved);
+      // What moved on meanwhile is its new owner's to commit.
+      const mine = resolved.filter((position) => this.#owns(position));
+      if (mine.length > 0) await this.commit(mine);
       const stillOwned = positions.filter((position) => this.#owns(position));
       if (stillOwned.length > 0) this.#listener.assigned(stillOwned);
     } catch (error) {

@@ -97,12 +97,14 @@ export class LocalEngine implements Engine {
 
   groups(): readonly string[] {
     const { coordinator, offsets } = this.#broker;
+    if (this.#broker.readOnly) offsets.reload();
     return [...new Set([...coordinator.groupIds(), ...offsets.groups()])].toSorted();
   }
 
   /** A group exists while it has members here or commits. @throws GROUP_ID_NOT_FOUND */
   async group(groupId: string): Promise<GroupInfo> {
-    const { coordinator, offsets } = this.#broker;
+    const { coordinator, offsets, readOnly } = this.#broker;
+    if (readOnly) offsets.reload();
     const described = coordinator.describe(groupId);
     const committed = [...offsets.committed(groupId)];
     if (described === undefined && committed.length === 0) {
@@ -132,12 +134,14 @@ export class LocalEngine implements Engine {
   }
 
   writer(options: WriterOptions): Writer {
+    this.#broker.refuseReadOnly();
     const writer = new LocalWriter(this.#accumulator, options, () => this.#writers.delete(writer));
     this.#writers.add(writer);
     return writer;
   }
 
   reader<R>(options: ReaderOptions<R>): Reader<R> {
+    if (options.group !== undefined) this.#broker.refuseReadOnly();
     const reader = new LocalReader(
       this.#broker,
       options,

@@ -27,7 +27,13 @@ export class OffsetStore {
     this.#store = store;
     this.#clock = clock;
     this.#committed = committed;
-    for (const { key, value } of store.range(['offset'])) {
+    this.reload();
+  }
+
+  /** Reads all of it again: in read-only mode the owner commits. */
+  reload(): void {
+    this.#groups.clear();
+    for (const { key, value } of this.#store.range(['offset'])) {
       const [, , group, topicId, partition] = key;
       this.#remember(group, { ...value, topicId, partition });
     }

@@ -152,6 +152,16 @@ type Events = {
   warning: (warning: string) => void;
 };
 
+interface Closable {
+  close(): Promise<void>;
+}
+
+/** Closes all, then fails as the first that failed. */
+async function allClosed(closables: Iterable<Closable>): Promise<void> {
+  const results = await Promise.allSettled([...closables].map((closable) => closable.close()));
+  for (const result of results) if (result.status === 'rejected') throw result.reason;
+}
+
 /** A data directory, or memory, with topics, producers, consumers and groups. */
 export class Ottla {
   /** What open had to cut, rewind or finish; one readable sentence each. */
@@ -166,6 +176,8 @@ export class Ottla {
     error: new Set(),
     warning: new Set(),
   };
+  readonly #producers = new Set<Closable>();
+  readonly #consumers = new Set<Closable>();
   #closing: Promise<void> | null = null;
 
   private constructor(directory: OpenDirectory) {
@@ -212,7 +224,11 @@ export class Ottla {
   /** @throws CLOSED; TypeError, RangeError for options */
   producer(options?: ProducerOptions): Producer {
     this.#refuseClosed();
-    return new Producer(this.#engine, this.#clock, this.#random, options);
+    const producer = new Producer(this.#engine, this.#clock, this.#random, options, () =>
+      this.#producers.delete(producer),
+    );
+    this.#producers.add(producer);
+    return producer;
   }
 
   /**
@@ -223,8 +239,12 @@ export class Ottla {
     options: ConsumerOptions<T>,
   ): Consumer<T[number]> {
     this.#refuseClosed();
-    const events = { error: (error: OttlaError) => this.#emit('error', error) };
-    return new Consumer<T[number]>(this.#engine, this.#clock, events, options);
+    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, options, {
+      error: (error: OttlaError) => this.#emit('error', error),
+      closed: () => this.#consumers.delete(consumer),
+    });
+    this.#consumers.add(consumer);
+    return consumer;
   }
 
   /**
@@ -295,6 +315,15 @@ export class Ottla {
   }
 
   async #close(): Promise<void> {
+    try {
+      await allClosed(this.#consumers);
+      await allClosed(this.#producers);
+    } finally {
+      await this.#closeEngine();
+    }
+  }
+
+  async #closeEngine(): Promise<void> {
     try {
       await this.#engine.close();
     } finally {

@@ -1,4 +1,4 @@
-import { OttlaError } from './errors.js';
+import { OttlaError, asStorageError } from './errors.js';
 import type { Partition } from './partition.js';
 import { batchSizeAt } from './record.js';
 import type { Segment } from './storage/segment.js';
@@ -32,8 +32,12 @@ export class PartitionReader {
     this.#position = this.#segment.positionBefore(offset);
   }
 
-  /** Bytes that the next read may give: 0 at the end of the log. */
+  /**
+   * Bytes that the next read may give: 0 at the end of the log.
+   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED
+   */
   get available(): number {
+    this.#partition.refuseIfEnded();
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
@@ -57,14 +61,25 @@ export class PartitionReader {
   read(buffer: Buffer): number {
     const wanted = Math.min(buffer.length, this.available);
     if (wanted === 0) return 0;
-    return this.#wholeBatches(buffer, this.#segment.read(buffer, wanted, this.#position), wanted);
+    let length: number;
+    try {
+      length = this.#segment.read(buffer, wanted, this.#position);
+    } catch (error) {
+      throw asStorageError(this.#partition.name, error);
+    }
+    return this.#wholeBatches(buffer, length, wanted);
   }
 
   /** As read(), off the main thread. Not to be called again before it settled. */
   async readAsync(buffer: Buffer): Promise<number> {
     const wanted = Math.min(buffer.length, this.available);
     if (wanted === 0) return 0;
-    const length = await this.#segment.readAsync(buffer, wanted, this.#position);
+    let length: number;
+    try {
+      length = await this.#segment.readAsync(buffer, wanted, this.#position);
+    } catch (error) {
+      throw asStorageError(this.#partition.name, error);
+    }
     return this.#wholeBatches(buffer, length, wanted);
   }
 

@@ -295,6 +295,11 @@ export class Partition {
     if (point !== null && failure === null) await this.#log.saveRecoveryPoint(point);
   }
 
+  /** @throws why there is nothing to read here any more: the topic was deleted, or all is closed */
+  refuseIfEnded(): void {
+    if (this.#ended !== null) throw this.#ended;
+  }
+
   /** Calls `waiter` at every append until forgotten. */
   notifyAppends(waiter: AppendWaiter): void {
     this.#appendWaiters.add(waiter);

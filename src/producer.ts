@@ -66,6 +66,7 @@ export class Producer {
   readonly #acks: ProducerOptions['acks'];
   readonly #maxBlockMs: number;
   readonly #partitioner: Partitioner | null;
+  readonly #closed: () => void;
   /** Sends that found the buffer full, in order. */
   #blocked: BlockedSend[] = [];
   #unblocking: Promise<void> | null = null;
@@ -77,6 +78,7 @@ export class Producer {
     clock: Clock,
     random: () => number,
     options: ProducerOptions | undefined,
+    closed: () => void,
   ) {
     checkOptions('producer', producerOptions, options);
     const { acks, lingerMs, batchSize, bufferMemory, maxBlockMs, partitioner } = withDefaults(
@@ -89,6 +91,7 @@ export class Producer {
     this.#maxBlockMs = maxBlockMs;
     this.#writer = engine.writer({ acks, lingerMs, batchSize, bufferMemory });
     this.#partitioner = partitionerFor(partitioner, random);
+    this.#closed = closed;
   }
 
   /**
@@ -352,7 +355,9 @@ export class Producer {
    */
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
-    this.#closing ??= this.flush().then(() => this.#writer.close());
+    this.#closing ??= this.flush()
+      .then(() => this.#writer.close())
+      .finally(this.#closed);
     await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the producer');
   }
 

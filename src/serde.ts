@@ -72,9 +72,9 @@ export type OutputOf<S> = S extends undefined
       ? Buffer
       : S extends 'json' | 'msgpack'
         ? unknown
-        : S extends { readonly schema: StandardSchema<never, infer O> }
+        : S extends { readonly schema: StandardSchema<unknown, infer O> }
           ? O
-          : S extends StandardSchema<never, infer O>
+          : S extends StandardSchema<unknown, infer O>
             ? O
             : S extends Codec<never, infer O>
               ? O

@@ -28,10 +28,9 @@ export function describeContract(name: string, define: (harness: Harness) => voi
   });
 
   describe(`${name}, in a directory`, () => {
-    const opened = closedAfterEach();
     const directories = new Map<Ottla, string>();
     let places: string[] = [];
-    afterEach(() => {
+    const opened = closedAfterEach(() => {
       for (const place of places) rmSync(place, { recursive: true, force: true });
       places = [];
       directories.clear();
@@ -60,13 +59,14 @@ export function describeContract(name: string, define: (harness: Harness) => voi
   });
 }
 
-/** Hands an Ottla through, and closes it after the test; afterEach hooks run in reverse order. */
-export function closedAfterEach(): (ottla: Ottla) => Ottla {
+/** Hands an Ottla through, and closes it after the test; then `finish` is called. */
+export function closedAfterEach(finish?: () => void): (ottla: Ottla) => Ottla {
   const open = new Set<Ottla>();
   afterEach(async () => {
     const ottlas = [...open];
     open.clear();
-    await Promise.all(ottlas.map((ottla) => ottla.close()));
+    await Promise.allSettled(ottlas.map((ottla) => ottla.close()));
+    finish?.();
   });
   return (ottla) => {
     open.add(ottla);

@@ -128,7 +128,12 @@ class LmdbStore implements MetaStore {
       this.#db.resetReadTxn();
       return read();
     } catch (error) {
-      throw asStorageError(this.#directory, error, false);
+      if (error instanceof Error && 'code' in error) {
+        throw asStorageError(this.#directory, error, false);
+      }
+      // Not LMDB but the decoding of a key failed.
+      const message = `${this.#directory}: a row cannot be read: ${String(error)}`;
+      throw new OttlaError('METADATA_LOST', message, { cause: error });
     }
   }
 
