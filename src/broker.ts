@@ -245,12 +245,12 @@ export class Broker {
     if (name === offsetsTopic) {
       throw new OttlaError('INVALID_TOPIC_EXCEPTION', `topic name ${name} is reserved`);
     }
-    for (const other of this.#topics.keys()) {
+    for (const other of [offsetsTopic, ...this.#topics.keys()]) {
       const sameDirectory = other.toLowerCase() === name.toLowerCase();
       if (!topicNamesCollide(name, other) && !sameDirectory) continue;
       throw new OttlaError(
         'INVALID_TOPIC_EXCEPTION',
-        `topic name ${name} collides with the existing topic ${other}: names must differ in more than case, '.' and '_'`,
+        `topic name ${name} collides with the topic ${other}: names must differ in more than case, '.' and '_'`,
       );
     }
     for (let index = 0; index < partitionCount; index++) {

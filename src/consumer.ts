@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
-import { withDeadline, withSignal, type Clock, type Timer } from './clock.js';
+import { withDeadline, withSignal, type Clock } from './clock.js';
+import { Commits, beginProgress, type Progress } from './consumer-commits.js';
 import { checkConsumerOptions, type ConsumerOptions } from './consumer-options.js';
 import {
   ConsumerBatch,
@@ -8,27 +9,12 @@ import {
   type ConsumerRecord,
   type RecordOf,
 } from './consumer-record.js';
-import type { CommitPosition, Engine, Fetched, Position, Reader } from './engine.js';
+import type { Engine, Fetched, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
 import { checkOptions, got, integer, milliseconds } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
-/** At least this long from one automatic commit to the next. */
-const commitIntervalMs = 100;
-
 const positionCheck = integer(0);
-
-/** How far one owned partition is. */
-interface Progress extends TopicPartition {
-  readonly ownership: number;
-  /** The next offset to commit: all before it is processed. */
-  processed: number;
-  /** What was committed last; -1: nothing by this member. */
-  committed: number;
-  /** Being given up, or gone: nothing of it is handed out any more. */
-  isLeaving: boolean;
-  isLost: boolean;
-}
 
 /** Records being handed out, and how many of them were. */
 interface Run {
@@ -68,7 +54,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #reader: Reader<ConsumerRecord>;
   readonly #topics: ReadonlyMap<string, TopicDefinition>;
   readonly #hasGroup: boolean;
-  readonly #autoCommit: boolean;
+  readonly #commits: Commits;
   readonly #maxPollRecords: number;
   readonly #progress = new Map<string, Progress>();
   #joined: Promise<void> | null = null;
@@ -77,9 +63,6 @@ export class Consumer<T extends TopicRef = TopicRef>
   /** Called when what is in flight is marked or given up. */
   #landed: (() => void) | null = null;
   #hasIterator = false;
-  #commitTimer: Timer | null = null;
-  #committing: Promise<void> | null = null;
-  #lastCommitAt = -Infinity;
   #closing: Promise<void> | null = null;
 
   /** @internal */
@@ -95,7 +78,6 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#events = events;
     this.#topics = checked.topics;
     this.#hasGroup = checked.group !== undefined;
-    this.#autoCommit = checked.autoCommit && this.#hasGroup;
     this.#maxPollRecords = checked.maxPollRecords;
     const committer = this.#hasGroup ? this : null;
     this.#reader = engine.reader({
@@ -107,7 +89,14 @@ export class Consumer<T extends TopicRef = TopicRef>
           ownership,
           committer,
         ),
-      idle: () => this.#commitNow(),
+      idle: () => this.#commits.commitNow(),
+    });
+    this.#commits = new Commits({
+      reader: this.#reader,
+      clock,
+      autoCommit: checked.autoCommit && this.#hasGroup,
+      owned: () => this.#progress.values(),
+      failed: (error) => events.error(error as OttlaError),
     });
   }
 
@@ -143,16 +132,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (this.#closing !== null) throw new OttlaError('CLOSED', 'the consumer is closed');
   }
 
-  #begin({ topic, partition, offset, ownership }: Position & { readonly ownership: number }): void {
-    this.#progress.set(keyOf({ topic, partition }), {
-      topic,
-      partition,
-      ownership,
-      processed: offset,
-      committed: offset,
-      isLeaving: false,
-      isLost: false,
-    });
+  #begin(position: Parameters<typeof beginProgress>[0]): void {
+    this.#progress.set(keyOf(position), beginProgress(position));
   }
 
   /** The barrier of a revocation: hand out nothing more, let what is in flight land, commit, let go. */
@@ -167,7 +148,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     const release = async (): Promise<void> => {
       if (busy) await this.#landing(signal);
       if (signal.aborted) return;
-      if (this.#autoCommit) await this.#commitProgress(leaving);
+      await this.#commits.commitMarked(leaving);
       for (const progress of leaving) this.#forget(progress);
     };
     return { busy, released: release() };
@@ -207,10 +188,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   #owned({ topic, partition }: TopicPartition): Progress {
     const progress = this.#progress.get(keyOf({ topic, partition }));
     if (progress !== undefined) return progress;
-    throw new OttlaError(
-      'ILLEGAL_GENERATION',
-      `${topic}-${partition} is not assigned to this consumer`,
-    );
+    throw notOwned({ topic, partition });
   }
 
   /**
@@ -325,7 +303,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     const { records } = run.fetched;
     if (run.handedOut > run.marked) {
       run.marked = run.handedOut;
-      this.#mark(
+      this.#commits.mark(
         run.progress,
         run.marked === records.length
           ? run.fetched.nextOffset
@@ -336,12 +314,6 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (run.handedOut < records.length && !run.progress.isLeaving) return run;
     this.#run = null;
     return null;
-  }
-
-  #mark(progress: Progress, nextOffset: number): void {
-    if (progress.isLost) return;
-    progress.processed = nextOffset;
-    if (this.#autoCommit && this.#commitTimer === null) this.#commitSoon();
   }
 
   #fetch<V>(take: (run: Run) => V): Promise<IteratorResult<V, undefined>> {
@@ -373,55 +345,12 @@ export class Consumer<T extends TopicRef = TopicRef>
       if (progress === undefined || progress.ownership !== fetched.ownership) continue;
       if (progress.isLeaving) continue;
       if (fetched.records.length === 0) {
-        this.#mark(progress, fetched.nextOffset);
+        this.#commits.mark(progress, fetched.nextOffset);
         continue;
       }
       this.#run = { fetched, progress, marked: 0, handedOut: 0 };
       return this.#run;
     }
-  }
-
-  /** Self-clocked: one commit in flight, at least 100 ms after the last one. */
-  #commitSoon(): void {
-    const wait = this.#lastCommitAt + commitIntervalMs - this.#clock.monotonic();
-    this.#commitTimer = this.#clock.after(Math.max(0, wait), () => this.#commitNow());
-  }
-
-  #commitNow(): void {
-    if (!this.#autoCommit || this.#committing !== null) return;
-    this.#commitTimer?.cancel();
-    this.#commitTimer = null;
-    const due = [...this.#progress.values()];
-    this.#commitProgress(due).catch((error: unknown) => this.#events.error(error as OttlaError));
-  }
-
-  /** Commits what is processed of these, behind the commit that is under way. */
-  async #commitProgress(list: readonly Progress[]): Promise<void> {
-    while (this.#committing !== null) await this.#committing;
-    const due = list.filter(
-      ({ processed, committed, isLost }) => processed !== committed && !isLost,
-    );
-    if (due.length === 0) return;
-    const positions = due.map(({ topic, partition, ownership, processed }) => ({
-      topic,
-      partition,
-      ownership,
-      offset: processed,
-    }));
-    this.#lastCommitAt = this.#clock.monotonic();
-    const commit = this.#reader.commit(positions);
-    this.#committing = commit.then(
-      () => {
-        this.#committing = null;
-        due.forEach((progress, i) => (progress.committed = positions[i]!.offset));
-      },
-      () => {
-        this.#committing = null;
-      },
-    );
-    await commit;
-    const isBehind = due.some(({ processed, committed }) => processed !== committed);
-    if (isBehind && this.#commitTimer === null && this.#closing === null) this.#commitSoon();
   }
 
   /**
@@ -434,7 +363,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#refuseClosed();
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
     if (offsets === undefined) {
-      await this.#commitProgress([...this.#progress.values()]);
+      await this.#commits.commitProcessed(this.#progress.values());
       return;
     }
     if (!Array.isArray(offsets)) {
@@ -443,24 +372,9 @@ export class Consumer<T extends TopicRef = TopicRef>
     const list = offsets.map(({ topic, partition, offset, metadata }: OffsetToCommit) => {
       checkOffset('commit', offset);
       const progress = this.#owned({ topic, partition });
-      const position = { topic, partition, offset, ownership: progress.ownership };
-      return { progress, position: metadata === undefined ? position : { ...position, metadata } };
+      return metadata === undefined ? { progress, offset } : { progress, offset, metadata };
     });
-    await this.#commitPositions(list);
-  }
-
-  async #commitPositions(
-    list: readonly {
-      readonly progress: Progress;
-      readonly position: CommitPosition & { readonly ownership: number };
-    }[],
-  ): Promise<void> {
-    while (this.#committing !== null) await this.#committing;
-    await this.#reader.commit(list.map(({ position }) => position));
-    for (const { progress, position } of list) {
-      progress.committed = position.offset;
-      progress.processed = Math.max(progress.processed, position.offset);
-    }
+    await this.#commits.commitOffsets(list);
   }
 
   /** @internal */
@@ -471,8 +385,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     ownership: number,
   ): Promise<void> {
     const progress = this.#owned({ topic, partition });
-    if (progress.ownership === ownership && progress.committed >= offset) return;
-    await this.#commitPositions([{ progress, position: { topic, partition, offset, ownership } }]);
+    if (progress.ownership !== ownership) throw notOwned({ topic, partition });
+    await this.#commits.commitForward(progress, offset);
   }
 
   /** Partitions that this consumer owns or was assigned. */
@@ -543,7 +457,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       this.#run = null;
       this.#land();
     }
-    this.#mark(progress, offset);
+    this.#commits.mark(progress, offset);
   }
 
   /** Hands out nothing of these until resume(). What is in flight stays in flight. */
@@ -596,10 +510,9 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   async #close(): Promise<void> {
-    this.#commitTimer?.cancel();
-    const wasJoined = this.#joined !== null;
+    this.#commits.stop();
     try {
-      if (this.#autoCommit && wasJoined) await this.#commitProgress([...this.#progress.values()]);
+      await this.#commits.commitMarked(this.#progress.values());
     } finally {
       await this.#reader.close();
       this.#progress.clear();
@@ -615,6 +528,13 @@ export class Consumer<T extends TopicRef = TopicRef>
 
 function keyOf({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`;
+}
+
+function notOwned({ topic, partition }: TopicPartition): OttlaError {
+  return new OttlaError(
+    'ILLEGAL_GENERATION',
+    `${topic}-${partition} is not assigned to this consumer, or not without a break since`,
+  );
 }
 
 function checkOffset(where: string, offset: unknown): void {

@@ -31,6 +31,7 @@ export class LocalEngine implements Engine {
   readonly #writers = new Set<LocalWriter>();
   readonly #readers = new Set<LocalReader<unknown>>();
   #closing: Promise<void> | null = null;
+  #isClosed = false;
 
   constructor(broker: Broker, events: LocalEngineEvents) {
     this.#broker = broker;
@@ -47,11 +48,17 @@ export class LocalEngine implements Engine {
     });
   }
 
+  #refuseClosed(): void {
+    if (this.#isClosed) throw new OttlaError('CLOSED', 'this Ottla is closed');
+  }
+
   topic(name: string): TopicInfo | undefined {
+    this.#refuseClosed();
     return this.#broker.findTopic(name);
   }
 
   topics(): readonly TopicInfo[] {
+    this.#refuseClosed();
     return [...this.#broker.topics()];
   }
 
@@ -78,6 +85,7 @@ export class LocalEngine implements Engine {
   }
 
   async partitions(name: string): Promise<readonly PartitionInfo[]> {
+    this.#refuseClosed();
     const { partitions } = this.#broker.topic(name);
     if (this.#broker.readOnly) for (const partition of partitions) await partition.refresh();
     return partitions.map((partition) => ({
@@ -96,6 +104,7 @@ export class LocalEngine implements Engine {
   }
 
   groups(): readonly string[] {
+    this.#refuseClosed();
     const { coordinator, offsets } = this.#broker;
     if (this.#broker.readOnly) offsets.reload();
     return [...new Set([...coordinator.groupIds(), ...offsets.groups()])].toSorted();
@@ -103,6 +112,7 @@ export class LocalEngine implements Engine {
 
   /** A group exists while it has members here or commits. @throws GROUP_ID_NOT_FOUND */
   async group(groupId: string): Promise<GroupInfo> {
+    this.#refuseClosed();
     const { coordinator, offsets, readOnly } = this.#broker;
     if (readOnly) offsets.reload();
     const described = coordinator.describe(groupId);
@@ -200,6 +210,8 @@ export class LocalEngine implements Engine {
 
   async #close(): Promise<void> {
     await Promise.all([...this.#readers].map((reader) => reader.close()));
+    // Not before: what consumers do last may be to send.
+    this.#isClosed = true;
     await Promise.all([...this.#writers].map((writer) => writer.close()));
     await this.#broker.close();
   }

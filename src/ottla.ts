@@ -20,7 +20,7 @@ import {
   type TopicSettings,
 } from './options.js';
 import { Producer } from './producer.js';
-import { definitionOf, type TopicRef } from './serde.js';
+import { checkTopicName, definitionOf, type TopicRef } from './serde.js';
 
 /** A topic, and how far each of its partitions is. */
 export interface TopicDescription {
@@ -50,6 +50,7 @@ export class Topics {
       throw new TypeError('topics.create: a definition has its options already');
     }
     const { name, key, value } = definition;
+    checkTopicName('topics.create', name);
     const given = options ?? definition.options;
     checkOptions(`topics.create ${name}`, topicOptions, given);
     const { partitions = 1, ...settings } = given;
@@ -81,6 +82,7 @@ export class Topics {
   async alter(topic: TopicRef, options: Omit<TopicOptions, 'partitions'>): Promise<void> {
     const { name } = definitionOf('topics.alter', topic);
     const { partitions: _partitions, ...table } = topicOptions;
+    if (options === undefined) throw new TypeError('topics.alter: expected options, got undefined');
     checkOptions(`topics.alter ${name}`, table, options);
     await this.#engine.alterTopic(name, defined(options));
   }

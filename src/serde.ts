@@ -184,9 +184,23 @@ export function checkTopicName(where: string, name: unknown): asserts name is st
 
 /** The definition itself, or one that passes bytes through. */
 export function definitionOf(where: string, topic: TopicRef): TopicDefinition {
-  if (typeof topic === 'object' && topic !== null && typeof topic.name === 'string') return topic;
+  if (typeof topic === 'object' && topic !== null) {
+    if (isDefinition(topic)) return topic;
+    throw new TypeError(
+      `${where}: expected the name of a topic, or what defineTopic returned, got ${got(topic)}`,
+    );
+  }
   checkTopicName(where, topic);
   return { name: topic, options: {}, key: raw, value: raw };
+}
+
+function isDefinition({ name, options, key, value }: Partial<TopicDefinition>): boolean {
+  return (
+    typeof name === 'string' &&
+    typeof options === 'object' &&
+    typeof key?.encode === 'function' &&
+    typeof value?.encode === 'function'
+  );
 }
 
 const raw: Serde = {

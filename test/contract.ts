@@ -6,27 +6,28 @@ import { Ottla } from '../src/index.js';
 
 /** One kind of Ottla, to run the contract on. */
 export interface Harness {
-  readonly kind: 'memory' | 'directory';
   /** A new and empty one. It is closed after the test, however that ends. */
-  open(): Promise<Ottla>;
-  /** Closes it and opens what it left behind; null for a kind of which nothing is left. */
-  readonly reopen: ((ottla: Ottla) => Promise<Ottla>) | null;
-  /** Every file and directory there is, in the data directory (`data`) and around it. */
-  files(): string[];
+  readonly open: () => Promise<Ottla>;
+  /** Every file and directory there is, in the data directory (`data`) and beside it. */
+  readonly files: () => string[];
 }
 
-/** Runs the same tests over `Ottla.memory()` and over `Ottla.open()` of a directory made for each test. */
+export interface DirectoryHarness extends Harness {
+  /** Closes it and opens what it left behind. */
+  readonly reopen: (ottla: Ottla) => Promise<Ottla>;
+}
+
+/** Defines the same tests over `Ottla.memory()` and over `Ottla.open()` of a directory of its own for each. */
 export function describeContract(name: string, define: (harness: Harness) => void): void {
   describe(`${name}, in memory`, () => {
     const opened = closedAfterEach();
-    define({
-      kind: 'memory',
-      open: async () => opened(Ottla.memory()),
-      reopen: null,
-      files: () => [],
-    });
+    define({ open: async () => opened(Ottla.memory()), files: () => [] });
   });
+  describeDirectory(name, define);
+}
 
+/** Defines tests over `Ottla.open()` alone: what is about a restart. */
+export function describeDirectory(name: string, define: (harness: DirectoryHarness) => void): void {
   describe(`${name}, in a directory`, () => {
     const directories = new Map<Ottla, string>();
     let places: string[] = [];
@@ -41,7 +42,6 @@ export function describeContract(name: string, define: (harness: Harness) => voi
       return ottla;
     };
     define({
-      kind: 'directory',
       async open() {
         const place = mkdtempSync(join(tmpdir(), 'ottla-contract-'));
         places.push(place);
@@ -80,12 +80,12 @@ export async function collect<T>(source: AsyncIterable<T>): Promise<T[]> {
   return items;
 }
 
-/** What the promise rejects with. */
-export async function failureOf(promise: Promise<unknown>): Promise<unknown> {
+/** What a call throws, or what its promise rejects with. */
+export async function failureOf(run: () => unknown): Promise<Error> {
   try {
-    await promise;
+    await run();
   } catch (error) {
-    return error;
+    if (error instanceof Error) return error;
   }
-  throw new Error('expected a rejection');
+  throw new Error('expected an Error');
 }

@@ -18,10 +18,14 @@ const dataVersion = 2;
 const metaBytes = 160;
 const freeTreeAt = 48;
 const mainTreeAt = 96;
+/** The free tree's flag: its keys are numbers. */
+const numberKeys = 8;
 const lastPageAt = 144;
 const transactionAt = 152;
 const maxPageBytes = 65_536;
 const noPage = 2 ** 64;
+/** Pages at the end that nothing leads to: they do no harm, and far more of them are a damaged number. */
+const maxLostPages = 65_536;
 
 /**
  * Looks through LMDB's data file before LMDB is given it: damage there ends the process (SIGSEGV or
@@ -123,8 +127,8 @@ function metaAt(file: Buffer, at: number): Meta {
     transaction: u64(file, at + transactionAt),
     pageBytes: pageBytesOf(file, at),
     lastPage: u64(file, at + lastPageAt),
-    freeTree: treeAt(file, at + freeTreeAt),
-    mainTree: treeAt(file, at + mainTreeAt),
+    freeTree: treeAt(file, at + freeTreeAt, numberKeys),
+    mainTree: treeAt(file, at + mainTreeAt, 0),
   };
 }
 
@@ -135,7 +139,10 @@ function pageBytesOf(file: Buffer, at: number): number {
   throw new Damage(`the meta at byte ${at} says pages have ${bytes} bytes`);
 }
 
-function treeAt(file: Buffer, at: number): Tree {
+function treeAt(file: Buffer, at: number, flags: number): Tree {
+  if (file.readUInt16LE(at + 4) !== flags) {
+    throw new Damage(`the tree at byte ${at} has flags ${file.readUInt16LE(at + 4)}`);
+  }
   return {
     depth: file.readUInt16LE(at + 6),
     entries: u64(file, at + 32),
@@ -148,6 +155,7 @@ class Walk {
   readonly #file: Buffer;
   readonly #meta: Meta;
   readonly #used: Uint8Array;
+  #highestPage = 1;
   #entries = 0;
   /** The key before: of the leaf before, or of the branch that leads here, which may be met again. */
   #lastKey: Buffer | null = null;
@@ -162,6 +170,11 @@ class Walk {
   run(): void {
     this.#tree(this.#meta.mainTree, false);
     this.#tree(this.#meta.freeTree, true);
+    if (this.#meta.lastPage > this.#highestPage + maxLostPages) {
+      throw new Damage(
+        `its last page is ${this.#meta.lastPage}, the last known ${this.#highestPage}`,
+      );
+    }
   }
 
   #tree(tree: Tree, isFree: boolean): void {
@@ -281,6 +294,7 @@ class Walk {
     if (first < 2 || count < 1 || first + count - 1 > lastPage) {
       throw new Damage(`it uses pages ${first} to ${first + count - 1} of ${lastPage}`);
     }
+    this.#highestPage = Math.max(this.#highestPage, first + count - 1);
     // Free pages at the end need not be in the file.
     for (let page = first; page < first + count && page < this.#used.length; page++) {
       if (this.#used[page] === 1) throw new Damage(`page ${page} is used twice`);
