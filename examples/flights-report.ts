@@ -1,4 +1,4 @@
-import type { Consumer, TopicRef } from 'ottla';
+import type { Consumer } from 'ottla';
 import type { Delays } from './flights-file.js';
 
 const { stdout } = process;
@@ -24,7 +24,7 @@ export function start(
 /** Which partitions each consumer has. */
 export function assignment(
   title: string,
-  consumers: readonly { readonly name: string; readonly consumer: Consumer<TopicRef> }[],
+  consumers: readonly { readonly name: string; readonly consumer: Consumer }[],
 ): void {
   print(`\n${title}`);
   for (const { name, consumer } of consumers) {
@@ -38,8 +38,8 @@ export function progress(total: number): (processed: number) => void {
   let shown = 0;
   return (processed) => {
     if (stdout.isTTY) {
-      const end = processed >= total ? '\n' : '';
-      stdout.write(`\r  ${number(processed)} of ${number(total)} flights${end}`);
+      const newline = processed >= total ? '\n' : '';
+      stdout.write(`\r  ${number(processed)} of ${number(total)} flights${newline}`);
       return;
     }
     const quarter = Math.floor((processed / total) * 4);
@@ -48,11 +48,12 @@ export function progress(total: number): (processed: number) => void {
   };
 }
 
+function rate(count: number, ms: number): string {
+  if (count === 0) return 'nothing new';
+  return `${number(count)} flights in ${number(ms)} ms, ${number((count / ms) * 1000)}/s`;
+}
+
 export function rates(sent: number, sentMs: number, processed: number, processedMs: number): void {
-  const rate = (count: number, ms: number): string =>
-    count === 0
-      ? 'nothing new'
-      : `${number(count)} flights in ${number(ms)} ms, ${number((count / ms) * 1000)}/s`;
   print(`\nIn   ${rate(sent, sentMs)}`);
   print(`Out  ${rate(processed, processedMs)}`);
 }

@@ -133,5 +133,5 @@ async function committedFlights(): Promise<number> {
   const groups = await ottla.groups.list();
   if (!groups.includes(group)) return 0;
   const { partitions } = await ottla.groups.describe(group);
-  return partitions.reduce((sum, { committed }) => sum + Math.max(0, committed), 0);
+  return partitions.reduce((sum, { committed: offset }) => sum + Math.max(0, offset), 0);
 }

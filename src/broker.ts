@@ -3,7 +3,7 @@ import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { GroupCoordinator } from './group.js';
-import { OffsetStore } from './offsets.js';
+import { OffsetStore, type CommittedOffset } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
@@ -49,6 +49,8 @@ export class Broker {
   readonly coordinator: GroupCoordinator;
   /** What open had to cut, rewind or finish; one sentence each. */
   readonly recovery: string[] = [];
+  /** Told of what is found amiss later, when a partition is first used. */
+  onWarning: (warning: string) => void = (warning) => this.recovery.push(warning);
   readonly #env: LogEnvironment;
   readonly #files: FileSystem;
   readonly #store: MetaStore;
@@ -67,7 +69,14 @@ export class Broker {
     this.#files = files;
     this.#store = store;
     this.#defaults = { ...topicDefaults, ...options.defaults };
-    this.#env = { openFiles: new OpenFiles(files), store, clock, syncs, readOnly };
+    this.#env = {
+      openFiles: new OpenFiles(files),
+      store,
+      clock,
+      syncs,
+      readOnly,
+      warn: (warning) => this.onWarning(warning),
+    };
     this.offsets = new OffsetStore(store, clock, () => this.#tellChange());
     this.coordinator = new GroupCoordinator({
       clock,
@@ -112,6 +121,12 @@ export class Broker {
    * What was found is in `recovery`.
    */
   async recover(): Promise<void> {
+    const unclean = this.#partitions().filter((partition) => partition.needsRecovery());
+    // Metadata that is lost shows here, before anything is changed.
+    for (const partition of unclean) partition.open();
+    for (const group of this.offsets.groups()) {
+      for (const { partition } of this.#commitsOf(group)) partition.open();
+    }
     const topics = [...this.#store.range(['topic'])];
     for (const { key, value } of topics) {
       if (value.state === 'live') continue;
@@ -125,24 +140,23 @@ export class Broker {
       await this.#removeFiles(value.name, key[1], value.partitions);
       this.recovery.push(`${value.name}: finished deleting the topic.`);
     }
-    for (const topic of this.#topics.values()) {
-      for (const partition of topic.partitions) {
-        if (!partition.needsRecovery()) continue;
-        const report = await partition.recover();
-        if (report !== null) this.recovery.push(report);
-      }
+    for (const partition of unclean) {
+      const report = await partition.recover();
+      if (report !== null) this.recovery.push(report);
     }
     await this.#rewindCommits();
   }
 
+  #partitions(): Partition[] {
+    return [...this.#topics.values()].flatMap(({ partitions }) => partitions);
+  }
+
   /** Commits above a log's end point at records that were cut: back to where their epoch now ends. */
   async #rewindCommits(): Promise<void> {
-    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
     for (const group of this.offsets.groups()) {
       const rewound = [];
-      for (const committed of this.offsets.committed(group)) {
-        const partition = byId.get(committed.topicId)?.partitions[committed.partition];
-        if (partition === undefined) continue;
+      for (const { committed, partition } of this.#commitsOf(group)) {
+        if (partition.failure !== null) continue;
         const end = Math.min(partition.logEndOffset, partition.endOfEpoch(committed.leaderEpoch));
         if (committed.offset <= end) continue;
         rewound.push({ ...committed, offset: end, leaderEpoch: partition.epochBefore(end) });
@@ -152,6 +166,17 @@ export class Broker {
       }
       if (rewound.length > 0) await this.offsets.commit(group, rewound);
     }
+  }
+
+  /** What a group has committed of partitions that exist. */
+  #commitsOf(
+    group: string,
+  ): { readonly committed: CommittedOffset; readonly partition: Partition }[] {
+    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
+    return [...this.offsets.committed(group)].flatMap((committed) => {
+      const partition = byId.get(committed.topicId)?.partitions[committed.partition];
+      return partition === undefined ? [] : [{ committed, partition }];
+    });
   }
 
   topics(): Iterable<Topic> {
@@ -305,11 +330,16 @@ export class Broker {
     return this.#inOrder(async () => {
       const topic = this.topic(name);
       const { id, partitionCount } = topic;
-      await this.#store.write([
-        remove(['topic', name]),
-        put(['tombstone', id], { name, partitions: partitionCount }),
-        ...this.offsets.changesToForget(id),
-      ]);
+      try {
+        await this.#store.write([
+          remove(['topic', name]),
+          put(['tombstone', id], { name, partitions: partitionCount }),
+          ...(await this.offsets.changesToForget(id)),
+        ]);
+      } catch (error) {
+        this.offsets.kept(id);
+        throw error;
+      }
       this.#topics.delete(name);
       this.offsets.forgotten(id);
       this.coordinator.topicsChanged();

@@ -1,7 +1,9 @@
+import type { TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
 import type { GroupMembership } from './engine.js';
 import {
   aBoolean,
+  aFunction,
   checkOptions,
   either,
   fromCheck,
@@ -33,8 +35,26 @@ export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly T
   readonly maxPollIntervalMs?: number;
   /** How long a partition that must move waits for what is in flight; then it moves all the same. @default 30000 */
   readonly revokeTimeoutMs?: number;
+  /** Awaited before records of newly assigned partitions are handed out, and before ready() resolves. */
+  readonly onAssigned?: RebalanceHook;
+  /**
+   * Awaited when partitions move to another member or the consumer closes: what is processed is
+   * committed, and may still be committed here. For revokeTimeoutMs at the most.
+   */
+  readonly onRevoked?: RebalanceHook;
+  /** Partitions belong to another member already: nothing of them can be committed. */
+  readonly onLost?: RebalanceHook;
   /** Shown by groups.describe, and the beginning of the member's id. @default 'ottla' */
   readonly clientId?: string;
+}
+
+/** What it throws is told by the 'error' event; the rebalance goes on. */
+export type RebalanceHook = (partitions: readonly TopicPartition[]) => void | Promise<void>;
+
+export interface RebalanceHooks {
+  readonly onAssigned: RebalanceHook | undefined;
+  readonly onRevoked: RebalanceHook | undefined;
+  readonly onLost: RebalanceHook | undefined;
 }
 
 /** As checkConsumerOptions leaves them. */
@@ -44,6 +64,8 @@ export interface CheckedConsumerOptions {
   readonly from: From;
   readonly autoCommit: boolean;
   readonly maxPollRecords: number;
+  readonly revokeTimeoutMs: number;
+  readonly hooks: RebalanceHooks;
 }
 
 const byName: Readonly<Record<AssignorName, Assignor>> = {
@@ -56,10 +78,17 @@ const byName: Readonly<Record<AssignorName, Assignor>> = {
 /** Group ids lead the keys of the metadata store, which have a limit. */
 const maxGroupIdBytes = 1024;
 
+const halfOfPair = /\p{Surrogate}/u;
+// oxlint-disable-next-line no-control-regex
+const storedAsTwoBytes = /[\u0000-\u0004]/g;
+
 const groupId = (value: unknown): string | null =>
-  typeof value === 'string' && value.length > 0 && Buffer.byteLength(value) <= maxGroupIdBytes
+  typeof value === 'string' &&
+  value.length > 0 &&
+  Buffer.byteLength(value.replaceAll(storedAsTwoBytes, '  ')) <= maxGroupIdBytes &&
+  !halfOfPair.test(value)
     ? null
-    : `a string of 1 to ${maxGroupIdBytes} bytes`;
+    : `a string of 1 to ${maxGroupIdBytes} bytes, without half of a surrogate pair`;
 
 const anAssignor = (value: unknown): string | null =>
   typeof value === 'object' &&
@@ -81,10 +110,39 @@ const defaults = {
   clientId: 'ottla',
 } as const satisfies Partial<ConsumerOptions>;
 
-type Defaulted = Required<Omit<ConsumerOptions, 'group' | 'topics'>>;
+type Defaulted = Required<Omit<ConsumerOptions, 'group' | 'topics' | keyof RebalanceHooks>>;
+
+const anOffset = integer(0);
+
+/** @throws TypeError, RangeError unless it is an offset; or a timestamp */
+export function checkOffset(where: string, offset: unknown): void {
+  const expected = anOffset(offset);
+  if (expected === null) return;
+  const message = `${where}: expected ${expected}, got ${got(offset)}`;
+  throw typeof offset === 'number' ? new RangeError(message) : new TypeError(message);
+}
+
+/** @throws TypeError unless it names a partition; whether there is one is not asked */
+export function checkPlace(where: string, at: unknown): void {
+  const { topic, partition } = (at ?? {}) as {
+    readonly topic?: unknown;
+    readonly partition?: unknown;
+  };
+  if (typeof topic === 'string' && typeof partition === 'number') return;
+  throw new TypeError(`${where}: expected { topic, partition }, got ${got(at)}`);
+}
+
+/** @throws TypeError unless it is a list of partitions */
+export function checkPlaces(where: string, list: unknown): void {
+  if (!Array.isArray(list)) {
+    throw new TypeError(`${where}: expected a list of partitions, got ${got(list)}`);
+  }
+  for (const at of list) checkPlace(where, at);
+}
 
 /** @throws TypeError, RangeError */
 export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerOptions {
+  if (options === undefined) throw new TypeError('consumer: expected options, got undefined');
   checkOptions<ConsumerOptions>(
     'consumer',
     {
@@ -95,13 +153,16 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
       from: fromCheck,
       autoCommit: aBoolean,
       maxPollRecords: integer(1),
-      maxPollIntervalMs: milliseconds,
+      maxPollIntervalMs: integer(1, 2 ** 31 - 1),
       revokeTimeoutMs: milliseconds,
       clientId: groupId,
+      onAssigned: aFunction,
+      onRevoked: aFunction,
+      onLost: aFunction,
     },
     options,
   );
-  const { group, topics } = options;
+  const { group, topics, onAssigned, onRevoked, onLost } = options;
   if ((group === undefined) !== (topics === undefined)) {
     throw new TypeError(
       `consumer: expected group and topics together, or neither and assign(), got group ${got(group)} and topics ${got(topics)}`,
@@ -132,5 +193,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     from,
     autoCommit,
     maxPollRecords,
+    revokeTimeoutMs,
+    hooks: { onAssigned, onRevoked, onLost },
   };
 }

@@ -68,7 +68,13 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   }
 
   async *[Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
-    for await (const batch of this.batches()) yield* batch;
+    const { signal } = this.#options;
+    for await (const batch of this.batches()) {
+      for (const record of batch.records) {
+        if (signal?.aborted === true) return;
+        yield record;
+      }
+    }
   }
 
   /** Runs of records of one partition. */
@@ -83,32 +89,39 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     });
     try {
       const ends = await this.#begin(reader);
-      const isAtEnd = (): boolean => ends?.size === 0;
-      while (!isAtEnd()) {
+      const isOver = (): boolean => ends?.size === 0 || signal?.aborted === true;
+      while (!isOver()) {
         const fetched = reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));
         if (fetched === null) {
-          if (signal?.aborted === true) return;
+          if (ends === null || isOver()) return;
           throw new OttlaError('CLOSED', `read of ${name}: closed before the end`);
         }
-        const records = ends === null ? fetched.records : upTo(fetched, ends);
-        if (records.length > 0) yield this.#batch(fetched, records);
+        const end = ends === null ? Infinity : (ends.get(fetched.partition) ?? 0);
+        if (fetched.nextOffset >= end) {
+          ends?.delete(fetched.partition);
+          reader.pause([fetched]);
+        }
+        const batch = this.#batch(fetched, end);
+        if (batch.records.length > 0) yield batch;
       }
     } finally {
       await reader.close();
     }
   }
 
+  /** Of what was fetched, the records below `end`. */
   #batch(
-    { topic, partition, baseOffset, nextOffset }: Fetched<ConsumerRecord>,
-    records: readonly ConsumerRecord[],
+    { topic, partition, baseOffset, nextOffset, records }: Fetched<ConsumerRecord>,
+    end: number,
   ): ConsumerBatch<RecordOf<T>> {
+    const wanted = nextOffset <= end ? records : records.filter(({ offset }) => offset < end);
     return new ConsumerBatch<RecordOf<T>>(
       topic,
       partition,
       baseOffset,
-      nextOffset,
+      Math.min(nextOffset, end),
       // The format made them of this topic.
-      records as readonly RecordOf<T>[],
+      wanted as readonly RecordOf<T>[],
       () => Promise.reject(new TypeError('a batch that was read without a group has no commit')),
     );
   }
@@ -127,9 +140,15 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     }
     const positions: Position[] = [];
     const ends = new Map<number, number>();
-    for (const { partition, lastStableOffset } of infos) {
+    for (const { partition, logStartOffset, highWatermark, lastStableOffset } of infos) {
       if (partitions !== undefined && !partitions.includes(partition)) continue;
       const offset = await this.#start({ topic: this.#topic.name, partition }, from);
+      if (offset < logStartOffset || offset > highWatermark) {
+        throw new OttlaError(
+          'OFFSET_OUT_OF_RANGE',
+          `read: ${this.#topic.name}-${partition} has offsets ${logStartOffset} to ${highWatermark}, got ${offset}`,
+        );
+      }
       positions.push({ topic: this.#topic.name, partition, offset });
       if (offset < lastStableOffset) ends.set(partition, lastStableOffset);
     }
@@ -150,15 +169,4 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 function numbersIn(from: ReadFrom): number[] {
   if (typeof from === 'string' || from instanceof Date) return [];
   return Object.keys(from).map(Number);
-}
-
-/** The records below their partition's end, which is taken off `ends` when it is reached. */
-function upTo(
-  { partition, records, nextOffset }: Fetched<ConsumerRecord>,
-  ends: Map<number, number>,
-): readonly ConsumerRecord[] {
-  const end = ends.get(partition);
-  if (end === undefined) return [];
-  if (nextOffset >= end) ends.delete(partition);
-  return nextOffset <= end ? records : records.filter(({ offset }) => offset < end);
 }

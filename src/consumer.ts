@@ -1,7 +1,15 @@
 import type { TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { Commits, beginProgress, type Progress } from './consumer-commits.js';
-import { checkConsumerOptions, type ConsumerOptions } from './consumer-options.js';
+import {
+  checkConsumerOptions,
+  checkOffset,
+  checkPlace,
+  checkPlaces,
+  type ConsumerOptions,
+  type RebalanceHook,
+  type RebalanceHooks,
+} from './consumer-options.js';
 import {
   ConsumerBatch,
   ConsumerFormat,
@@ -9,12 +17,10 @@ import {
   type ConsumerRecord,
   type RecordOf,
 } from './consumer-record.js';
-import type { Engine, Fetched, Reader } from './engine.js';
+import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
-import { checkOptions, got, integer, milliseconds } from './options.js';
+import { aSignal, checkOptions, got, milliseconds, type From } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
-
-const positionCheck = integer(0);
 
 /** Records being handed out, and how many of them were. */
 interface Run {
@@ -56,13 +62,16 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #hasGroup: boolean;
   readonly #commits: Commits;
   readonly #maxPollRecords: number;
+  readonly #revokeTimeoutMs: number;
+  readonly #hooks: RebalanceHooks;
   readonly #progress = new Map<string, Progress>();
   #joined: Promise<void> | null = null;
   #run: Run | null = null;
   #fetching: Promise<unknown> | null = null;
   /** Called when what is in flight is marked or given up. */
   #landed: (() => void) | null = null;
-  #hasIterator = false;
+  /** The iteration that is going on. */
+  #iteration: object | null = null;
   #closing: Promise<void> | null = null;
 
   /** @internal */
@@ -79,6 +88,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#topics = checked.topics;
     this.#hasGroup = checked.group !== undefined;
     this.#maxPollRecords = checked.maxPollRecords;
+    this.#revokeTimeoutMs = checked.revokeTimeoutMs;
+    this.#hooks = checked.hooks;
     const committer = this.#hasGroup ? this : null;
     this.#reader = engine.reader({
       ...(checked.group === undefined ? {} : { group: checked.group }),
@@ -106,7 +117,9 @@ export class Consumer<T extends TopicRef = TopicRef>
    * @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL, NO_OFFSET_FOR_PARTITION, ABORTED
    */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    checkOptions('ready', { signal: aSignal }, options);
     this.#join();
+    this.#reader.alive();
     const ready = this.#joined!.then(() => this.#reader.ready());
     await withSignal(ready, options.signal, 'ready');
   }
@@ -118,11 +131,12 @@ export class Consumer<T extends TopicRef = TopicRef>
       throw new TypeError('this consumer has no group: call assign() first');
     }
     this.#reader.subscribe([...this.#topics.keys()], {
-      assigned: (positions) => {
+      assigned: async (positions) => {
         for (const position of positions) this.#begin(position);
+        await this.#call(this.#hooks.onAssigned, positions);
       },
       revoked: (partitions, signal) => this.#release(partitions, signal),
-      lost: (partitions) => this.#drop(partitions),
+      lost: (partitions) => void this.#call(this.#hooks.onLost, this.#drop(partitions)),
       failed: () => undefined,
     });
     this.#joined = Promise.resolve();
@@ -144,14 +158,32 @@ export class Consumer<T extends TopicRef = TopicRef>
     const leaving = this.#progressOf(partitions);
     for (const progress of leaving) progress.isLeaving = true;
     const run = this.#run;
-    const busy = run !== null && run.progress.isLeaving && run.handedOut > run.marked;
+    const isInFlight = run !== null && run.progress.isLeaving && run.handedOut > run.marked;
     const release = async (): Promise<void> => {
-      if (busy) await this.#landing(signal);
+      if (isInFlight) await this.#landing(signal);
       if (signal.aborted) return;
       await this.#commits.commitMarked(leaving);
+      await this.#call(this.#hooks.onRevoked, leaving);
       for (const progress of leaving) this.#forget(progress);
     };
+    const busy = isInFlight || this.#hooks.onRevoked !== undefined;
     return { busy, released: release() };
+  }
+
+  /** Calls a hook of the user, and waits for it within bounds. Never rejects. */
+  async #call(
+    hook: RebalanceHook | undefined,
+    partitions: readonly TopicPartition[],
+  ): Promise<void> {
+    if (hook === undefined || partitions.length === 0) return;
+    const places = partitions.map(({ topic, partition }) => ({ topic, partition }));
+    try {
+      const called = Promise.resolve(hook(places));
+      await withDeadline(this.#clock, called, this.#revokeTimeoutMs, 'a hook of the consumer');
+    } catch (cause) {
+      const message = `a hook of the consumer failed: ${String(cause)}`;
+      this.#events.error(new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause }));
+    }
   }
 
   #landing(signal: AbortSignal): Promise<void> {
@@ -167,12 +199,14 @@ export class Consumer<T extends TopicRef = TopicRef>
     });
   }
 
-  #drop(partitions: readonly TopicPartition[]): void {
-    for (const progress of this.#progressOf(partitions)) {
+  #drop(partitions: readonly TopicPartition[]): Progress[] {
+    const dropped = this.#progressOf(partitions);
+    for (const progress of dropped) {
       progress.isLeaving = true;
       progress.isLost = true;
       this.#forget(progress);
     }
+    return dropped;
   }
 
   #forget(progress: Progress): void {
@@ -191,6 +225,15 @@ export class Consumer<T extends TopicRef = TopicRef>
     throw notOwned({ topic, partition });
   }
 
+  /** As #owned(), and not being given up. @throws ILLEGAL_GENERATION, CLOSED */
+  #assigned(where: string, at: TopicPartition): Progress {
+    this.#refuseClosed();
+    checkPlace(where, at);
+    const progress = this.#owned(at);
+    if (progress.isLeaving) throw notOwned(at);
+    return progress;
+  }
+
   /**
    * One record after the other. Asking for the next marks the one before as processed; `break` and
    * `throw` do not, so the next iteration begins with it. `break` ends the iteration, not the consumer;
@@ -199,40 +242,38 @@ export class Consumer<T extends TopicRef = TopicRef>
    *   decoded: seek() past its offset to leave it out
    */
   [Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
-    return this.#iterator(() => this.#nextRecord());
+    return this.#iterator((iteration) => this.#nextRecord(iteration));
   }
 
   /** Runs of records of one partition, at most maxPollRecords each; otherwise as the records. */
   batches(): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
-    return this.#iterator(() => this.#nextBatch());
+    return this.#iterator((iteration) => this.#nextBatch(iteration));
   }
 
   #iterator<V>(
-    next: () => Promise<IteratorResult<V, undefined>>,
+    next: (iteration: object) => Promise<IteratorResult<V, undefined>>,
   ): AsyncGenerator<V, undefined, undefined> {
-    if (this.#hasIterator) {
+    this.#refuseClosed();
+    if (this.#iteration !== null) {
       throw new TypeError('this consumer is being iterated already: end that iteration first');
     }
-    this.#hasIterator = true;
-    let isDone = false;
+    const iteration = {};
+    this.#iteration = iteration;
     const finish = (): Promise<IteratorResult<V, undefined>> => {
-      if (!isDone) {
-        isDone = true;
-        this.#hasIterator = false;
-        this.#giveBack();
-      }
+      this.#end(iteration);
       return Promise.resolve({ value: undefined, done: true });
     };
     const iterator: AsyncGenerator<V, undefined, undefined> = {
       next: () => {
-        if (isDone) return finish();
+        if (this.#iteration !== iteration) return finish();
         if (this.#fetching !== null) {
           const again = (): Promise<IteratorResult<V, undefined>> => iterator.next();
           return this.#fetching.then(again, again);
         }
         try {
-          return next();
+          return next(iteration);
         } catch (error) {
+          this.#end(iteration);
           return Promise.reject(error);
         }
       },
@@ -247,12 +288,22 @@ export class Consumer<T extends TopicRef = TopicRef>
     return iterator;
   }
 
-  /** What was handed out and not marked comes again. */
-  #giveBack(): void {
+  /** What was handed out and is neither marked nor committed comes again. */
+  #end(iteration: object): void {
+    if (this.#iteration !== iteration) return;
+    this.#iteration = null;
     const run = this.#run;
     if (run === null) return;
-    run.handedOut = run.marked;
+    this.#pass(run, run.handedOut, run.progress.processed);
     this.#land();
+  }
+
+  /** Of the first `count` records of a run, those before `offset` are processed, and none is in flight. */
+  #pass(run: Run, count: number, offset: number): void {
+    const { records, nextOffset } = run.fetched;
+    while (run.marked < count && records[run.marked]!.offset < offset) run.marked++;
+    run.handedOut = run.marked;
+    if (run.marked === records.length) this.#commits.mark(run.progress, nextOffset);
   }
 
   #land(): void {
@@ -261,22 +312,22 @@ export class Consumer<T extends TopicRef = TopicRef>
     landed?.();
   }
 
-  #nextRecord(): Promise<IteratorResult<RecordOf<T>, undefined>> {
+  #nextRecord(iteration: object): Promise<IteratorResult<RecordOf<T>, undefined>> {
     const run = this.#advance();
     if (run !== null) {
       const value = run.fetched.records[run.handedOut++] as RecordOf<T>;
       return Promise.resolve({ value, done: false });
     }
-    return this.#fetch((fetched) => {
+    return this.#fetch(iteration, (fetched) => {
       fetched.handedOut++;
       return fetched.fetched.records[0] as RecordOf<T>;
     });
   }
 
-  #nextBatch(): Promise<IteratorResult<ConsumerBatch<RecordOf<T>>, undefined>> {
+  #nextBatch(iteration: object): Promise<IteratorResult<ConsumerBatch<RecordOf<T>>, undefined>> {
     const run = this.#advance();
     if (run !== null) return Promise.resolve({ value: this.#rest(run), done: false });
-    return this.#fetch((fetched) => this.#rest(fetched));
+    return this.#fetch(iteration, (fetched) => this.#rest(fetched));
   }
 
   /** All records of a run that are not handed out yet. */
@@ -316,14 +367,17 @@ export class Consumer<T extends TopicRef = TopicRef>
     return null;
   }
 
-  #fetch<V>(take: (run: Run) => V): Promise<IteratorResult<V, undefined>> {
+  /** What is fetched for an iteration that ended meanwhile is left to the next one. */
+  #fetch<V>(iteration: object, take: (run: Run) => V): Promise<IteratorResult<V, undefined>> {
     const fetching = this.#fetchRun().then(
       (run): IteratorResult<V, undefined> => {
         this.#fetching = null;
-        return run === null ? { value: undefined, done: true } : { value: take(run), done: false };
+        if (run !== null && this.#iteration === iteration) return { value: take(run), done: false };
+        return { value: undefined, done: true };
       },
       (error: unknown) => {
         this.#fetching = null;
+        this.#end(iteration);
         throw error;
       },
     );
@@ -366,11 +420,12 @@ export class Consumer<T extends TopicRef = TopicRef>
       await this.#commits.commitProcessed(this.#progress.values());
       return;
     }
-    if (!Array.isArray(offsets)) {
-      throw new TypeError(`commit: expected a list of offsets, got ${got(offsets)}`);
-    }
-    const list = offsets.map(({ topic, partition, offset, metadata }: OffsetToCommit) => {
+    checkPlaces('commit', offsets);
+    const list = offsets.map(({ topic, partition, offset, metadata }) => {
       checkOffset('commit', offset);
+      if (metadata !== undefined && typeof metadata !== 'string') {
+        throw new TypeError(`commit: expected metadata to be a string, got ${got(metadata)}`);
+      }
       const progress = this.#owned({ topic, partition });
       return metadata === undefined ? { progress, offset } : { progress, offset, metadata };
     });
@@ -387,11 +442,16 @@ export class Consumer<T extends TopicRef = TopicRef>
     const progress = this.#owned({ topic, partition });
     if (progress.ownership !== ownership) throw notOwned({ topic, partition });
     await this.#commits.commitForward(progress, offset);
+    const run = this.#run;
+    if (run?.progress !== progress || run.handedOut > run.marked) return;
+    this.#pass(run, run.fetched.records.length, offset);
   }
 
-  /** Partitions that this consumer owns or was assigned. */
+  /** Partitions that this consumer owns or was assigned, without those that it is giving up. */
   assignment(): TopicPartition[] {
-    return [...this.#progress.values()].map(({ topic, partition }) => ({ topic, partition }));
+    return [...this.#progress.values()]
+      .filter(({ isLeaving }) => !isLeaving)
+      .map(({ topic, partition }) => ({ topic, partition }));
   }
 
   /**
@@ -401,57 +461,64 @@ export class Consumer<T extends TopicRef = TopicRef>
   assign(partitions: readonly (TopicPartition & { readonly offset?: number })[]): void {
     this.#refuseClosed();
     if (this.#hasGroup) throw new TypeError('assign: this consumer has a group that assigns');
-    if (!Array.isArray(partitions)) {
-      throw new TypeError(`assign: expected a list of partitions, got ${got(partitions)}`);
-    }
-    const positions = partitions.map(
-      ({ topic, partition, offset }: (typeof partitions)[number]) => {
-        if (offset !== undefined) checkOffset('assign', offset);
-        const count = this.#engine.topic(topic)?.partitionCount ?? 0;
-        if (Number.isInteger(partition) && partition >= 0 && partition < count) {
-          return { topic, partition, offset: offset ?? -1 };
-        }
-        throw new OttlaError(
-          'UNKNOWN_TOPIC_OR_PARTITION',
-          `assign: expected a partition of ${topic} from 0 to ${count - 1}, got ${got(partition)}`,
-        );
-      },
-    );
-    this.#drop([...this.#progress.values()]);
-    const assigned = this.#reader.assign(positions).then(() => {
-      for (const position of this.#reader.positions()) this.#begin({ ...position, ownership: 0 });
+    checkPlaces('assign', partitions);
+    const positions = partitions.map(({ topic, partition, offset }) => {
+      if (offset !== undefined) checkOffset('assign', offset);
+      const count = this.#engine.topic(topic)?.partitionCount ?? 0;
+      if (Number.isInteger(partition) && partition >= 0 && partition < count) {
+        return { topic, partition, offset: offset ?? -1 };
+      }
+      throw new OttlaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `assign: expected a partition of ${topic} from 0 to ${count - 1}, got ${got(partition)}`,
+      );
     });
+    this.#drop([...this.#progress.values()]);
+    this.#joined = this.#assign(positions, this.#joined);
     // Who iterates or awaits ready() learns of a failure.
-    assigned.catch(() => undefined);
-    this.#joined = assigned;
+    this.#joined.catch(() => undefined);
+  }
+
+  async #assign(positions: readonly Position[], previous: Promise<void> | null): Promise<void> {
+    await previous?.catch(() => undefined);
+    await this.#reader.assign(positions);
+    this.#drop([...this.#progress.values()]);
+    for (const position of this.#reader.positions()) this.#begin({ ...position, ownership: 0 });
   }
 
   /** Goes on at an offset, or at the first record with this timestamp or a later one. */
   async seek(
     at: TopicPartition & ({ readonly offset: number } | { readonly timestamp: number }),
   ): Promise<void> {
+    checkPlace('seek', at);
+    checkOffset('seek', 'offset' in at ? at.offset : at.timestamp);
+    if (!this.#hasGroup) await this.#joined;
+    if ('offset' in at) this.#seek(at, at.offset);
+    else await this.#seekTo([at], new Date(at.timestamp));
+  }
+
+  /** Goes on at the first record there is, in these partitions or in all assigned ones. */
+  async seekToBeginning(partitions?: readonly TopicPartition[]): Promise<void> {
+    await this.#seekTo(partitions, 'earliest');
+  }
+
+  /** Goes on at the end, in these partitions or in all assigned ones. */
+  async seekToEnd(partitions?: readonly TopicPartition[]): Promise<void> {
+    await this.#seekTo(partitions, 'latest');
+  }
+
+  async #seekTo(partitions: readonly TopicPartition[] | undefined, to: From): Promise<void> {
     this.#refuseClosed();
-    if ('offset' in at) {
-      checkOffset('seek', at.offset);
-      this.#seek(at, at.offset);
-      return;
-    }
-    checkOffset('seek', at.timestamp);
-    this.#owned(at);
-    const offset = await this.#engine.offsetFor(at, new Date(at.timestamp));
-    this.#seek(at, offset!);
-  }
-
-  async seekToBeginning(partitions: readonly TopicPartition[] = this.assignment()): Promise<void> {
-    for (const at of partitions) this.#seek(at, (await this.#engine.offsetFor(at, 'earliest'))!);
-  }
-
-  async seekToEnd(partitions: readonly TopicPartition[] = this.assignment()): Promise<void> {
-    for (const at of partitions) this.#seek(at, (await this.#engine.offsetFor(at, 'latest'))!);
+    if (partitions !== undefined) checkPlaces('seek', partitions);
+    if (!this.#hasGroup) await this.#joined;
+    const places = partitions ?? this.assignment();
+    for (const at of places) this.#assigned('seek', at);
+    const offsets = await Promise.all(places.map((at) => this.#engine.offsetFor(at, to)));
+    for (const [i, at] of places.entries()) this.#seek(at, offsets[i]!);
   }
 
   #seek({ topic, partition }: TopicPartition, offset: number): void {
-    const progress = this.#owned({ topic, partition });
+    const progress = this.#assigned('seek', { topic, partition });
     this.#reader.seek({ topic, partition, offset });
     if (this.#run?.progress === progress) {
       this.#run = null;
@@ -462,9 +529,11 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /** Hands out nothing of these until resume(). What is in flight stays in flight. */
   pause(partitions: readonly TopicPartition[]): void {
+    checkPlaces('pause', partitions);
+    for (const at of partitions) this.#assigned('pause', at);
+    this.#reader.pause(partitions);
     for (const at of partitions) {
       const progress = this.#owned(at);
-      this.#reader.pause([at]);
       const run = this.#run;
       if (run?.progress !== progress) continue;
       // The rest of the run is fetched again later.
@@ -476,13 +545,14 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   resume(partitions: readonly TopicPartition[]): void {
-    for (const at of partitions) this.#owned(at);
+    checkPlaces('resume', partitions);
+    for (const at of partitions) this.#assigned('resume', at);
     this.#reader.resume(partitions);
   }
 
   /** The next offset that will be handed out. */
   position(at: TopicPartition): number {
-    const progress = this.#owned(at);
+    const progress = this.#assigned('position', at);
     const run = this.#run;
     const next = run?.progress === progress ? run.fetched.records[run.handedOut] : undefined;
     if (next !== undefined) return next.offset;
@@ -511,8 +581,10 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   async #close(): Promise<void> {
     this.#commits.stop();
+    this.#iteration = null;
     try {
       await this.#commits.commitMarked(this.#progress.values());
+      if (this.#hasGroup) await this.#call(this.#hooks.onRevoked, this.assignment());
     } finally {
       await this.#reader.close();
       this.#progress.clear();
@@ -535,11 +607,4 @@ function notOwned({ topic, partition }: TopicPartition): OttlaError {
     'ILLEGAL_GENERATION',
     `${topic}-${partition} is not assigned to this consumer, or not without a break since`,
   );
-}
-
-function checkOffset(where: string, offset: unknown): void {
-  const expected = positionCheck(offset);
-  if (expected === null) return;
-  const message = `${where}: expected ${expected}, got ${got(offset)}`;
-  throw typeof offset === 'number' ? new RangeError(message) : new TypeError(message);
 }

@@ -165,7 +165,8 @@ export interface Fetched<R> extends TopicPartition {
 
 /** What the owner of a Reader must do when the group moves partitions. */
 export interface RebalanceListener {
-  assigned(positions: readonly (Position & { readonly ownership: number })[]): void;
+  /** Nothing of these is handed out before this resolves. */
+  assigned(positions: readonly (Position & { readonly ownership: number })[]): Promise<void>;
   /**
    * Give these up: resolve when what is in flight is done and committed. `busy` tells whether that
    * waits for code of the user. When `signal` aborts, they are lost.

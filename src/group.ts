@@ -10,6 +10,8 @@ export type GroupState = 'Empty' | 'PreparingRebalance' | 'CompletingRebalance' 
 export interface Ownership extends TopicPartition {
   /** Different for every stretch of owning. */
   readonly number: number;
+  /** The partition came while the group had members for its topic: none of its records is an old one. */
+  readonly isAdded: boolean;
 }
 
 /**
@@ -73,8 +75,8 @@ export class GroupCoordinator {
   }
 
   /** Groups with members here. */
-  groupIds(): Iterable<string> {
-    return this.#groups.keys();
+  groupIds(): string[] {
+    return [...this.#groups].flatMap(([groupId, { isEmpty }]) => (isEmpty ? [] : [groupId]));
   }
 
   /**
@@ -105,8 +107,8 @@ export class GroupCoordinator {
   }
 
   /** Whether this stretch of owning the partition still goes on. */
-  owns(groupId: string, ownership: Ownership): boolean {
-    return this.#groups.get(groupId)?.owns(ownership) ?? false;
+  owns(groupId: string, at: TopicPartition & { readonly number: number }): boolean {
+    return this.#groups.get(groupId)?.owns(at) ?? false;
   }
 
   /** Resolves when the member has its whole target, but for what waits for code of a user elsewhere. */
@@ -119,8 +121,10 @@ export class GroupCoordinator {
     for (const group of this.#groups.values()) group.topicsChanged();
   }
 
+  /** undefined: it has no members here. */
   describe(groupId: string): GroupDescription | undefined {
-    return this.#groups.get(groupId)?.describe();
+    const group = this.#groups.get(groupId);
+    return group === undefined || group.isEmpty ? undefined : group.describe();
   }
 
   /** The topics that a group's members subscribe to; the owner of each owned partition. */
@@ -166,6 +170,9 @@ class Group {
   readonly #owned = new Map<string, Owned>();
   readonly #waiting = new Map<string, (() => void)[]>();
   #target = new Map<string, Target>();
+  /** Partition counts that the target was computed for; 0 where there is no such topic. */
+  readonly #counts = new Map<string, number>();
+  readonly #added = new Set<string>();
   #generation: number;
   #rebalanceDue = false;
 
@@ -174,6 +181,10 @@ class Group {
     this.#options = options;
     this.#emptied = emptied;
     this.#generation = options.lastGeneration(groupId);
+  }
+
+  get isEmpty(): boolean {
+    return this.#members.size === 0;
   }
 
   join(member: NativeMember): void {
@@ -200,6 +211,17 @@ class Group {
   }
 
   topicsChanged(): void {
+    let isAffected = false;
+    for (const [topic, before] of this.#counts) {
+      const count = this.#options.partitionCount(topic) ?? 0;
+      if (count === before) continue;
+      isAffected = true;
+      this.#counts.set(topic, count);
+      for (let partition = before; partition < count; partition++) {
+        this.#added.add(keyOf({ topic, partition }));
+      }
+    }
+    if (!isAffected) return;
     const gone = [...this.#owned.values()].filter(
       ({ ownership }) =>
         ownership.partition >= (this.#options.partitionCount(ownership.topic) ?? 0),
@@ -215,8 +237,8 @@ class Group {
     this.#moveToTarget();
   }
 
-  owns(ownership: Ownership): boolean {
-    return this.#owned.get(keyOf(ownership))?.ownership.number === ownership.number;
+  owns(at: TopicPartition & { readonly number: number }): boolean {
+    return this.#owned.get(keyOf(at))?.ownership.number === at.number;
   }
 
   ownerOf(at: TopicPartition): string | null {
@@ -251,7 +273,6 @@ class Group {
   }
 
   #state(): GroupState {
-    if (this.#members.size === 0) return 'Empty';
     if (this.#rebalanceDue) return 'PreparingRebalance';
     for (const memberId of this.#members.keys()) {
       for (const { at, memberId: target } of this.#target.values()) {
@@ -280,7 +301,7 @@ class Group {
     this.#rebalanceDue = false;
     this.#generation++;
     this.#options.generationBegan(this.#groupId, this.#generation);
-    if (this.#members.size === 0) {
+    if (this.isEmpty) {
       this.#emptied();
       return;
     }
@@ -296,8 +317,10 @@ class Group {
   /** @throws whatever the assignor throws; a TypeError when its result is no assignment */
   #computeTarget(): Map<string, Target> {
     const partitions: Record<string, number> = Object.create(null);
+    this.#counts.clear();
     for (const topic of this.subscriptions()) {
       const count = this.#options.partitionCount(topic);
+      this.#counts.set(topic, count ?? 0);
       if (count !== undefined) partitions[topic] = count;
     }
     const members = [...this.#members.values()];
@@ -365,7 +388,7 @@ class Group {
     for (const [key, { at, memberId }] of this.#target) {
       const member = this.#members.get(memberId);
       if (member === undefined || this.#owned.has(key)) continue;
-      const ownership = { ...at, number: ++lastOwnership };
+      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#added.has(key) };
       this.#owned.set(key, { member, ownership, revocation: null });
       const list = granted.get(member);
       if (list === undefined) granted.set(member, [ownership]);

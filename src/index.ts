@@ -14,7 +14,8 @@ export type {
   ValueIn,
   ValueOut,
 } from './serde.js';
-export type { Producer, HeadersIn, RecordMetadata, RecordToSend } from './producer.js';
+export type { Producer, SendOptions } from './producer.js';
+export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';

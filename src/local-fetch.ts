@@ -26,6 +26,8 @@ export class PartitionFetch<R> {
   readonly ownership: number;
   readonly format: RecordFormat<R>;
   paused = false;
+  /** Not yet: the owner is being told that it is assigned. */
+  isHeld = false;
   /** Grows when the position is moved from outside: what was read before is void then. */
   version = 0;
   #position: number;

@@ -13,7 +13,7 @@ const warnAfterChecks = 4;
 
 /** What a member's owner is told, and asked. */
 export interface MemberListener {
-  assigned(positions: readonly (Position & { readonly ownership: number })[]): void;
+  assigned(positions: readonly (Position & { readonly ownership: number })[]): Promise<void>;
   revoked(
     partitions: readonly TopicPartition[],
     signal: AbortSignal,
@@ -139,14 +139,17 @@ export class GroupMember {
         const { topic, partition, number } = ownership;
         const committed = this.committed(ownership);
         const offset = committed >= 0 ? committed : await this.#initialOffset(ownership);
+        if (offset === null) continue;
         positions.push({ topic, partition, offset, ownership: number });
         if (committed < 0) resolved.push({ topic, partition, offset, ownership: number });
       }
       // What moved on meanwhile is its new owner's to commit.
       const mine = resolved.filter((position) => this.#owns(position));
       if (mine.length > 0) await this.commit(mine);
-      const stillOwned = positions.filter((position) => this.#owns(position));
-      if (stillOwned.length > 0) this.#listener.assigned(stillOwned);
+      const stillOwned = positions.filter(
+        (position) => this.#owns(position) && !this.#revocations.has(position.ownership),
+      );
+      if (stillOwned.length > 0) await this.#listener.assigned(stillOwned);
     } catch (error) {
       if (!ownerships.some((ownership) => this.#owned.get(keyOf(ownership)) === ownership)) return;
       this.#listener.failed(
@@ -159,10 +162,18 @@ export class GroupMember {
     }
   }
 
-  async #initialOffset(at: TopicPartition): Promise<number> {
-    const partition = this.#broker.partition(at);
-    const offset = await offsetFor(partition, this.#from);
-    if (offset !== null) return offset;
+  /** null: it is not owned any more, which may be because there is no such partition any more. */
+  async #initialOffset(ownership: Ownership): Promise<number | null> {
+    const { topic, partition: index, number, isAdded } = ownership;
+    const isOwned = (): boolean => this.#owns({ topic, partition: index, ownership: number });
+    if (!isOwned()) return null;
+    const partition = this.#broker.partition(ownership);
+    const from = isAdded && !(this.#from instanceof Date) ? 'earliest' : this.#from;
+    const offset = await offsetFor(partition, from).catch((error: unknown) => {
+      if (isOwned()) throw error;
+      return null;
+    });
+    if (offset !== null || !isOwned()) return offset;
     throw new OttlaError(
       'NO_OFFSET_FOR_PARTITION',
       `group ${this.#group.groupId} has committed nothing for ${partition.name}, and from is 'none'`,

@@ -14,6 +14,7 @@ import { PartitionFetch } from './local-fetch.js';
 import { GroupMember } from './local-member.js';
 import type { From } from './options.js';
 import { offsetFor } from './partition-offsets.js';
+import type { PartitionReader } from './partition-reader.js';
 
 const smallChunkBytes = 64 * 1024;
 const chunkBytes = 1024 * 1024;
@@ -49,6 +50,8 @@ export class LocalReader<R> implements Reader<R> {
   #buffers: [Buffer, Buffer] = [noBuffer, noBuffer];
   #turnEnd = 0;
   #wakeUp: (() => void) | null = null;
+  /** Since the poll under way last looked for work: then it must look again before it waits. */
+  #wasWoken = false;
   #failure: OttlaError | null = null;
   #isClosed = false;
 
@@ -64,10 +67,6 @@ export class LocalReader<R> implements Reader<R> {
     this.#closed = closed;
   }
 
-  get isWaiting(): boolean {
-    return this.#wakeUp !== null;
-  }
-
   get groupId(): string | undefined {
     return this.#options.group?.groupId;
   }
@@ -78,9 +77,11 @@ export class LocalReader<R> implements Reader<R> {
     for (const topic of topics) this.#broker.topic(topic);
     const memberId = this.#broker.newMemberId(group.clientId);
     this.#member = new GroupMember(this.#broker, memberId, group, from, topics, this.#warn, {
-      assigned: (positions) => {
-        for (const { ownership, ...at } of positions) this.#add(at, ownership);
-        listener.assigned(positions);
+      assigned: async (positions) => {
+        const added = positions.map(({ ownership, ...at }) => this.#add(at, ownership));
+        for (const fetch of added) fetch.isHeld = true;
+        await listener.assigned(positions);
+        for (const fetch of added) fetch.isHeld = false;
         this.wake();
       },
       revoked: (partitions, signal) => {
@@ -97,7 +98,7 @@ export class LocalReader<R> implements Reader<R> {
         listener.failed(error);
         this.wake();
       },
-      isWaiting: () => this.isWaiting,
+      isWaiting: () => this.#wakeUp !== null,
     });
     this.#member.join();
   }
@@ -129,7 +130,7 @@ export class LocalReader<R> implements Reader<R> {
     );
   }
 
-  #add({ topic, partition, offset }: Position, ownership: number): void {
+  #add({ topic, partition, offset }: Position, ownership: number): PartitionFetch<R> {
     const log = this.#broker.partition({ topic, partition });
     const fetch = new PartitionFetch(
       log,
@@ -139,6 +140,7 @@ export class LocalReader<R> implements Reader<R> {
     );
     log.notifyAppends(this);
     this.#fetches.push(fetch);
+    return fetch;
   }
 
   #remove(partitions: readonly TopicPartition[]): void {
@@ -166,12 +168,18 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   wake(): void {
+    this.#wasWoken = true;
     this.#wakeUp?.();
   }
 
   pollNow(maxRecords: number): Fetched<R> | undefined {
+    if (this.#broker.clock.monotonic() >= this.#turnEnd) return undefined;
+    return this.#takeNow(maxRecords);
+  }
+
+  #takeNow(maxRecords: number): Fetched<R> | undefined {
     if (this.#failure !== null) throw this.#failure;
-    if (this.#isClosed || this.#broker.clock.monotonic() >= this.#turnEnd) return undefined;
+    if (this.#isClosed) return undefined;
     for (;;) {
       const fetched = this.#takeCurrent(maxRecords);
       if (fetched !== null) return fetched;
@@ -198,8 +206,9 @@ export class LocalReader<R> implements Reader<R> {
         if (this.#turnEnd > 0) await new Promise<void>((resolve) => clock.soon(resolve));
         this.#turnEnd = clock.monotonic() + turnMs;
       }
+      this.#wasWoken = false;
       if (this.#isClosed || signal?.aborted === true) return null;
-      const fetched = this.pollNow(maxRecords);
+      const fetched = this.#takeNow(maxRecords);
       if (fetched !== undefined) return fetched;
       if (await this.#beginCold()) continue;
       await this.#wait(signal);
@@ -211,7 +220,8 @@ export class LocalReader<R> implements Reader<R> {
   #nextReadable(): PartitionFetch<R> | null {
     for (let i = 0; i < this.#fetches.length; i++) {
       const fetch = this.#fetches[(this.#turn + i) % this.#fetches.length]!;
-      if (fetch.paused || fetch === this.#current || !this.#hasMore(fetch)) continue;
+      if (fetch.paused || fetch.isHeld || fetch === this.#current || !this.#hasMore(fetch))
+        continue;
       this.#turn = (this.#turn + i + 1) % this.#fetches.length;
       return fetch;
     }
@@ -249,7 +259,7 @@ export class LocalReader<R> implements Reader<R> {
       this.#turn = turn;
       return false;
     }
-    let length = fetch.reader.read(this.#bufferFor(0, fetch.reader.available));
+    let length = fetch.reader.read(this.#chunkBufferFor(0, fetch.reader));
     if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
     this.#begin(fetch, length);
     return true;
@@ -260,10 +270,13 @@ export class LocalReader<R> implements Reader<R> {
     this.#current = fetch;
   }
 
+  #chunkBufferFor(which: 0 | 1, reader: PartitionReader): Buffer {
+    return this.#bufferFor(which, Math.min(reader.available, chunkBytes));
+  }
+
+  /** More than a chunk only for a batch that is larger. */
   #bufferFor(which: 0 | 1, bytes: number): Buffer {
-    const wanted = Math.min(bytes, chunkBytes);
-    const size =
-      bytes > chunkBytes ? bytes : wanted > smallChunkBytes ? chunkBytes : smallChunkBytes;
+    const size = bytes > smallChunkBytes ? Math.max(bytes, chunkBytes) : smallChunkBytes;
     if (this.#buffers[which].length < size) this.#buffers[which] = Buffer.allocUnsafeSlow(size);
     return this.#buffers[which];
   }
@@ -296,7 +309,7 @@ export class LocalReader<R> implements Reader<R> {
     if (fetch === null) return null;
     const { version } = fetch;
     const read = async (): Promise<number> => {
-      const length = await fetch.reader.readAsync(this.#bufferFor(1, fetch.reader.available));
+      const length = await fetch.reader.readAsync(this.#chunkBufferFor(1, fetch.reader));
       return length < 0 ? fetch.reader.readAsync(this.#bufferFor(1, -length)) : length;
     };
     const done = read().then(
@@ -314,6 +327,7 @@ export class LocalReader<R> implements Reader<R> {
       if (this.#nextReadable() !== null) return;
     }
     this.#options.idle();
+    if (this.#wasWoken || signal?.aborted === true) return;
     await new Promise<void>((resolve) => {
       let timer: Timer | null = null;
       const wakeUp = (): void => {
@@ -343,10 +357,14 @@ export class LocalReader<R> implements Reader<R> {
     for (const at of partitions) {
       const fetch = this.#require(at);
       fetch.paused = true;
-      if (this.#current !== fetch) continue;
+      // What was read of it, or is being read, is void.
       fetch.moveTo(fetch.position);
-      this.#current = null;
+      if (this.#current === fetch) this.#current = null;
     }
+  }
+
+  isPaused(at: TopicPartition): boolean {
+    return this.#find(at)?.paused === true;
   }
 
   resume(partitions: readonly TopicPartition[]): void {

@@ -198,7 +198,7 @@ export class Accumulator {
     }
   }
 
-  /** Writes records of one partition, up to 1 MiB of whole batches in each call. */
+  /** Writes records of one partition, up to 1 MiB of whole batches in each call; none behind one that fails. */
   #writeRun(
     writer: LocalWriter,
     partition: Partition,
@@ -216,11 +216,17 @@ export class Accumulator {
     const builder = new BatchBuilder();
     let at = 0;
     let inWrite = 0;
+    let failure: OttlaError | null = null;
     const writeOut = (): void => {
       if (at === 0) return;
-      const write = new BulkWrite(this, writer, partition, open, sink, inWrite, at);
-      writer.took(at);
-      partition.append(buffer, 0, at, writer.options.acks === 'all', write);
+      if (failure === null) {
+        const write = new BulkWrite(this, writer, partition, open, sink, inWrite, at);
+        writer.took(at);
+        partition.append(buffer, 0, at, writer.options.acks === 'all', write);
+        failure = write.failure;
+      } else {
+        sink.failed(failure, partition.index, -1, inWrite);
+      }
       at = 0;
       inWrite = 0;
     };
@@ -386,6 +392,7 @@ class OpenBatch implements AppendListener {
 
 /** One call's worth of a bulk append. */
 class BulkWrite implements AppendListener {
+  failure: OttlaError | null = null;
   #baseOffset = -1;
   #timestamp = -1;
   readonly #accumulator: Accumulator;
@@ -427,6 +434,7 @@ class BulkWrite implements AppendListener {
   }
 
   failed(error: OttlaError): void {
+    this.failure = error;
     this.#accumulator.onError(error);
     this.#sink.failed(error, this.#partition.index, this.#baseOffset, this.#count);
     this.#writer.settled(this.#bytes);

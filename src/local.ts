@@ -15,6 +15,7 @@ import { LocalReader } from './local-reader.js';
 import { Accumulator, LocalWriter } from './local-writer.js';
 import type { From, TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
+import type { Partition } from './partition.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
 
 export interface LocalEngineEvents {
@@ -36,6 +37,7 @@ export class LocalEngine implements Engine {
   constructor(broker: Broker, events: LocalEngineEvents) {
     this.#broker = broker;
     this.#events = events;
+    broker.onWarning = (warning) => events.warning(warning);
     this.#accumulator = new Accumulator({
       clock: broker.clock,
       random: broker.random,
@@ -190,13 +192,19 @@ export class LocalEngine implements Engine {
           const end = partition.lastStableOffset;
           const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;
           if ((committed ?? partition.logStartOffset) >= end) continue;
+          const paused = this.#isPaused(groupId, partition) ? ', which is paused' : '';
           behind.push(
-            `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}`,
+            `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}${paused}`,
           );
         }
       }
     }
     return behind;
+  }
+
+  #isPaused(groupId: string, { topic, index }: Partition): boolean {
+    const at = { topic, partition: index };
+    return [...this.#readers].some((reader) => reader.groupId === groupId && reader.isPaused(at));
   }
 
   flushNow(): void {

@@ -21,6 +21,9 @@ export class OffsetStore {
   readonly #clock: Clock;
   readonly #committed: () => void;
   readonly #groups = new Map<string, Map<string, CommittedOffset>>();
+  /** Ids of topics that are being deleted: commits of them come to nothing. */
+  readonly #dying = new Set<string>();
+  readonly #underWay = new Set<Promise<void>>();
 
   /** @param committed called after each commit */
   constructor(store: MetaStore, clock: Clock, committed: () => void) {
@@ -58,7 +61,9 @@ export class OffsetStore {
     offsets: readonly Omit<CommittedOffset, 'timestamp'>[],
   ): Promise<void> {
     const timestamp = this.#clock.now();
-    const committed = offsets.map((offset) => ({ ...offset, timestamp }));
+    const committed = offsets
+      .filter(({ topicId }) => !this.#dying.has(topicId))
+      .map((offset) => ({ ...offset, timestamp }));
     for (const { metadata } of committed) {
       if (Buffer.byteLength(metadata) > maxMetadataBytes) {
         throw new OttlaError(
@@ -67,13 +72,24 @@ export class OffsetStore {
         );
       }
     }
+    if (committed.length === 0) return;
+    const written = this.#write(group, committed);
+    this.#underWay.add(written);
+    try {
+      await written;
+    } finally {
+      this.#underWay.delete(written);
+    }
+    this.#committed();
+  }
+
+  async #write(group: string, committed: readonly CommittedOffset[]): Promise<void> {
     await this.#store.write(
       committed.map(({ topicId, partition, ...row }) =>
         put(['offset', offsetsPartitionFor(group), group, topicId, partition], row),
       ),
     );
     for (const offset of committed) this.#remember(group, offset);
-    this.#committed();
   }
 
   #remember(group: string, offset: CommittedOffset): void {
@@ -85,8 +101,13 @@ export class OffsetStore {
     offsets.set(`${offset.topicId}-${offset.partition}`, offset);
   }
 
-  /** The changes that forget a deleted topic's offsets, to be written with its tombstone; then forgotten(). */
-  changesToForget(topicId: string): Change[] {
+  /**
+   * The changes that forget a topic's offsets, to be written with its tombstone; then forgotten(), or if
+   * that failed kept(). No commit of the topic is taken in between.
+   */
+  async changesToForget(topicId: string): Promise<Change[]> {
+    this.#dying.add(topicId);
+    await Promise.allSettled(this.#underWay);
     const changes: Change[] = [];
     for (const [group, offsets] of this.#groups) {
       for (const offset of offsets.values()) {
@@ -96,7 +117,12 @@ export class OffsetStore {
     return changes;
   }
 
+  kept(topicId: string): void {
+    this.#dying.delete(topicId);
+  }
+
   forgotten(topicId: string): void {
+    this.#dying.delete(topicId);
     for (const [group, offsets] of this.#groups) {
       for (const [key, offset] of offsets) if (offset.topicId === topicId) offsets.delete(key);
       if (offsets.size === 0) this.#groups.delete(group);

@@ -226,9 +226,10 @@ export class Ottla {
   /** @throws CLOSED; TypeError, RangeError for options */
   producer(options?: ProducerOptions): Producer {
     this.#refuseClosed();
-    const producer = new Producer(this.#engine, this.#clock, this.#random, options, () =>
-      this.#producers.delete(producer),
-    );
+    const producer = new Producer(this.#engine, this.#clock, this.#random, options, {
+      error: (error) => this.#emit('error', error),
+      closed: () => this.#producers.delete(producer),
+    });
     this.#producers.add(producer);
     return producer;
   }
@@ -237,7 +238,7 @@ export class Ottla {
    * A consumer; it joins its group at the first ready() or iteration.
    * @throws CLOSED; TypeError, RangeError for options
    */
-  consumer<const T extends readonly TopicRef[] = readonly []>(
+  consumer<const T extends readonly TopicRef[] = readonly string[]>(
     options: ConsumerOptions<T>,
   ): Consumer<T[number]> {
     this.#refuseClosed();

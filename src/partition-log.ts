@@ -15,9 +15,10 @@ import {
   type MetaStore,
   type PartitionRow,
   type RecoveryPoint,
+  type Row,
 } from './storage/meta-store.js';
 import type { OpenFiles } from './storage/open-files.js';
-import { addBatchesUpTo, hasLaterBatch, incomplete } from './storage/recovery.js';
+import { addBatchesUpTo, endsWithKnownBatch, hasLaterBatch } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
 import type { SyncQueue } from './storage/sync-queue.js';
 
@@ -28,6 +29,8 @@ export interface LogEnvironment {
   readonly clock: Clock;
   readonly syncs: SyncQueue;
   readonly readOnly: boolean;
+  /** Told, in a sentence, of what is found amiss. */
+  readonly warn: (message: string) => void;
 }
 
 /** What a log must know of its topic and place. */
@@ -56,6 +59,8 @@ export class PartitionLog {
   #leaderEpochs: LeaderEpoch[] = [];
   #logStartOffset = 0;
   #failure: OttlaError | null = null;
+  /** Linux takes what a failed sync did not write for clean: it must be written again to be synced. */
+  #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
 
@@ -79,6 +84,12 @@ export class PartitionLog {
       `${this.name} takes no records until topics.reopen(${JSON.stringify(topic)}, ${partition}): ${error.message}`,
       { cause: error, retriable: false },
     );
+  }
+
+  /** As fail(), after a sync that failed. */
+  failSync(error: OttlaError): void {
+    this.#syncFailed = true;
+    this.fail(error);
   }
 
   get isOpen(): boolean {
@@ -126,10 +137,14 @@ export class PartitionLog {
     return (last ?? this.#leaderEpochs[0]!)[0];
   }
 
-  /** Where what was written in `epoch` ends: a reader beyond it has read what was cut since. */
+  /**
+   * Where what was written in `epoch` ends: a reader beyond it has read what was cut since. -1, unknown:
+   * the end of the log.
+   */
   endOfEpoch(epoch: number): number {
     this.open();
-    const next = this.#leaderEpochs.find(([candidate]) => candidate > epoch);
+    const next =
+      epoch === -1 ? undefined : this.#leaderEpochs.find(([candidate]) => candidate > epoch);
     return next === undefined ? this.#active.nextOffset : next[1];
   }
 
@@ -140,40 +155,73 @@ export class PartitionLog {
    */
   open(): void {
     if (this.#segments.length > 0) return;
-    const { store, clock } = this.#env;
-    const { topicId, partition, directory } = this.place;
-    const row = store.get(['partition', topicId, partition]) ?? firstRow;
-    const present = this.#listSegments();
+    const { row, sealed, present } = this.#look();
     const segments: Segment[] = [];
-    for (const { key, value } of store.range(['segment', topicId, partition])) {
-      const segment = this.#newSegment(key[3]);
+    let missing: number | null = null;
+    for (const { key, value } of sealed) {
+      const base = key[3];
+      const segment = this.#newSegment(base);
       segment.restoreSealed(value);
-      if (!present.delete(key[3])) {
-        if (segments.length > 0) this.#damaged(`sealed segment ${segment.path} is missing`);
+      if (present.delete(base)) {
+        this.#checkSize(segment.path, segment.fileSize(), value.bytes, value.bytes);
+      } else if (segments.length > 0) {
+        this.#damaged(`sealed segment ${segment.path} is missing`);
+      } else {
+        missing ??= base;
         continue;
-      }
-      const size = segment.fileSize();
-      if (size !== value.bytes) {
-        this.#damaged(`sealed segment ${segment.path} has ${size} bytes, expected ${value.bytes}`);
       }
       segments.push(segment);
     }
     present.delete(row.active.baseOffset);
     for (const base of present) {
-      throw metadataLost(directory, `no metadata of segment ${segmentFileName(base, 'log')}`);
+      throw metadataLost(
+        this.place.directory,
+        `no metadata of segment ${segmentFileName(base, 'log')}`,
+      );
     }
-    const active = this.#activeSegment(row.active);
-    const size = Math.max(0, active.fileSize());
-    if (size < row.active.bytes) {
-      this.#damaged(`${active.path} has ${size} bytes, expected at least ${row.active.bytes}`);
-    }
-    const first = segments[0]?.baseOffset ?? active.baseOffset;
+    const active = this.#newSegment(row.active.baseOffset);
+    this.#checkSize(active.path, Math.max(0, active.fileSize()), row.active.bytes, Infinity);
+    active.restoreActive(row.active, !this.#env.readOnly && this.#failure === null);
+    this.#segments = [...segments, active];
+    this.#active = active;
+    const first = this.#segments[0]!.baseOffset;
     this.#logStartOffset = Math.max(row.logStartOffset, first);
     this.#leaderEpochs = row.leaderEpochs.slice();
     this.#savedPoint = row.active;
-    this.#savedAt = clock.monotonic();
-    this.#active = active;
-    this.#segments = [...segments, active];
+    this.#savedAt = this.#env.clock.monotonic();
+    if (missing !== null) {
+      this.#env.warn(
+        `${this.name}: the log begins at offset ${this.#logStartOffset}: its segments from offset ${missing} to ${first} are gone.`,
+      );
+    }
+  }
+
+  /** The rows, and base offsets of the .log files that are there. */
+  #look(): {
+    readonly row: PartitionRow;
+    readonly sealed: readonly Row<'segment'>[];
+    readonly present: Set<number>;
+  } {
+    const { topicId, partition } = this.place;
+    for (;;) {
+      const row = this.#readRow();
+      const present = this.#listSegments();
+      const sealed = [...this.#env.store.range(['segment', topicId, partition])];
+      // An owner beside us may roll in between: then rows and files do not belong together.
+      const isSame = this.#readRow().active.baseOffset === row.active.baseOffset;
+      if (isSame) return { row, sealed, present };
+    }
+  }
+
+  #readRow(): PartitionRow {
+    const { topicId, partition } = this.place;
+    return this.#env.store.get(['partition', topicId, partition]) ?? firstRow;
+  }
+
+  #checkSize(path: string, size: number, min: number, max: number): void {
+    if (size >= min && size <= max) return;
+    const expected = min === max ? `${min}` : `at least ${min}`;
+    this.#damaged(`${path} has ${size} bytes, expected ${expected}`);
   }
 
   /** Base offsets of the .log files, once it is sure that the directory is this topic's. */
@@ -205,14 +253,11 @@ export class PartitionLog {
     );
   }
 
-  #activeSegment(point: RecoveryPoint): Segment {
-    const segment = this.#newSegment(point.baseOffset);
-    segment.restoreActive(point, !this.#env.readOnly);
-    return segment;
-  }
-
+  /** Damage in what was durable: nothing may be written over it. */
   #damaged(what: string): void {
-    this.fail(new OttlaError('CORRUPT_MESSAGE', `${this.name}: ${what}`));
+    if (this.#failure !== null) return;
+    this.fail(new OttlaError('CORRUPT_MESSAGE', what));
+    this.#env.warn(`${this.#failure!.message}.`);
   }
 
   #row(active: RecoveryPoint): PartitionRow {
@@ -221,9 +266,8 @@ export class PartitionLog {
 
   /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
   needsRecovery(): boolean {
-    const { topicId, partition, directory } = this.place;
-    const { active } = this.#env.store.get(['partition', topicId, partition]) ?? firstRow;
-    const path = join(directory, segmentFileName(active.baseOffset, 'log'));
+    const { active } = this.#readRow();
+    const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     return Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes;
   }
 
@@ -232,21 +276,27 @@ export class PartitionLog {
    * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
    * behind the bad one, all of it is kept aside in a .torn file.
    * @returns a sentence on what was cut, or null
+   * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(): Promise<string | null> {
     this.open();
-    if (this.#failure !== null) return this.#failure.message;
     const { clock } = this.#env;
     const active = this.#active;
+    if (this.#failure === null && !(await endsWithKnownBatch(active))) {
+      this.#damaged(
+        `${active.path} is another file: what ends at byte ${active.size} is not known`,
+      );
+    }
+    if (this.#failure !== null) return null;
     const fileSize = active.fileSize();
+    if (this.#syncFailed) await active.writeAgain(active.size, fileSize);
+    this.#syncFailed = false;
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
       const next = active.nextOffset;
       report = `${this.name}: cut ${fileSize - position} bytes at byte ${position}, next offset ${next}: ${problem}.`;
-      const keepsAside =
-        problem !== incomplete && (await hasLaterBatch(active, position, fileSize, next, clock));
-      if (keepsAside) {
+      if (await hasLaterBatch(active, position, fileSize, next, clock)) {
         const path = await this.#keepAside(position, fileSize);
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
@@ -321,7 +371,8 @@ export class PartitionLog {
       put(['segment', topicId, partition, old.baseOffset], old.row()),
       put(['partition', topicId, partition], this.#row(point)),
     ]);
-    this.#active = this.#activeSegment(point);
+    this.#active = this.#newSegment(point.baseOffset);
+    this.#active.restoreActive(point, true);
     this.#segments.push(this.#active);
     this.#savedPoint = point;
     this.#savedAt = this.#env.clock.monotonic();
@@ -329,9 +380,7 @@ export class PartitionLog {
 
   /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
   async refresh(): Promise<void> {
-    const { topicId, partition } = this.place;
-    const row = this.#env.store.get(['partition', topicId, partition]) ?? firstRow;
-    if (row.active.baseOffset !== this.active.baseOffset) {
+    if (this.#readRow().active.baseOffset !== this.active.baseOffset) {
       this.reset();
       this.open();
     }

@@ -11,7 +11,9 @@ export async function offsetFor(partition: Partition, from: From): Promise<numbe
   if (from === 'none') return null;
   if (from === 'earliest') return partition.logStartOffset;
   if (from === 'latest') return partition.lastStableOffset;
-  return (await offsetForTimestamp(partition, from.getTime())) ?? partition.lastStableOffset;
+  // Taken before the search: what is appended meanwhile is not to be passed over.
+  const end = partition.lastStableOffset;
+  return (await offsetForTimestamp(partition, from.getTime())) ?? end;
 }
 
 /** Offset of the first record with this timestamp or a later one; null if there is none. */

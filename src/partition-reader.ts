@@ -65,7 +65,7 @@ export class PartitionReader {
     try {
       length = this.#segment.read(buffer, wanted, this.#position);
     } catch (error) {
-      throw asStorageError(this.#partition.name, error);
+      throw this.#unreadable(error);
     }
     return this.#wholeBatches(buffer, length, wanted);
   }
@@ -78,9 +78,16 @@ export class PartitionReader {
     try {
       length = await this.#segment.readAsync(buffer, wanted, this.#position);
     } catch (error) {
-      throw asStorageError(this.#partition.name, error);
+      throw this.#unreadable(error);
     }
     return this.#wholeBatches(buffer, length, wanted);
+  }
+
+  #unreadable(error: unknown): OttlaError {
+    const failure = asStorageError(this.#partition.name, error);
+    const { cause } = failure;
+    const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
+    return isMissing ? this.corrupt(cause, 0) : failure;
   }
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {

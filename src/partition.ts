@@ -176,7 +176,7 @@ export class Partition {
       const { active } = this.#log;
       if (this.#log.failure !== null) throw this.#log.failure;
       if (active.size - active.syncedSize >= 8 * unsyncedBytesTarget) {
-        this.#closeGate(() => this.#queueSync());
+        this.#closeGate(() => this.#syncAll());
         return 'wait';
       }
       baseOffset = active.nextOffset;
@@ -204,7 +204,7 @@ export class Partition {
     listener.written(baseOffset, logAppendTime);
     if (wantsDurable) this.#durabilityWaiters.push(listener);
     const { size, syncedSize } = this.#log.active;
-    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) this.#requestSync();
+    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) void this.#requestSync();
     for (const waiter of this.#appendWaiters) waiter.wake();
     return 'done';
   }
@@ -258,17 +258,25 @@ export class Partition {
   }
 
   async #roll(): Promise<void> {
-    await this.#queueSync();
+    await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
     await this.#log.roll();
   }
 
-  #requestSync(): void {
-    if (this.#syncing !== null) return;
-    this.#syncing = this.#queueSync().finally(() => {
+  /** One sync after the other: a recovery point saved by an earlier one must not undo what comes later. */
+  async #syncAll(): Promise<void> {
+    while (this.#syncing !== null) await this.#syncing;
+    const { active } = this.#log;
+    if (active.syncedSize === active.size) return;
+    await this.#requestSync();
+  }
+
+  #requestSync(): Promise<void> {
+    this.#syncing ??= this.#queueSync().finally(() => {
       this.#syncing = null;
-      if (this.#durabilityWaiters.length > 0) this.#requestSync();
+      if (this.#durabilityWaiters.length > 0) void this.#requestSync();
     });
+    return this.#syncing;
   }
 
   #queueSync(): Promise<void> {
@@ -284,7 +292,7 @@ export class Partition {
       try {
         await this.#log.active.sync();
       } catch (error) {
-        this.#log.fail(asStorageError(this.name, error, false));
+        this.#log.failSync(asStorageError(this.name, error, false));
       }
     }
     const { failure } = this.#log;
@@ -314,9 +322,43 @@ export class Partition {
     return this.#log.needsRecovery();
   }
 
-  /** Takes over or cuts what lies behind the recovery point. @returns a sentence on what was cut, or null */
-  recover(): Promise<string | null> {
-    return this.#log.recover();
+  /** Why appends are refused, as far as is known; null: they are not. */
+  get failure(): OttlaError | null {
+    return this.#log.failure;
+  }
+
+  /**
+   * Reads the files and rows, if that has not been done.
+   * @throws METADATA_LOST; any other failure is this partition's own
+   */
+  open(): void {
+    try {
+      this.#log.open();
+    } catch (error) {
+      this.#failOpening(error);
+    }
+  }
+
+  #failOpening(error: unknown): void {
+    const failure = asStorageError(this.name, error, false);
+    if (failure.code === 'METADATA_LOST') throw failure;
+    this.#log.fail(failure);
+    this.#env.warn(`${this.#log.failure!.message}.`);
+  }
+
+  /**
+   * Takes over or cuts what lies behind the recovery point.
+   * @returns a sentence on what was cut, or null
+   * @throws METADATA_LOST; any other failure is this partition's own
+   */
+  async recover(): Promise<string | null> {
+    if (this.#log.failure !== null) return null;
+    try {
+      return await this.#log.recover();
+    } catch (error) {
+      this.#failOpening(error);
+      return null;
+    }
   }
 
   /** Read-only, beside a running owner: takes over what it wrote since. */
@@ -328,7 +370,7 @@ export class Partition {
   async reopen(): Promise<string | null> {
     await this.#settled();
     this.#log.reset();
-    return this.#log.needsRecovery() ? this.#log.recover() : null;
+    return this.#log.needsRecovery() ? this.recover() : null;
   }
 
   async #settled(): Promise<void> {

@@ -1,12 +1,10 @@
 import { withDeadline, type Clock } from './clock.js';
-import type { AppendSink, Engine, RawRecord, Writer } from './engine.js';
+import type { Engine, RawRecord, Writer } from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
-  checkValue,
   got,
-  integer,
   milliseconds,
   producerDefaults,
   producerOptions,
@@ -15,44 +13,25 @@ import {
   type ProducerOptions,
 } from './options.js';
 import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
-import { noHeaders, type Bytes, type RecordHeaders } from './record.js';
-import {
-  definitionOf,
-  encode,
-  type KeyIn,
-  type NameOf,
-  type TopicDefinition,
-  type TopicRef,
-  type ValueIn,
-} from './serde.js';
+import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
+import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
+import type { Bytes } from './record.js';
+import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
-/** Headers to send: pairs, in which a name may come more than once, or an object. */
-export type HeadersIn =
-  | readonly (readonly [name: string, value: Uint8Array | string | null])[]
-  | Readonly<Record<string, Uint8Array | string | null>>;
-
-/** A record to send to topic T. */
-export interface RecordToSend<T = string> {
-  /** Decides the partition, by its hash; null or absent: the partitioner chooses. */
-  readonly key?: KeyIn<T> | null;
-  readonly value: ValueIn<T>;
-  readonly headers?: HeadersIn;
-  /** ms since 1970. @default now */
-  readonly timestamp?: number;
-  /** @default the partitioner's choice */
-  readonly partition?: number;
+export interface SendOptions {
+  /** Ends the wait for room in the buffer, nothing else. */
+  readonly signal?: AbortSignal;
 }
 
-/** Where a record is. */
-export interface RecordMetadata<T = string> {
-  readonly topic: NameOf<T>;
-  readonly partition: number;
-  /** -1 with acks 0. */
-  readonly offset: number;
-  readonly timestamp: number;
+/** What its owner is told. */
+export interface ProducerEvents {
+  /** A send failed that never became part of a batch, and nobody asked what became of it. */
+  error(error: OttlaError): void;
+  closed(): void;
 }
 
+const sendOptions = { signal: aSignal };
 /** A sendBatch takes over this many records at a time. */
 const batchRecords = 4096;
 /** A sendBatch works this long before the host's other work gets a turn. */
@@ -66,7 +45,7 @@ export class Producer {
   readonly #acks: ProducerOptions['acks'];
   readonly #maxBlockMs: number;
   readonly #partitioner: Partitioner | null;
-  readonly #closed: () => void;
+  readonly #events: ProducerEvents;
   /** Sends that found the buffer full, in order. */
   #blocked: BlockedSend[] = [];
   #unblocking: Promise<void> | null = null;
@@ -78,7 +57,7 @@ export class Producer {
     clock: Clock,
     random: () => number,
     options: ProducerOptions | undefined,
-    closed: () => void,
+    events: ProducerEvents,
   ) {
     checkOptions('producer', producerOptions, options);
     const { acks, lingerMs, batchSize, bufferMemory, maxBlockMs, partitioner } = withDefaults(
@@ -91,14 +70,15 @@ export class Producer {
     this.#maxBlockMs = maxBlockMs;
     this.#writer = engine.writer({ acks, lingerMs, batchSize, bufferMemory });
     this.#partitioner = partitionerFor(partitioner, random);
-    this.#closed = closed;
+    this.#events = events;
   }
 
   /**
    * Sends one record. It is encoded before this returns, so the caller may use the object again. Records
    * of one partition are written in the order of the calls.
    *
-   * @param options.signal ends the wait for room in the buffer, nothing else
+   * A failure that nobody awaits ends no process: the 'error' event tells it.
+   *
    * @returns where the record is, once that is as sure as `acks` asks
    * @throws TypeError, RangeError for a wrong argument; MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION;
    *   REQUEST_TIMED_OUT after maxBlockMs without room; KAFKA_STORAGE_ERROR; CLOSED
@@ -106,28 +86,38 @@ export class Producer {
   send<const T extends TopicRef>(
     topic: T,
     record: RecordToSend<T>,
-    options?: { readonly signal?: AbortSignal },
+    options?: SendOptions,
   ): Promise<RecordMetadata<T>> {
     try {
-      return this.#send(topic, record, options?.signal) as Promise<RecordMetadata<T>>;
+      return this.#send(topic, record, options) as Promise<RecordMetadata<T>>;
     } catch (error) {
-      return Promise.reject(error);
+      const refused = new Watched<never>((_resolve, reject) => reject(error));
+      return refused.watch(this.#clock, (unheard) => this.#tell(unheard));
     }
+  }
+
+  /** The engine tells of failed batches itself. */
+  #tell(error: unknown): void {
+    this.#events.error(
+      error instanceof OttlaError
+        ? error
+        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
+    );
   }
 
   #send(
     topic: TopicRef,
     record: RecordToSend<TopicRef>,
-    signal: AbortSignal | undefined,
+    options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
     const definition = definitionOf('send', topic);
     const info = this.#topic(definition.name);
-    if (signal !== undefined) checkValue('send', 'signal', aSignal, signal);
+    checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
     const partition = this.#partitionOf(info, record.partition, raw.key);
     const send = new PendingSend(info.name, raw.timestamp);
     if (this.#blocked.length > 0 || !this.#tryAppend(info, partition, raw, send)) {
-      return this.#block(info, partition, raw, send, signal);
+      return this.#block(info, partition, raw, send, options?.signal);
     }
     return send.promise;
   }
@@ -170,12 +160,9 @@ export class Producer {
     send: PendingSend,
     signal: AbortSignal | undefined,
   ): Promise<RecordMetadata> {
+    if (signal?.aborted === true) throw waitAborted(signal);
     const deadline = this.#clock.monotonic() + this.#maxBlockMs;
     const blocked: BlockedSend = { info, partition, raw: copied(raw), send, deadline };
-    if (signal?.aborted === true) {
-      send.fail(waitAborted(signal));
-      return send.promise;
-    }
     this.#blocked.push(blocked);
     if (signal !== undefined) this.#failOnAbort(blocked, signal);
     this.#unblocking ??= this.#unblock();
@@ -187,7 +174,7 @@ export class Producer {
       const at = this.#blocked.indexOf(blocked);
       if (at === -1) return;
       this.#blocked.splice(at, 1);
-      blocked.send.fail(waitAborted(signal));
+      blocked.send.failed(waitAborted(signal));
     };
     signal.addEventListener('abort', onAbort, { once: true });
     blocked.unlisten = () => signal.removeEventListener('abort', onAbort);
@@ -211,7 +198,8 @@ export class Producer {
       } catch (error) {
         this.#blocked.shift();
         head.unlisten?.();
-        send.fail(error as OttlaError);
+        this.#tell(error);
+        send.failed(error as OttlaError);
       }
     }
     this.#unblocking = null;
@@ -235,19 +223,33 @@ export class Producer {
    * write of up to 1 MiB to a partition is there whole or not at all; nothing else is atomic.
    *
    * @returns one entry for each contiguous run of offsets
-   * @throws as send(); the error's `written` says exactly what is in the log
+   * @throws as send(), and what `records` throws; the error's `written` says exactly what is in the log
    */
-  async sendBatch<const T extends TopicRef>(
+  sendBatch<const T extends TopicRef>(
     topic: T,
     records: Iterable<RecordToSend<T>> | AsyncIterable<RecordToSend<T>>,
-    options: { readonly signal?: AbortSignal } = {},
+    options?: SendOptions,
   ): Promise<WrittenRun[]> {
-    const { signal } = options;
-    const definition = definitionOf('sendBatch', topic);
-    if (signal !== undefined) checkValue('sendBatch', 'signal', aSignal, signal);
     const batch = new PendingBatch();
+    const sent = new Watched<WrittenRun[]>((resolve) => {
+      resolve(this.#sendBatch(topic, records, options, batch));
+    });
+    return sent.watch(this.#clock, (unheard) => {
+      if (!batch.hasFailed) this.#tell(unheard);
+    });
+  }
+
+  async #sendBatch(
+    topic: TopicRef,
+    records: Iterable<RecordToSend<TopicRef>> | AsyncIterable<RecordToSend<TopicRef>>,
+    options: SendOptions | undefined,
+    batch: PendingBatch,
+  ): Promise<WrittenRun[]> {
     try {
+      const definition = definitionOf('sendBatch', topic);
+      checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
+      const signal = options?.signal;
       if (isAsyncIterable(records)) await this.#sendAsync(definition, records, batch, signal);
       else await this.#sendAll(definition, iterable(records), batch, signal);
     } catch (error) {
@@ -268,13 +270,17 @@ export class Producer {
       this.#addTo(chunk, record);
       if (chunk.records.length < batchRecords) continue;
       await this.#appendAll(chunk, batch, signal);
-      if (this.#clock.monotonic() >= turnEnd) {
-        await new Promise<void>((resolve) => this.#clock.soon(resolve));
-        turnEnd = this.#clock.monotonic() + turnMs;
-      }
+      turnEnd = await this.#takeTurns(turnEnd);
       chunk = this.#newChunk(definition);
     }
     await this.#appendAll(chunk, batch, signal);
+  }
+
+  /** Once its turn is over, lets the host's other work have one. @returns when the turn is over */
+  async #takeTurns(turnEnd: number): Promise<number> {
+    if (this.#clock.monotonic() < turnEnd) return turnEnd;
+    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    return this.#clock.monotonic() + turnMs;
   }
 
   /** What has come is written at the end of the turn at the latest: nothing waits for more to come. */
@@ -287,25 +293,32 @@ export class Producer {
     const iterator = records[Symbol.asyncIterator]();
     let chunk = this.#newChunk(definition);
     let turnOver: Promise<null> | null = null;
+    let turnEnd = this.#clock.monotonic() + turnMs;
     let next = iterator.next();
+    let isWaiting = true;
     try {
       for (;;) {
         const result: IteratorResult<RecordToSend<TopicRef>> | null =
           turnOver === null ? await next : await Promise.race([next, turnOver]);
         if (result === null || result.done === true || chunk.records.length === batchRecords) {
           await this.#appendAll(chunk, batch, signal);
+          turnEnd = await this.#takeTurns(turnEnd);
           chunk = this.#newChunk(definition);
           turnOver = null;
         }
         if (result === null) continue;
+        isWaiting = false;
         if (result.done === true) return;
         this.#addTo(chunk, result.value);
         turnOver ??= new Promise((resolve) => this.#clock.soon(() => resolve(null)));
         next = iterator.next();
+        isWaiting = true;
       }
     } catch (error) {
-      next.catch(() => undefined);
-      await iterator.return?.();
+      next.catch(ignore);
+      const returned = Promise.resolve(iterator.return?.()).catch(ignore);
+      // A source that pauses ends when it goes on, if ever.
+      if (!isWaiting) await returned;
       throw error;
     }
   }
@@ -357,7 +370,7 @@ export class Producer {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.flush()
       .then(() => this.#writer.close())
-      .finally(this.#closed);
+      .finally(() => this.#events.closed());
     await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the producer');
   }
 
@@ -374,9 +387,6 @@ interface Chunk {
   readonly now: number;
 }
 
-/** With acks 0 nobody is told. */
-const nobody: AppendSink = { acknowledged: () => undefined, failed: () => undefined };
-
 interface BlockedSend {
   readonly info: TopicInfo;
   readonly partition: number;
@@ -384,105 +394,6 @@ interface BlockedSend {
   readonly send: PendingSend;
   readonly deadline: number;
   unlisten?: () => void;
-}
-
-/** One send's promise. */
-class PendingSend implements AppendSink {
-  readonly promise: Promise<RecordMetadata>;
-  readonly #topic: string;
-  readonly #timestamp: number;
-  #resolve!: (metadata: RecordMetadata) => void;
-  #reject!: (error: OttlaError) => void;
-
-  constructor(topic: string, timestamp: number) {
-    this.#topic = topic;
-    this.#timestamp = timestamp;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
-  }
-
-  acknowledged(partition: number, offset: number, _count = 1, logAppendTime = -1): void {
-    const timestamp = logAppendTime === -1 ? this.#timestamp : logAppendTime;
-    this.#resolve({ topic: this.#topic, partition, offset, timestamp });
-  }
-
-  failed(error: OttlaError): void {
-    this.fail(error);
-  }
-
-  /** A send that nobody awaits must not end the process: its failure is told by the 'error' event. */
-  fail(error: OttlaError): void {
-    this.promise.catch(() => undefined);
-    this.#reject(error);
-  }
-}
-
-/** One sendBatch: what it wrote, and what is still under way. */
-class PendingBatch implements AppendSink {
-  readonly #runs: WrittenRun[] = [];
-  #expected = 0;
-  #settled = 0;
-  #error: unknown = null;
-  #finished: (() => void) | null = null;
-
-  expect(count: number): void {
-    this.#expected += count;
-  }
-
-  /** acks 0: nothing will be known of these. */
-  takenOver(partitions: Int32Array): void {
-    const counts = new Map<number, number>();
-    for (const partition of partitions) counts.set(partition, (counts.get(partition) ?? 0) + 1);
-    for (const [partition, count] of counts) this.#runs.push({ partition, baseOffset: -1, count });
-  }
-
-  acknowledged(partition: number, baseOffset: number, count: number): void {
-    this.#add(partition, baseOffset, count);
-    this.#settle(count);
-  }
-
-  failed(error: OttlaError, partition: number, baseOffset: number, count: number): void {
-    this.#error ??= error;
-    if (baseOffset >= 0) this.#add(partition, baseOffset, count);
-    this.#settle(count);
-  }
-
-  #add(partition: number, baseOffset: number, count: number): void {
-    const last = this.#runs.findLastIndex((run) => run.partition === partition);
-    const run = this.#runs[last];
-    if (run !== undefined && run.baseOffset + run.count === baseOffset) {
-      this.#runs[last] = { partition, baseOffset: run.baseOffset, count: run.count + count };
-    } else {
-      this.#runs.push({ partition, baseOffset, count });
-    }
-  }
-
-  #settle(count: number): void {
-    this.#settled += count;
-    if (this.#settled >= this.#expected) this.#finished?.();
-  }
-
-  stop(error: unknown): void {
-    this.#error ??= error;
-  }
-
-  refuseIfFailed(): void {
-    if (this.#error !== null) throw this.#error;
-  }
-
-  async done(): Promise<WrittenRun[]> {
-    if (this.#settled < this.#expected) {
-      await new Promise<void>((resolve) => {
-        this.#finished = resolve;
-      });
-    }
-    if (this.#error === null) return this.#runs;
-    if (!(this.#error instanceof OttlaError)) throw this.#error;
-    const { code, message, retriable } = this.#error;
-    throw new OttlaError(code, message, { cause: this.#error, retriable, written: this.#runs });
-  }
 }
 
 function partitionerFor(
@@ -500,61 +411,6 @@ function checkedPartition(topic: string, partition: number, partitionCount: numb
   const message = `topic ${topic}: expected a partition from 0 to ${partitionCount - 1}, got ${got(partition)}`;
   if (typeof partition !== 'number') throw new TypeError(message);
   throw Object.assign(new RangeError(message), { code: 'UNKNOWN_TOPIC_OR_PARTITION' });
-}
-
-const timestampCheck = integer(0);
-
-function rawRecord(
-  definition: TopicDefinition,
-  record: RecordToSend<TopicRef>,
-  now: number,
-): RawRecord {
-  if (typeof record !== 'object' || record === null) {
-    throw new TypeError(`${definition.name}: expected a record { key, value }, got ${got(record)}`);
-  }
-  const { timestamp = now, headers } = record;
-  if (timestamp !== now) checkValue(definition.name, 'timestamp', timestampCheck, timestamp);
-  return {
-    timestamp,
-    key: encode(definition, 'key', record.key),
-    value: encode(definition, 'value', record.value),
-    headers: headers === undefined ? noHeaders : checkedHeaders(definition.name, headers),
-  };
-}
-
-function checkedHeaders(topic: string, headers: HeadersIn): RecordHeaders {
-  const isObject = typeof headers === 'object' && headers !== null;
-  const pairs: RecordHeaders = !isObject
-    ? noHeaders
-    : isPairs(headers)
-      ? headers
-      : Object.entries(headers);
-  for (const [name, value] of pairs) {
-    const isValue = value === null || typeof value === 'string' || value instanceof Uint8Array;
-    if (typeof name === 'string' && isValue) continue;
-    throw new TypeError(
-      `${topic}: expected header names to be strings and values a Uint8Array, a string or null, got ${got([name, value])}`,
-    );
-  }
-  if (isObject) return pairs;
-  throw new TypeError(`${topic}: expected headers to be pairs or an object, got ${got(headers)}`);
-}
-
-function isPairs(headers: HeadersIn): headers is RecordHeaders {
-  return Array.isArray(headers) && headers.every((pair) => Array.isArray(pair));
-}
-
-function copied({ timestamp, key, value, headers }: RawRecord): RawRecord {
-  return {
-    timestamp,
-    key: copiedBytes(key),
-    value: copiedBytes(value),
-    headers: headers.map(([name, header]) => [name, copiedBytes(header)] as const),
-  };
-}
-
-function copiedBytes(bytes: Bytes | null): Bytes | null {
-  return bytes instanceof Uint8Array ? Buffer.from(bytes) : bytes;
 }
 
 function isAsyncIterable<T>(records: Iterable<T> | AsyncIterable<T>): records is AsyncIterable<T> {

@@ -247,7 +247,10 @@ const codecs: Readonly<Record<CodecName, Serde>> = {
   msgpack: {
     name: 'msgpack',
     keepsBytes: false,
-    encode: (value) => msgpack().pack(value),
+    encode(value) {
+      if (typeof value !== 'function') return msgpack().pack(value);
+      throw new TypeError(`expected a value that msgpack keeps, got ${got(value)}`);
+    },
     decode: (bytes) => msgpack().unpack(bytes),
   },
 };
@@ -358,7 +361,7 @@ export function encode(
 ): Bytes | null {
   const serde = topic[what];
   if (value === null || value === undefined) {
-    if (what === 'key' || serde === raw) return null;
+    if (what === 'key' || (value === null && serde === raw)) return null;
     throw new TypeError(`${topic.name}: expected a value, got ${String(value)}`);
   }
   try {

@@ -16,13 +16,18 @@ export function compileSource(): CompiledSource {
   const root = new URL('../', import.meta.url);
   const directory = mkdtempSync(join(tmpdir(), 'ottla-compiled-'));
   const tsc = fileURLToPath(new URL('node_modules/typescript/bin/tsc', root));
-  const settings = ['declaration', 'isolatedDeclarations', 'declarationMap', 'sourceMap'];
+  const off = ['declaration', 'isolatedDeclarations', 'declarationMap', 'sourceMap'];
+  const settings = off.flatMap((setting) => [`--${setting}`, 'false']);
   const { status, stdout } = spawnSync(
     process.execPath,
     [
       tsc,
-      ...['-p', 'tsconfig.build.json', '--noCheck', '--outDir', join(directory, 'dist')],
-      ...settings.flatMap((setting) => [`--${setting}`, 'false']),
+      '-p',
+      'tsconfig.build.json',
+      '--noCheck',
+      '--outDir',
+      join(directory, 'dist'),
+      ...settings,
     ],
     { cwd: root, encoding: 'utf8' },
   );

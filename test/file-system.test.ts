@@ -1,8 +1,6 @@
 import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setFlagsFromString } from 'node:v8';
-import { runInNewContext } from 'node:vm';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FileSystem } from '../src/storage/file-system.js';
@@ -473,81 +471,5 @@ describe.each([
       }),
       { numRuns: 40 },
     );
-  });
-});
-
-describe.skipIf(onWindows)('nodeFiles and symbolic links', () => {
-  let root: string;
-  beforeEach(() => {
-    root = fs.mkdtempSync(join(tmpdir(), 'ottla-links-'));
-    fs.mkdirSync(join(root, 'precious'));
-    fs.writeFileSync(join(root, 'precious', 'f'), 'x');
-    fs.symlinkSync(join(root, 'precious'), join(root, 'link'));
-  });
-  afterEach(() => fs.rmSync(root, { recursive: true, force: true }));
-
-  it('does not count a link as a directory', () => {
-    expect(nodeFiles.isDirectory(join(root, 'link'))).toBe(false);
-  });
-
-  it('does not remove what a link leads to', () => {
-    expect(() => nodeFiles.removeDirectory(join(root, 'link'))).toThrow(
-      expect.objectContaining({ code: 'ENOTDIR' }),
-    );
-    expect(fs.readdirSync(join(root, 'precious'))).toEqual(['f']);
-  });
-
-  it('removes a link in a directory, not what it leads to', () => {
-    fs.mkdirSync(join(root, 'd'));
-    fs.symlinkSync(join(root, 'precious'), join(root, 'd', 'link'));
-    nodeFiles.removeDirectory(join(root, 'd'));
-    expect(fs.existsSync(join(root, 'd'))).toBe(false);
-    expect(fs.readdirSync(join(root, 'precious'))).toEqual(['f']);
-  });
-});
-
-describe('MemoryFiles', () => {
-  it('resolves sync() within the microtasks of this turn', async () => {
-    const files = new MemoryFiles();
-    const file = files.open('f', 'write');
-    let synced = false;
-    void file.sync().then(() => (synced = true));
-    for (let i = 0; i < 4; i++) await Promise.resolve();
-    expect(synced).toBe(true);
-  });
-
-  it('gives back the memory of what is cut off and of what is removed', () => {
-    setFlagsFromString('--expose-gc');
-    const collect = runInNewContext('gc') as () => void;
-    const files = new MemoryFiles();
-    const chunk = Buffer.alloc(1024 * 1024, 1);
-    const held = (): number => {
-      collect();
-      collect();
-      return process.memoryUsage().arrayBuffers;
-    };
-    const before = held();
-    const cut = files.open('cut', 'write');
-    const removed = files.open('removed', 'write');
-    for (let i = 0; i < 32; i++) {
-      cut.write(chunk, 0, chunk.length, i * chunk.length);
-      removed.write(chunk, 0, chunk.length, i * chunk.length);
-    }
-    expect(held() - before).toBeGreaterThan(64 * chunk.length - 1);
-    cut.truncate(1);
-    files.removeFile('removed');
-    expect(held() - before).toBeGreaterThan(32 * chunk.length - 1);
-    removed.close();
-    expect(held() - before).toBeLessThan(2 * chunk.length);
-    cut.close();
-  });
-
-  it('spends little on small files', () => {
-    const files = new MemoryFiles();
-    const before = process.memoryUsage().arrayBuffers;
-    for (let i = 0; i < 10_000; i++) {
-      files.open(`f${i}`, 'write').write(Buffer.from('12345678'), 0, 8, 0);
-    }
-    expect(process.memoryUsage().arrayBuffers - before).toBeLessThan(10_000 * 1024);
   });
 });

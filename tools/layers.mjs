@@ -29,7 +29,7 @@ export const layers = [
   ['local', 'local-*'],
   ['serde'],
   ['consumer', 'consumer-*'],
-  ['producer'],
+  ['producer', 'producer-*'],
   ['run'],
   ['ottla'],
   ['index'],

@@ -29,23 +29,26 @@ const maxLostPages = 65_536;
 
 /**
  * Looks through LMDB's data file before LMDB is given it: damage there ends the process (SIGSEGV or
- * SIGBUS), and a page that is used twice would be written over. Rows have a checksum of their own.
- * @param whole every page, or only what a reader beside a running writer can look at: the metas
+ * SIGBUS), and a page that is used twice would be written over.
+ * @param checkRow called with each row, may throw; without it only the metas are looked at, which is all
+ *   that a reader beside a running writer can do
  * @returns 'empty' if no transaction ever ended in it, or if there is no such file
  * @throws METADATA_LOST with the place; errors of node:fs
  */
-export function checkLmdbFile(path: string, whole: boolean): 'empty' | 'good' {
-  const file = readStart(path, whole ? Infinity : 2 * maxPageBytes);
+export function checkLmdbFile(path: string, checkRow?: CheckRow): 'empty' | 'good' {
+  const file = readStart(path, checkRow === undefined ? 2 * maxPageBytes : Infinity);
   try {
     if (isUnused(file)) return 'empty';
-    const meta = latestMeta(file, whole);
-    if (whole) new Walk(file, meta).run();
+    const meta = latestMeta(file, checkRow !== undefined);
+    if (checkRow !== undefined) new Walk(file, meta, checkRow).run();
     return 'good';
   } catch (error) {
     if (!(error instanceof Damage)) throw error;
     throw new OttlaError('METADATA_LOST', `${path} is damaged: ${error.message}`);
   }
 }
+
+type CheckRow = (key: Buffer, value: Buffer) => void;
 
 class Damage extends Error {}
 
@@ -154,6 +157,7 @@ function treeAt(file: Buffer, at: number, flags: number): Tree {
 class Walk {
   readonly #file: Buffer;
   readonly #meta: Meta;
+  readonly #checkRow: CheckRow;
   readonly #used: Uint8Array;
   #highestPage = 1;
   #entries = 0;
@@ -161,9 +165,10 @@ class Walk {
   #lastKey: Buffer | null = null;
   #lastIsBranch = false;
 
-  constructor(file: Buffer, meta: Meta) {
+  constructor(file: Buffer, meta: Meta, checkRow: CheckRow) {
     this.#file = file;
     this.#meta = meta;
+    this.#checkRow = checkRow;
     this.#used = new Uint8Array(Math.ceil(file.length / meta.pageBytes));
   }
 
@@ -213,7 +218,7 @@ class Walk {
       if (isLeaf) {
         this.#inOrder(page, key, false, isFree);
         this.#entries++;
-        this.#data(page, nodeAt, keyEnd, end, isFree);
+        this.#data(page, nodeAt, key, end, isFree);
       } else {
         // The first key of a branch page is empty: it leads to all that is smaller.
         if (pointer > 0) this.#inOrder(page, key, true, isFree);
@@ -238,7 +243,8 @@ class Walk {
   }
 
   /** The value of a leaf's node, in the page or on pages of its own. In the free tree: page numbers. */
-  #data(page: number, nodeAt: number, keyEnd: number, end: number, isFree: boolean): void {
+  #data(page: number, nodeAt: number, key: Buffer, end: number, isFree: boolean): void {
+    const keyEnd = nodeAt + 8 + key.length;
     const length = this.#file.readUInt32LE(nodeAt);
     const nodeFlags = this.#file.readUInt16LE(nodeAt + 4);
     let from = keyEnd;
@@ -246,13 +252,18 @@ class Walk {
       const first = u64(this.#file, keyEnd);
       const count = u64(this.#file, keyEnd + 16);
       from = this.#claim(first, count, overflowPage) + headerBytes;
-      if (length > count * this.#meta.pageBytes - headerBytes) {
-        throw new Damage(`page ${page} has a value of ${length} bytes on ${count} pages`);
+      const transaction = u64(this.#file, from - headerBytes + 8);
+      if (
+        length > count * this.#meta.pageBytes - headerBytes ||
+        transaction !== u64(this.#file, keyEnd + 8)
+      ) {
+        throw new Damage(`page ${page} has a value of ${length} bytes on other ${count} pages`);
       }
     } else if (nodeFlags !== 0 || keyEnd + length > end) {
       throw new Damage(`page ${page} has a value of ${length} bytes beyond its end`);
     }
     if (isFree) this.#freePages(page, from, length);
+    else this.#checkRow(key, this.#file.subarray(from, from + length));
   }
 
   /** A free list: its length, then page numbers; -n says that n pages from the next number on are free. */
@@ -281,6 +292,7 @@ class Walk {
     }
     if (
       u64(this.#file, at) !== first ||
+      u64(this.#file, at + 8) > this.#meta.transaction ||
       this.#file.readUInt16LE(at + flagsAt) !== flags ||
       (flags === overflowPage && this.#file.readUInt32LE(at + boundsAt) !== count)
     ) {

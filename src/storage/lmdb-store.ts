@@ -6,7 +6,6 @@ import { OttlaError, asStorageError } from '../errors.js';
 import { fileError } from './file-system.js';
 import { checkLmdbFile } from './lmdb-check.js';
 import {
-  checkKey,
   type Change,
   type Key,
   type KeyPrefix,
@@ -15,13 +14,13 @@ import {
   type RowKind,
   type Rows,
 } from './meta-store.js';
-import { decodeRow, encodeRow } from './rows.js';
+import { checkKey, encodeKey, endOfRange } from './row-key.js';
+import { checkRow, decodeRow, encodeRow } from './rows.js';
 
 const dataFile = 'data.mdb';
 const pageBytes = 4096;
 
-type LmdbKey = (string | number | Buffer)[];
-type Database = RootDatabase<Buffer, LmdbKey>;
+type Database = RootDatabase<Buffer, Buffer>;
 
 /**
  * Opens the metadata in a directory, which must exist; unless `readOnly`, an empty one is begun anew.
@@ -56,7 +55,7 @@ const readers = new Map<string, number>();
 /** Refuses what LMDB would crash on instead of failing. */
 function prepare(directory: string, readOnly: boolean): void {
   const path = join(directory, dataFile);
-  if (checkLmdbFile(path, !readOnly) === 'good') return;
+  if (checkLmdbFile(path, readOnly ? undefined : checkRow) === 'good') return;
   if (readOnly) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
@@ -67,14 +66,14 @@ function prepare(directory: string, readOnly: boolean): void {
 }
 
 interface PendingWrite {
-  readonly rows: readonly { readonly key: LmdbKey; readonly bytes: Buffer | undefined }[];
+  readonly rows: readonly { readonly key: Buffer; readonly bytes: Buffer | undefined }[];
   readonly resolve: () => void;
   readonly reject: (error: unknown) => void;
 }
 
 /**
- * Rows in LMDB's root database: lmdb's ordered-binary keys, values as rows.ts writes them. One
- * transaction is in flight at a time; calls that come meanwhile share the next one.
+ * Rows in LMDB's root database: keys as row-key.ts writes them, values as rows.ts does. One transaction
+ * is in flight at a time; calls that come meanwhile share the next one.
  */
 class LmdbStore implements MetaStore {
   readonly #directory: string;
@@ -91,6 +90,7 @@ class LmdbStore implements MetaStore {
       path: directory,
       noSubdir: false,
       encoding: 'binary' as const,
+      keyEncoding: 'binary' as const,
       readOnly,
       // With lmdb's defaults a failed commit stays visible, can hang close() and end the process.
       overlappingSync: false,
@@ -105,45 +105,42 @@ class LmdbStore implements MetaStore {
 
   get<K extends RowKind>(key: Key<K>): Rows[K] | undefined {
     checkKey(key);
-    const bytes = this.#read(() => this.#db.getBinary([...key]));
-    return bytes === undefined ? undefined : decodeRow(key[0], key, bytes).value;
+    const keyBytes = encodeKey(key);
+    const bytes = this.#read(() => this.#db.getBinary(keyBytes));
+    return bytes === undefined ? undefined : decodeRow(key[0], keyBytes, bytes).value;
   }
 
   range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>> {
     checkKey(prefix);
-    const start = [...prefix];
-    return this.#read(() => {
-      const rows: Row<K>[] = [];
-      for (const { key, value } of this.#db.getRange({ start, end: [...start, aboveAll] })) {
-        // lmdb gives back a key of one part as that part.
-        rows.push(decodeRow(prefix[0], Array.isArray(key) ? key : [key], value));
+    const start = encodeKey(prefix);
+    const end = endOfRange(start);
+    const rows: Row<K>[] = [];
+    this.#read(() => {
+      for (const { key, value } of this.#db.getRange({ start, end })) {
+        rows.push(decodeRow(prefix[0], key, value));
       }
-      return rows;
     });
+    return rows;
   }
 
   #read<T>(read: () => T): T {
     if (this.#closing !== null) throw this.#closed();
     try {
-      this.#db.resetReadTxn();
+      // The owner's own commits show by themselves.
+      if (this.#readOnly) this.#db.resetReadTxn();
       return read();
     } catch (error) {
-      if (error instanceof Error && 'code' in error) {
-        throw asStorageError(this.#directory, error, false);
-      }
-      // Not LMDB but the decoding of a key failed.
-      const message = `${this.#directory}: a row cannot be read: ${String(error)}`;
-      throw new OttlaError('METADATA_LOST', message, { cause: error });
+      throw asStorageError(this.#directory, error, false);
     }
   }
 
   async write(changes: readonly Change[]): Promise<void> {
     if (this.#closing !== null) throw this.#closed();
     if (this.#readOnly) throw new TypeError(`${this.#directory} was opened read-only`);
-    const rows = changes.map(({ key, value }) => ({
-      key: [...key],
-      bytes: value === undefined ? undefined : encodeRow(key, value),
-    }));
+    const rows = changes.map(({ key, value }) => {
+      const keyBytes = encodeKey(key);
+      return { key: keyBytes, bytes: value && encodeRow(keyBytes, value) };
+    });
     await new Promise<void>((resolve, reject) => {
       this.#waiting.push({ rows, resolve, reject });
       this.#writing ??= this.#writeAll();
@@ -196,7 +193,7 @@ class LmdbStore implements MetaStore {
   #isReadable(): boolean {
     try {
       this.#db.resetReadTxn();
-      this.#db.getBinary(['store']);
+      this.#db.getBinary(encodeKey(['store']));
       return true;
     } catch {
       return false;
@@ -221,9 +218,6 @@ class LmdbStore implements MetaStore {
     return new OttlaError('CLOSED', `the metadata in ${this.#directory} is closed`);
   }
 }
-
-/** Sorts behind whatever a key can go on with. */
-const aboveAll = Buffer.from([0xff]);
 
 /** Why a commit failed. lmdb tells in a second promise, which rejects too: nobody else would catch that. */
 async function reasonOf(error: unknown): Promise<Error> {

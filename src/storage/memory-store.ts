@@ -1,6 +1,5 @@
 import { OttlaError } from '../errors.js';
 import {
-  checkKey,
   type Change,
   type Key,
   type KeyPrefix,
@@ -9,6 +8,7 @@ import {
   type RowKind,
   type Rows,
 } from './meta-store.js';
+import { checkKey } from './row-key.js';
 
 /** Rows that live as long as this object, one sorted array for each kind. */
 export class MemoryStore implements MetaStore {

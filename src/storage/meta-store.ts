@@ -1,3 +1,5 @@
+import { checkKey } from './row-key.js';
+
 /**
  * Where topics, recovery points, sealed segments and committed offsets are kept: a small ordered map,
  * read at open and written as a journal. Two implementations: LMDB, and one in memory.
@@ -42,42 +44,6 @@ export function put<K extends RowKind>(key: Key<K>, value: Rows[K]): Change<K> {
 export function remove<K extends RowKind>(key: Key<K>): Change<K> {
   checkKey(key);
   return { key, value: undefined };
-}
-
-/** Of a key as LMDB stores it: its limit of 1978, less what the end of a range adds. */
-const maxKeyBytes = 1976;
-/** Strings that do not come back from lmdb's key format, or not in order. */
-// oxlint-disable-next-line no-control-regex
-const unstorable = /[\u0000-\u0004]|\p{Surrogate}/u;
-
-/**
- * What every store refuses as a key, so that a name which works in memory works on disk: more than 1976
- * bytes, U+0000 to U+0004 or half a surrogate pair in a string, and numbers that are no integers from 0
- * to 2^53 - 1.
- * @throws RangeError
- */
-export function checkKey(key: readonly KeyPart[]): void {
-  let bytes = key.length - 1;
-  for (const part of key) {
-    if (typeof part === 'number') {
-      if (!Number.isSafeInteger(part) || part < 0) {
-        throw new RangeError(
-          `key of a ${key[0]}: expected an integer from 0 to 2^53 - 1, got ${part}`,
-        );
-      }
-      bytes += 9;
-    } else {
-      if (unstorable.test(part)) {
-        throw new RangeError(
-          `key of a ${key[0]}: expected no U+0000 to U+0004 and no half of a surrogate pair, got ${JSON.stringify(part)}`,
-        );
-      }
-      bytes += Buffer.byteLength(part) + (part >= '\u001c' ? 0 : 1);
-    }
-  }
-  if (bytes > maxKeyBytes) {
-    throw new RangeError(`key of a ${key[0]}: expected at most ${maxKeyBytes} bytes, got ${bytes}`);
-  }
 }
 
 export type RowKind = keyof Rows;

@@ -1,6 +1,13 @@
 import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
-import { LOG_OVERHEAD, batchSizeAt, checkBatch, readBatchHeader } from '../record.js';
+import {
+  BatchHeader,
+  LOG_OVERHEAD,
+  RECORD_BATCH_OVERHEAD,
+  batchSizeAt,
+  checkBatch,
+  readBatchHeader,
+} from '../record.js';
 import type { Segment } from './segment.js';
 
 const chunkBytes = 1024 * 1024;
@@ -9,12 +16,38 @@ const sliceMs = 2;
 const maxSearchBytes = 256 * 1024 * 1024;
 
 /** The problem of an ordinary torn tail: the last write did not reach the disk whole. */
-export const incomplete = 'an incomplete batch';
+const incomplete = 'an incomplete batch';
 
 /** Where a scan ended, and why if that was before the end of the file. */
 export interface ScanEnd {
   readonly position: number;
   readonly problem: string | null;
+}
+
+/**
+ * Whether the last batch before a segment's known end is the one that was there when that became known.
+ * If not, this is another file, or an older copy of it.
+ */
+export async function endsWithKnownBatch(segment: Segment): Promise<boolean> {
+  const { size, nextOffset, lastCrc } = segment;
+  if (size === 0) return true;
+  let position = segment.positionBefore(nextOffset - 1);
+  let last: BatchHeader | null = null;
+  const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - position));
+  while (position < size) {
+    const wanted = Math.min(chunk.length, size - position);
+    const length = await segment.readAsync(chunk, wanted, position);
+    let at = 0;
+    while (at + RECORD_BATCH_OVERHEAD <= length) {
+      const batchSize = sizeOrProblem(chunk, at, length);
+      if (typeof batchSize === 'string') return false;
+      last = new BatchHeader(chunk, at);
+      at += batchSize;
+    }
+    if (at === 0) return false;
+    position += at;
+  }
+  return position === size && last?.nextOffset === nextOffset && last.crc === lastCrc;
 }
 
 /**

@@ -2,6 +2,7 @@ import { crc32 } from 'node:zlib';
 import { z } from 'zod';
 import { OttlaError } from '../errors.js';
 import type { Key, Row, RowKind, Rows } from './meta-store.js';
+import { decodeKey } from './row-key.js';
 
 const count = z.int().nonnegative();
 const crc = z.int().min(0).max(0xffff_ffff);
@@ -57,7 +58,7 @@ const keys: { readonly [K in RowKind]: z.ZodType<Key<K>> } = {
 const checksumBytes = 4;
 
 /** A row's value as it is stored: CRC-32 of key and text as u32, big endian, then the text, JSON. */
-export function encodeRow<K extends RowKind>(key: Key<K>, value: Rows[K]): Buffer {
+export function encodeRow(key: Buffer, value: Rows[RowKind]): Buffer {
   const text = JSON.stringify(value);
   const bytes = Buffer.allocUnsafe(checksumBytes + Buffer.byteLength(text));
   bytes.write(text, checksumBytes);
@@ -65,17 +66,21 @@ export function encodeRow<K extends RowKind>(key: Key<K>, value: Rows[K]): Buffe
   return bytes;
 }
 
+/** @throws METADATA_LOST naming key and reason, if the bytes are not those that were stored with the key */
+export function checkRow(key: Buffer, bytes: Buffer): void {
+  if (bytes.length >= checksumBytes && bytes.readUInt32BE() === checksum(key, bytes)) return;
+  throw lost(key, `its ${bytes.length} bytes do not have the checksum that was stored with them`);
+}
+
 /**
  * A row as it was stored.
  * @throws METADATA_LOST naming key and reason, for bytes that encodeRow() did not make of this key
  */
-export function decodeRow<K extends RowKind>(kind: K, key: unknown, bytes: Buffer): Row<K> {
-  if (bytes.length < checksumBytes || bytes.readUInt32BE() !== checksum(key, bytes)) {
-    throw lost(key, `its ${bytes.length} bytes do not have the checksum that was stored with them`);
-  }
+export function decodeRow<K extends RowKind>(kind: K, key: Buffer, bytes: Buffer): Row<K> {
+  checkRow(key, bytes);
   try {
     const value: unknown = JSON.parse(bytes.toString('utf8', checksumBytes));
-    return { key: keys[kind].parse(key), value: values[kind].parse(value) };
+    return { key: keys[kind].parse(decodeKey(key)), value: values[kind].parse(value) };
   } catch (error) {
     if (error instanceof z.ZodError) throw lost(key, z.prettifyError(error));
     if (error instanceof SyntaxError) throw lost(key, error.message);
@@ -83,10 +88,11 @@ export function decodeRow<K extends RowKind>(kind: K, key: unknown, bytes: Buffe
   }
 }
 
-function checksum(key: unknown, bytes: Buffer): number {
-  return crc32(bytes.subarray(checksumBytes), crc32(JSON.stringify(key)));
+function checksum(key: Buffer, bytes: Buffer): number {
+  return crc32(bytes.subarray(checksumBytes), crc32(key));
 }
 
-function lost(key: unknown, reason: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `metadata row ${JSON.stringify(key)}: ${reason}`);
+function lost(key: Buffer, reason: string): OttlaError {
+  const name = JSON.stringify(decodeKey(key) ?? key.toString('hex'));
+  return new OttlaError('METADATA_LOST', `metadata row ${name}: ${reason}`);
 }

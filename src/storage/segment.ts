@@ -1,8 +1,9 @@
 import { join } from 'node:path';
 import { crc32c } from '../crc32c.js';
-import { OttlaError } from '../errors.js';
+import { OttlaError, asStorageError } from '../errors.js';
+import { BatchHeader, RECORD_BATCH_OVERHEAD, batchSizeAt } from '../record.js';
 import { segmentFileName } from './checkpoint.js';
-import type { File } from './file-system.js';
+import { fileError, type File } from './file-system.js';
 import { OffsetIndex } from './offset-index.js';
 import type { OpenFileHolder, OpenFiles } from './open-files.js';
 import { TimeIndex } from './time-index.js';
@@ -17,6 +18,12 @@ export interface BatchFacts {
 }
 
 const crcBytes = Buffer.alloc(4);
+const headerBytes = Buffer.alloc(RECORD_BATCH_OVERHEAD);
+const chunkBytes = 1024 * 1024;
+/** An index entry whose batch lies further behind the offset index's own is not looked for. */
+const maxWalkedBatches = 1000;
+/** As the number of saved entries: the index file holds others than these. */
+const rewriteFile = -1;
 
 /**
  * One .log file of consecutive batches and its two indexes. Batches are appended while it is active;
@@ -126,6 +133,20 @@ export class Segment implements OpenFileHolder {
     }
   }
 
+  /** Writes the bytes between two positions as they are once more. */
+  async writeAgain(start: number, end: number): Promise<void> {
+    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, end - start));
+    for (let at = start; at < end;) {
+      const length = await this.readAsync(chunk, Math.min(chunk.length, end - at), at);
+      for (let from = 0; from < length;) {
+        const written = this.#use().write(chunk, from, length, at + from);
+        if (written === 0) throw fileError('ENOSPC', 'write', this.path);
+        from += written;
+      }
+      at += length;
+    }
+  }
+
   #undoWrite(cause: unknown): void {
     if (this.#file === null) return;
     try {
@@ -175,13 +196,48 @@ export class Segment implements OpenFileHolder {
   /** A byte at or before which the batch with `offset` begins. */
   positionBefore(offset: number): number {
     this.#loadIndexes();
-    return this.#offsetIndex.lookup(offset).position;
+    const entry = this.#offsetIndex.lookup(offset);
+    if (entry.position === 0) return 0;
+    if (this.#headerAt(entry.position)?.lastOffset === entry.offset) return entry.position;
+    this.#offsetIndex = new OffsetIndex(this.baseOffset);
+    this.#offsetEntriesSaved = rewriteFile;
+    return 0;
   }
 
   /** An offset before which every record is older than `timestamp`. */
   offsetBeforeTimestamp(timestamp: number): number {
     this.#loadIndexes();
-    return Math.max(this.baseOffset, this.#timeIndex.lookup(timestamp - 1).offset);
+    const entry = this.#timeIndex.lookup(timestamp - 1);
+    if (entry.timestamp === -1) return this.baseOffset;
+    if (this.#maxTimestampOfBatch(entry.offset) === entry.timestamp) return entry.offset;
+    this.#timeIndex = new TimeIndex(this.baseOffset);
+    this.#timeEntriesSaved = rewriteFile;
+    return this.baseOffset;
+  }
+
+  /** Of the batch that ends with `offset`: an entry of the time index has it; null if there is none. */
+  #maxTimestampOfBatch(offset: number): number | null {
+    let position = this.positionBefore(offset);
+    for (let walked = 0; walked < maxWalkedBatches; walked++) {
+      const batch = this.#headerAt(position);
+      if (batch === null || batch.lastOffset > offset) return null;
+      if (batch.lastOffset === offset) return batch.maxTimestamp;
+      position += batch.size;
+    }
+    return null;
+  }
+
+  /** What an index says is only believed when the log agrees: null if no batch begins at `position`. */
+  #headerAt(position: number): BatchHeader | null {
+    try {
+      const length = this.read(headerBytes, RECORD_BATCH_OVERHEAD, position);
+      if (length < RECORD_BATCH_OVERHEAD) return null;
+      batchSizeAt(headerBytes, 0, length);
+      return new BatchHeader(headerBytes, 0);
+    } catch (error) {
+      asStorageError(this.path, error);
+      return null;
+    }
   }
 
   /**
@@ -201,7 +257,7 @@ export class Segment implements OpenFileHolder {
     length?: number,
   ): T | null {
     const bytes = this.#openFiles.files.readFile(this.#path(suffix));
-    if (bytes === undefined || (length !== undefined && bytes.length < length)) return null;
+    if (bytes === undefined || bytes.length < (length ?? 0)) return null;
     try {
       return index.fromBytes(this.baseOffset, bytes.subarray(0, length));
     } catch (error) {
@@ -242,8 +298,13 @@ export class Segment implements OpenFileHolder {
       this.#readIndex('index', OffsetIndex, point.offsetIndexBytes) ?? this.#offsetIndex;
     this.#timeIndex =
       this.#readIndex('timeindex', TimeIndex, point.timeIndexBytes) ?? this.#timeIndex;
-    this.#offsetEntriesSaved = this.#offsetIndex.length;
-    this.#timeEntriesSaved = this.#timeIndex.length;
+    this.#offsetEntriesSaved = this.#entriesInFile('index', this.#offsetIndex);
+    this.#timeEntriesSaved = this.#entriesInFile('timeindex', this.#timeIndex);
+  }
+
+  #entriesInFile(suffix: 'index' | 'timeindex', index: OffsetIndex | TimeIndex): number {
+    const bytes = Math.max(0, this.#openFiles.files.size(this.#path(suffix)));
+    return bytes === index.byteLength ? index.length : rewriteFile;
   }
 
   /** Cuts the log to `size` bytes, at the boundary of a batch, and makes the cut durable. */
@@ -297,14 +358,17 @@ export class Segment implements OpenFileHolder {
 
   /** Appends the index entries that came since the last time to their files, and makes them durable. */
   async saveIndexes(): Promise<void> {
-    const offsets = this.#offsetIndex.length;
-    const times = this.#timeIndex.length;
+    const offsetIndex = this.#offsetIndex;
+    const timeIndex = this.#timeIndex;
+    const offsets = offsetIndex.length;
+    const times = timeIndex.length;
     await Promise.all([
-      this.#saveIndex('index', this.#offsetIndex, this.#offsetEntriesSaved),
-      this.#saveIndex('timeindex', this.#timeIndex, this.#timeEntriesSaved),
+      this.#saveIndex('index', offsetIndex, this.#offsetEntriesSaved),
+      this.#saveIndex('timeindex', timeIndex, this.#timeEntriesSaved),
     ]);
-    this.#offsetEntriesSaved = offsets;
-    this.#timeEntriesSaved = times;
+    // Unless the log disagreed with it meanwhile, and it was given up.
+    if (offsetIndex === this.#offsetIndex) this.#offsetEntriesSaved = offsets;
+    if (timeIndex === this.#timeIndex) this.#timeEntriesSaved = times;
   }
 
   async #saveIndex(
@@ -313,7 +377,7 @@ export class Segment implements OpenFileHolder {
     saved: number,
   ): Promise<void> {
     if (index.length === saved) return;
-    const bytes = index.bytesFrom(saved);
+    const bytes = index.bytesFrom(Math.max(0, saved));
     const start = index.byteLength - bytes.length;
     const file = this.#openFiles.files.open(this.#path(suffix), 'write');
     try {
@@ -323,6 +387,7 @@ export class Segment implements OpenFileHolder {
         if (written === 0) throw new Error(`nothing could be written to ${this.#path(suffix)}`);
         at += written;
       }
+      file.truncate(start + bytes.length);
       await file.sync();
     } finally {
       file.close();

@@ -1,0 +1,48 @@
+import { assignors, type AssignorInput, type TopicPartition } from 'ottla';
+import { timed, type Row, type Setting } from './harness.js';
+
+const partitionsPerMember = 10;
+
+function membersOf(count: number): { readonly memberId: string; readonly topics: string[] }[] {
+  return Array.from({ length: count }, (_, i) => ({ memberId: `member-${i}`, topics: ['bench'] }));
+}
+
+/** The least there is to do: every partition into somebody's list. */
+function deal({ members, partitions }: AssignorInput): Map<string, TopicPartition[]> {
+  const lists = members.map((): TopicPartition[] => []);
+  for (let partition = 0; partition < partitions['bench']!; partition++) {
+    lists[partition % lists.length]!.push({ topic: 'bench', partition });
+  }
+  return new Map(members.map(({ memberId }, i) => [memberId, lists[i]!]));
+}
+
+function row(name: keyof typeof assignors, memberCount: number): Row {
+  const assignor = assignors[name];
+  const isSticky = name === 'sticky' || name === 'cooperativeSticky';
+  const partitions = { bench: memberCount * partitionsPerMember };
+  return {
+    name: `assignor ${name}, ${memberCount} members`,
+    unit: 'assignments',
+    what: `${partitions.bench} partitions of one topic${isSticky ? ', after one member of a balanced group has left' : ''}; floor: partitions dealt out in turn`,
+    prepare: async ({ scaled }: Setting) => {
+      const before = assignor.assign({ partitions, members: membersOf(memberCount + 1) });
+      const members = membersOf(memberCount).map((member) => ({
+        ...member,
+        owned: [...before.get(member.memberId)!],
+        generation: 1,
+      }));
+      const count = scaled(Math.ceil(20_000 / memberCount));
+      const repeat = (assignAll: (input: AssignorInput) => unknown) =>
+        timed(count, () => {
+          for (let i = 0; i < count; i++) assignAll({ partitions, members });
+        });
+      return { run: () => repeat((input) => assignor.assign(input)), floor: () => repeat(deal) };
+    },
+  };
+}
+
+export const rows: readonly Row[] = [10, 100, 1000].flatMap((memberCount) =>
+  (['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const).map((name) =>
+    row(name, memberCount),
+  ),
+);

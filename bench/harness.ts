@@ -1,0 +1,149 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { monitorEventLoopDelay } from 'node:perf_hooks';
+
+/** How long something took that was done `count` times. */
+export interface Measured {
+  readonly count: number;
+  readonly ms: number;
+}
+
+/** What is to be better than a floor: a least share of its rate, or at most so many times its duration. */
+export type Goal = { readonly least: number } | { readonly most: number };
+
+/** One line of the table. */
+export interface Row {
+  readonly name: string;
+  /** What one count is, in the plural: 'records'. */
+  readonly unit: string;
+  /** Exactly what is measured, and against which floor. */
+  readonly what: string;
+  readonly goal?: Goal;
+  /** Prepares what is not measured. */
+  readonly prepare: (setting: Setting) => Promise<Subject>;
+}
+
+export interface Setting {
+  /** An empty directory, removed at the end. */
+  readonly directory: string;
+  /** Scales counts down for a quick run. */
+  readonly scaled: (count: number) => number;
+}
+
+/** What is measured, and the least that the machine needs for the same work; both as often as asked. */
+export interface Subject {
+  readonly run: () => Promise<Measured>;
+  readonly floor: () => Measured | Promise<Measured>;
+  readonly close?: () => Promise<void>;
+}
+
+export interface Result {
+  readonly name: string;
+  readonly unit: string;
+  readonly what: string;
+  readonly goal: Goal | null;
+  /** Per second: the median over all rounds. */
+  readonly rate: number;
+  readonly floorRate: number;
+  /** The median of the rounds' ratios: of rates, or for a goal `most` of durations. */
+  readonly ratio: number;
+  readonly ratios: readonly number[];
+  readonly meetsGoal: boolean | null;
+  /** Largest resident set of the row's process, in MiB; largest heap in use at the end of a round. */
+  readonly peakRssMiB: number;
+  readonly heapMiB: number;
+  /** How late a timer of 1 ms fired during the measured runs: 99th percentile and maximum, in ms. */
+  readonly loopDelayP99Ms: number;
+  readonly loopDelayMaxMs: number;
+}
+
+/** 1,000 records of 116 bytes: keys of 16 bytes, values of 100, no headers. */
+export const records: readonly { readonly key: Buffer; readonly value: Buffer }[] = Array.from(
+  { length: 1000 },
+  (_, i) => ({
+    key: Buffer.from(String(i).padStart(16, 'k')),
+    value: Buffer.alloc(100, 97 + (i % 26)),
+  }),
+);
+
+/** Runs a row: one round unmeasured, then rounds of the subject and its floor, first the one, then the other. */
+export async function measure(
+  row: Row,
+  parent: string,
+  rounds: number,
+  scale: number,
+): Promise<Result> {
+  const directory = mkdtempSync(join(parent, 'row-'));
+  const scaled = (count: number): number => Math.max(1, Math.round(count * scale));
+  const delay = monitorEventLoopDelay({ resolution: 1 });
+  const runs: Measured[] = [];
+  const floors: Measured[] = [];
+  let heap = 0;
+  const subject = await row.prepare({ directory, scaled });
+  const run = async (): Promise<Measured> => {
+    delay.enable();
+    const measured = await subject.run();
+    delay.disable();
+    heap = Math.max(heap, process.memoryUsage().heapUsed);
+    return measured;
+  };
+  try {
+    for (let round = -1; round < rounds; round++) {
+      globalThis.gc?.();
+      const floorFirst = round % 2 === 0;
+      const before = floorFirst ? await subject.floor() : undefined;
+      const measured = await run();
+      const floor = before ?? (await subject.floor());
+      if (round === -1 && rounds > 1) {
+        delay.reset();
+        continue;
+      }
+      runs.push(measured);
+      floors.push(floor);
+    }
+  } finally {
+    await subject.close?.();
+    rmSync(directory, { recursive: true, force: true });
+  }
+  const isOfTimes = row.goal !== undefined && 'most' in row.goal;
+  const ratios = runs.map((measured, i) => {
+    const ratio = perSecond(measured) / perSecond(floors[i]!);
+    return isOfTimes ? 1 / ratio : ratio;
+  });
+  const ratio = median(ratios);
+  return {
+    name: row.name,
+    unit: row.unit,
+    what: row.what,
+    goal: row.goal ?? null,
+    rate: median(runs.map(perSecond)),
+    floorRate: median(floors.map(perSecond)),
+    ratio,
+    ratios,
+    meetsGoal: row.goal === undefined ? null : meets(row.goal, ratio),
+    peakRssMiB: process.resourceUsage().maxRSS / 1024,
+    heapMiB: heap / 2 ** 20,
+    loopDelayP99Ms: delay.percentile(99) / 1e6,
+    loopDelayMaxMs: delay.max / 1e6,
+  };
+}
+
+function meets(goal: Goal, ratio: number): boolean {
+  return 'least' in goal ? ratio >= goal.least : ratio <= goal.most;
+}
+
+function perSecond({ count, ms }: Measured): number {
+  return (count / ms) * 1000;
+}
+
+function median(values: readonly number[]): number {
+  const sorted = values.toSorted((a, b) => a - b);
+  return (sorted[sorted.length >> 1]! + sorted[(sorted.length - 1) >> 1]!) / 2;
+}
+
+/** Measures `count` times of something done in one go. */
+export async function timed(count: number, work: () => void | Promise<void>): Promise<Measured> {
+  const began = performance.now();
+  await work();
+  return { count, ms: performance.now() - began };
+}

@@ -1,0 +1,36 @@
+import type { Result } from './harness.js';
+
+const widths = [36, 13, 13, 8, 9, 9, 9, 16] as const;
+
+function print(cells: readonly string[]): void {
+  const line = cells.map((cell, i) =>
+    i === 0 ? cell.padEnd(widths[0]) : cell.padStart(widths[i] ?? 0),
+  );
+  process.stdout.write(`${line.join('').trimEnd()}\n`);
+}
+
+export function printHead(): void {
+  print(['', 'per second', 'floor', 'ratio', 'goal', 'RSS MiB', 'heap MiB', 'loop p99/max ms']);
+}
+
+export function printResult(result: Result): void {
+  const { name, rate, floorRate, ratio, goal, meetsGoal, peakRssMiB, heapMiB } = result;
+  const { loopDelayP99Ms, loopDelayMaxMs } = result;
+  const goalText = goal === null ? '' : 'least' in goal ? `>= ${goal.least}` : `<= ${goal.most}`;
+  print([
+    name,
+    short(rate),
+    short(floorRate),
+    ratio.toPrecision(2),
+    meetsGoal === false ? `${goalText} !` : `${goalText}  `,
+    peakRssMiB.toFixed(0),
+    heapMiB.toFixed(0),
+    `${loopDelayP99Ms.toFixed(1)} / ${loopDelayMaxMs.toFixed(1)}`,
+  ]);
+}
+
+function short(perSecond: number): string {
+  if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(2)} M`;
+  if (perSecond >= 1e4) return `${(perSecond / 1e3).toFixed(0)} k`;
+  return perSecond.toPrecision(3);
+}

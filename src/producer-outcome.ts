@@ -1,0 +1,144 @@
+import type { Clock } from './clock.js';
+import type { AppendSink } from './engine.js';
+import { OttlaError, type WrittenRun } from './errors.js';
+import type { RecordMetadata } from './producer-record.js';
+
+/** For rejections that are told elsewhere. */
+export function ignore(): void {}
+
+/** With acks 0 nobody is told. */
+export const nobody: AppendSink = { acknowledged: () => undefined, failed: () => undefined };
+
+/** A promise whose rejection ends no process. */
+export class Watched<T> extends Promise<T> {
+  static override get [Symbol.species](): PromiseConstructor {
+    return Promise;
+  }
+
+  #isHeard = false;
+
+  /** Calls `unheard` if this rejects and nobody has asked for it by the end of that turn. */
+  watch(clock: Clock, unheard: (error: unknown) => void): this {
+    super.then(undefined, (error: unknown) => {
+      clock.soon(() => {
+        if (!this.#isHeard) unheard(error);
+      });
+    });
+    return this;
+  }
+
+  // oxlint-disable-next-line unicorn/no-thenable -- a promise has one: this is how it learns who asks
+  override then<R = T, E = never>(
+    resolved?: ((value: T) => R | PromiseLike<R>) | null,
+    failed?: ((error: unknown) => E | PromiseLike<E>) | null,
+  ): Promise<R | E> {
+    this.#isHeard = true;
+    return super.then(resolved, failed);
+  }
+}
+
+/** One send's promise. */
+export class PendingSend implements AppendSink {
+  readonly promise: Promise<RecordMetadata>;
+  readonly #topic: string;
+  readonly #timestamp: number;
+  #resolve!: (metadata: RecordMetadata) => void;
+  #reject!: (error: OttlaError) => void;
+
+  constructor(topic: string, timestamp: number) {
+    this.#topic = topic;
+    this.#timestamp = timestamp;
+    this.promise = new Promise((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    });
+  }
+
+  acknowledged(partition: number, offset: number, _count = 1, logAppendTime = -1): void {
+    const timestamp = logAppendTime === -1 ? this.#timestamp : logAppendTime;
+    this.#resolve({ topic: this.#topic, partition, offset, timestamp });
+  }
+
+  /** A send that nobody awaits must not end the process. */
+  failed(error: OttlaError): void {
+    this.promise.catch(ignore);
+    this.#reject(error);
+  }
+}
+
+/** One sendBatch: what it wrote, and what is still under way. */
+export class PendingBatch implements AppendSink {
+  /** Whether any of it failed in the log, of which the engine tells. */
+  hasFailed = false;
+  readonly #runs: WrittenRun[] = [];
+  #expected = 0;
+  #settled = 0;
+  #error: unknown = null;
+  #finished: (() => void) | null = null;
+
+  expect(count: number): void {
+    this.#expected += count;
+  }
+
+  /** acks 0: nothing will be known of these. */
+  takenOver(partitions: Int32Array): void {
+    const counts = new Map(this.#runs.map(({ partition, count }) => [partition, count]));
+    for (const partition of partitions) counts.set(partition, (counts.get(partition) ?? 0) + 1);
+    this.#runs.length = 0;
+    for (const [partition, count] of counts) this.#runs.push({ partition, baseOffset: -1, count });
+  }
+
+  acknowledged(partition: number, baseOffset: number, count: number): void {
+    this.#add(partition, baseOffset, count);
+    this.#settle(count);
+  }
+
+  failed(error: OttlaError, partition: number, baseOffset: number, count: number): void {
+    this.hasFailed = true;
+    this.#error ??= error;
+    if (baseOffset >= 0) this.#add(partition, baseOffset, count);
+    this.#settle(count);
+  }
+
+  #add(partition: number, baseOffset: number, count: number): void {
+    const last = this.#runs.findLastIndex((run) => run.partition === partition);
+    const run = this.#runs[last];
+    if (run !== undefined && run.baseOffset + run.count === baseOffset) {
+      this.#runs[last] = { partition, baseOffset: run.baseOffset, count: run.count + count };
+    } else {
+      this.#runs.push({ partition, baseOffset, count });
+    }
+  }
+
+  #settle(count: number): void {
+    this.#settled += count;
+    if (this.#settled >= this.#expected) this.#finished?.();
+  }
+
+  /** No more comes. */
+  stop(error: unknown): void {
+    this.#error ??= error;
+  }
+
+  refuseIfFailed(): void {
+    if (this.#error !== null) throw this.#error;
+  }
+
+  async done(): Promise<WrittenRun[]> {
+    if (this.#settled < this.#expected) {
+      await new Promise<void>((resolve) => {
+        this.#finished = resolve;
+      });
+    }
+    if (this.#error === null) return this.#runs;
+    const written = this.#runs;
+    if (this.#error instanceof OttlaError) {
+      const { code, message, retriable } = this.#error;
+      throw new OttlaError(code, message, { cause: this.#error, retriable, written });
+    }
+    if (this.#error instanceof Error && Object.isExtensible(this.#error)) {
+      throw Object.assign(this.#error, { written });
+    }
+    throw this.#error;
+  }
+}
