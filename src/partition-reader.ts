@@ -14,6 +14,8 @@ export class PartitionReader {
   readonly #partition: Partition;
   #segment: Segment;
   #position: number;
+  /** The partition's, when it gave out the segment. */
+  #version: number;
 
   /**
    * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
@@ -28,16 +30,19 @@ export class PartitionReader {
       );
     }
     this.#partition = partition;
+    this.#version = partition.version;
     this.#segment = partition.segmentFor(offset);
     this.#position = this.#segment.positionBefore(offset);
   }
 
   /**
    * Bytes that the next read may give: 0 at the end of the log.
-   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED
+   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED; OFFSET_OUT_OF_RANGE if what was
+   *   read was cut since
    */
   get available(): number {
     this.#partition.refuseIfEnded();
+    if (this.#version !== this.#partition.version) this.#findSegmentAgain();
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
@@ -45,6 +50,18 @@ export class PartitionReader {
       this.#position = 0;
     }
     return this.#segment.size - this.#position;
+  }
+
+  /** The partition was read anew, by reopen or because its owner went on: this place is in another object now. */
+  #findSegmentAgain(): void {
+    const { baseOffset } = this.#segment;
+    this.#version = this.#partition.version;
+    this.#segment = this.#partition.segmentFor(baseOffset);
+    if (this.#segment.baseOffset === baseOffset && this.#position <= this.#segment.size) return;
+    throw new OttlaError(
+      'OFFSET_OUT_OF_RANGE',
+      `${this.#partition.name}: byte ${this.#position} of segment ${baseOffset}, which was read up to there, is gone`,
+    );
   }
 
   /** Whether the next read is of what was written just now, so that it does not block. */
