@@ -196,10 +196,20 @@ export class Broker {
       if (value.state !== 'live') continue;
       names.add(key[1]);
       const topic = this.#topics.get(key[1]);
-      if (topic?.id === value.id) topic.grow(value.partitions);
-      else this.#topics.set(key[1], this.#makeTopic(key[1], value));
+      if (topic?.id === value.id) {
+        topic.follow(value);
+        continue;
+      }
+      if (topic !== undefined) void this.#forget(topic);
+      this.#topics.set(key[1], this.#makeTopic(key[1], value));
     }
-    for (const name of this.#topics.keys()) if (!names.has(name)) this.#topics.delete(name);
+    for (const topic of this.#topics.values()) if (!names.has(topic.name)) void this.#forget(topic);
+  }
+
+  async #forget(topic: Topic): Promise<void> {
+    this.#topics.delete(topic.name);
+    const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${topic.name} was deleted`);
+    await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
   }
 
   /** @throws UNKNOWN_TOPIC_OR_PARTITION */
@@ -355,11 +365,10 @@ export class Broker {
         this.offsets.kept(id);
         throw error;
       }
-      this.#topics.delete(name);
+      const closed = this.#forget(topic);
       this.offsets.forgotten(id);
       this.coordinator.topicsChanged();
-      const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${name} was deleted`);
-      await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
+      await closed;
       await this.#removeFiles(name, id, partitionCount);
     });
   }

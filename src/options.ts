@@ -88,8 +88,6 @@ export function oneOf(...allowed: readonly unknown[]): Check {
 
 export const aBoolean: Check = (value) => (typeof value === 'boolean' ? null : 'true or false');
 export const aFunction: Check = (value) => (typeof value === 'function' ? null : 'a function');
-export const aString: Check = (value) =>
-  typeof value === 'string' && value.length > 0 ? null : 'a string that is not empty';
 export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 'an AbortSignal');
 
 /** Passes when one of the checks does. */

@@ -159,7 +159,10 @@ export interface MemoryOptions {
 }
 
 type Events = {
-  /** A batch that could not be written, or a commit: once each, awaited or not. */
+  /**
+   * A batch that could not be written, or a commit: once each, awaited or not. A send that was refused: if
+   * nobody awaits it.
+   */
   error: (error: OttlaError) => void;
   warning: (warning: string) => void;
 };

@@ -104,7 +104,7 @@ export class PartitionReader {
     const failure = asStorageError(this.#partition.name, error);
     const { cause } = failure;
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
-    return isMissing ? this.corrupt(cause, 0) : failure;
+    return isMissing ? this.#corrupt(cause) : failure;
   }
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
@@ -117,26 +117,41 @@ export class PartitionReader {
         at += size;
       }
     } catch (error) {
-      if (at === 0) throw this.corrupt(error, 0);
+      if (at === 0) throw this.#corrupt(error);
     }
     if (at > 0) {
       this.#position += at;
       return at;
     }
     if (length < wanted || size > this.available || (size === -1 && wanted === this.available)) {
-      throw this.corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`), 0);
+      throw this.#corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`));
     }
     return -Math.max(size, 64);
   }
 
-  /** The error for damage `bytesBack` bytes before the reading position. */
-  corrupt(cause: unknown, bytesBack: number): OttlaError {
+  /** Where the last `length` bytes were read, and so the place of damage found in them later. */
+  placeBefore(length: number): ReadPlace {
     const { path } = this.#segment;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    return new OttlaError(
-      'CORRUPT_MESSAGE',
-      `${this.#partition.name}: damage at byte ${this.#position - bytesBack} of ${path}: ${reason}`,
-      { cause },
-    );
+    return { partition: this.#partition.name, path, position: this.#position - length };
   }
+
+  #corrupt(cause: unknown): OttlaError {
+    return damaged(this.placeBefore(0), cause);
+  }
+}
+
+/** A byte of a segment's file. */
+export interface ReadPlace {
+  readonly partition: string;
+  readonly path: string;
+  readonly position: number;
+}
+
+export function damaged({ partition, path, position }: ReadPlace, cause: unknown): OttlaError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new OttlaError(
+    'CORRUPT_MESSAGE',
+    `${partition}: damage at byte ${position} of ${path}: ${reason}`,
+    { cause },
+  );
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { OttlaError, asStorageError } from '../errors.js';
 import { fileError } from './file-system.js';
-import { checkLmdbFile } from './lmdb-check.js';
+import { checkLmdbFile, lastLmdbTransaction } from './lmdb-check.js';
 import {
   type Change,
   type Key,
@@ -56,13 +56,25 @@ const readers = new Map<string, number>();
 /** Refuses what LMDB would crash on instead of failing. */
 function prepare(directory: string, readOnly: boolean, mayBeEmpty: boolean): void {
   const path = join(directory, dataFile);
-  if (checkLmdbFile(path, readOnly ? undefined : checkRow) === 'good') return;
+  if ((readOnly ? checkForReading(path) : checkLmdbFile(path, checkRow)) === 'good') return;
   if (!mayBeEmpty) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
     truncateSync(path);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  }
+}
+
+/** As checkLmdbFile(); what changed while it was looked at is a running owner's, and tells nothing. */
+function checkForReading(path: string): 'empty' | 'good' {
+  if (checkLmdbFile(path) === 'empty') return 'empty';
+  const transaction = lastLmdbTransaction(path);
+  try {
+    return checkLmdbFile(path, checkRow);
+  } catch (error) {
+    if (lastLmdbTransaction(path) === transaction) throw error;
+    return 'good';
   }
 }
 
