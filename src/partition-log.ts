@@ -59,11 +59,9 @@ export class PartitionLog {
   #leaderEpochs: LeaderEpoch[] = [];
   #logStartOffset = 0;
   #failure: OttlaError | null = null;
-  /** Linux takes what a failed sync did not write for clean: it must be written again to be synced. */
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
-  #version = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -72,12 +70,7 @@ export class PartitionLog {
     this.settings = settings;
   }
 
-  /** How often reset() was called. */
-  get version(): number {
-    return this.#version;
-  }
-
-  /** Why nothing can be appended until reset(); null: all is well. */
+  /** Why nothing can be appended any more; null: all is well. */
   get failure(): OttlaError | null {
     return this.#failure;
   }
@@ -96,6 +89,10 @@ export class PartitionLog {
   failSync(error: OttlaError): void {
     this.#syncFailed = true;
     this.fail(error);
+  }
+
+  get syncFailed(): boolean {
+    return this.#syncFailed;
   }
 
   get isOpen(): boolean {
@@ -280,11 +277,14 @@ export class PartitionLog {
   /**
    * Takes over what was written behind the recovery point. The first batch that is not whole and valid
    * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
-   * behind the bad one, all of it is kept aside in a .torn file.
+   * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
+   * @param afterFailedSync Linux takes what a failed sync did not write for clean: it is written again,
+   *   so that a sync covers it
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
-  async recover(): Promise<string | null> {
+  async recover(afterFailedSync: boolean): Promise<string | null> {
+    this.#syncFailed = afterFailedSync;
     this.open();
     const { clock } = this.#env;
     const active = this.#active;
@@ -295,8 +295,7 @@ export class PartitionLog {
     }
     if (this.#failure !== null) return null;
     const fileSize = active.fileSize();
-    if (this.#syncFailed) await active.writeAgain(active.size, fileSize);
-    this.#syncFailed = false;
+    if (afterFailedSync) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
@@ -306,12 +305,13 @@ export class PartitionLog {
         const path = await this.#keepAside(position, fileSize);
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
-      await active.cut(position);
       await this.#beginEpoch(next);
+      await active.cut(position);
     }
     await active.sync();
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
+    this.#syncFailed = false;
     return report;
   }
 
@@ -324,7 +324,7 @@ export class PartitionLog {
   }
 
   /**
-   * After a cut: offsets from here on may have been given out before, so they get a new epoch. The file is
+   * At a cut: offsets from here on may have been given out before, so they get a new epoch. The file is
    * for Kafka's tools: the row counts here.
    */
   async #beginEpoch(startOffset: number): Promise<void> {
@@ -335,6 +335,7 @@ export class PartitionLog {
       join(this.place.directory, 'leader-epoch-checkpoint'),
       Buffer.from(encodeLeaderEpochs(this.#leaderEpochs)),
     );
+    await this.#saveRow(this.#savedPoint);
   }
 
   async #saveRow(point: RecoveryPoint): Promise<void> {
@@ -384,26 +385,19 @@ export class PartitionLog {
     this.#savedAt = this.#env.clock.monotonic();
   }
 
-  /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
-  async refresh(): Promise<void> {
+  /** Read-only: whether the owner has rolled, or cut what was torn, so that all must be read anew. */
+  isOutdated(): boolean {
     const { active, leaderEpochs } = this.#readRow();
-    const isSame =
-      active.baseOffset === this.active.baseOffset && leaderEpochs.at(-1)![0] === this.leaderEpoch;
-    if (!isSame) {
-      this.reset();
-      this.open();
-    }
-    const fileSize = this.#active.fileSize();
-    if (fileSize <= this.#active.size) return;
-    await addBatchesUpTo(this.#active, fileSize, this.#env.clock);
+    return (
+      active.baseOffset !== this.active.baseOffset || leaderEpochs.at(-1)![0] !== this.leaderEpoch
+    );
   }
 
-  /** Forgets all that is in memory: the files are read again at the next use. */
-  reset(): void {
-    this.closeFiles();
-    this.#version++;
-    this.#segments = [];
-    this.#failure = null;
+  /** Read-only: takes over what the owner has written since, up to the first incomplete batch. */
+  async readOn(): Promise<void> {
+    const { active } = this;
+    const fileSize = active.fileSize();
+    if (fileSize > active.size) await addBatchesUpTo(active, fileSize, this.#env.clock);
   }
 
   /** Makes the recovery point what is written. The active segment must be synced. */

@@ -40,7 +40,8 @@ export class Partition {
   readonly index: number;
   readonly directory: string;
   readonly #env: LogEnvironment;
-  readonly #log: PartitionLog;
+  #log: PartitionLog;
+  #version = 0;
   /** Set when no more appends are taken: by close, or because the topic is gone. */
   #ended: OttlaError | null = null;
   #queue: QueuedAppend[] = [];
@@ -62,11 +63,12 @@ export class Partition {
     this.topicId = topic.id;
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
-    this.#log = new PartitionLog(
-      env,
-      { topic: topic.name, topicId: topic.id, partition: index, directory: this.directory },
-      topic.settings,
-    );
+    this.#log = this.#newLog(topic.settings);
+  }
+
+  #newLog(settings: TopicSettings): PartitionLog {
+    const { topic, topicId, index: partition, directory } = this;
+    return new PartitionLog(this.#env, { topic, topicId, partition, directory }, settings);
   }
 
   get name(): string {
@@ -100,9 +102,9 @@ export class Partition {
     return this.highWatermark;
   }
 
-  /** Grows when files and rows are read anew: segments from before are of no use then. */
+  /** Grows when files and rows were read anew: segments from before are of no use then. */
   get version(): number {
-    return this.#log.version;
+    return this.#version;
   }
 
   get leaderEpoch(): number {
@@ -338,18 +340,22 @@ export class Partition {
    * @throws METADATA_LOST; any other failure is this partition's own
    */
   open(): void {
+    this.#open(this.#log);
+  }
+
+  #open(log: PartitionLog): void {
     try {
-      this.#log.open();
+      log.open();
     } catch (error) {
-      this.#failOpening(error);
+      this.#failOpening(log, error);
     }
   }
 
-  #failOpening(error: unknown): void {
+  #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
-    this.#log.fail(failure);
-    this.#env.warn(`${this.#log.failure!.message}.`);
+    log.fail(failure);
+    this.#env.warn(`${log.failure!.message}.`);
   }
 
   /**
@@ -357,29 +363,66 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST; any other failure is this partition's own
    */
-  async recover(): Promise<string | null> {
-    if (this.#log.failure !== null) return null;
+  recover(): Promise<string | null> {
+    return this.#recover(this.#log, false);
+  }
+
+  async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {
+    if (log.failure !== null) return null;
     try {
-      return await this.#log.recover();
+      return await log.recover(afterFailedSync);
     } catch (error) {
-      this.#failOpening(error);
+      this.#failOpening(log, error);
       return null;
     }
   }
 
   /** Read-only, beside a running owner: takes over what it wrote since. */
-  refresh(): Promise<void> {
-    this.#refreshing ??= this.#log.refresh().finally(() => {
+  async refresh(): Promise<void> {
+    if (this.#ended !== null) return;
+    this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = null;
     });
-    return this.#refreshing;
+    await this.#refreshing;
   }
 
-  /** The way out of a failure: forgets what is in memory and reads the files again. */
+  async #refresh(): Promise<void> {
+    const isOutdated = this.#log.isOutdated();
+    const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+    await log.readOn();
+    if (isOutdated) this.#replaceLog(log);
+  }
+
+  /**
+   * The way out of a failure: reads files and rows again. Until that is done readers see what was there
+   * before, and appends wait, or are refused as before.
+   * @returns a sentence on what was cut, or null
+   * @throws why it takes no records still; METADATA_LOST
+   */
   async reopen(): Promise<string | null> {
-    await this.#settled();
-    this.#log.reset();
-    return this.#log.needsRecovery() ? this.recover() : null;
+    while (this.#gate !== null || this.#syncing !== null) {
+      await this.#gate;
+      await this.#syncing;
+    }
+    const reopening = this.#readAnew();
+    this.#closeGate(() => reopening.then(() => undefined));
+    return reopening;
+  }
+
+  async #readAnew(): Promise<string | null> {
+    const log = this.#newLog(this.settings);
+    this.#open(log);
+    const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    this.#replaceLog(log);
+    if (log.failure !== null) throw log.failure;
+    return report;
+  }
+
+  #replaceLog(log: PartitionLog): void {
+    this.#log.closeFiles();
+    this.#log = log;
+    this.#version++;
+    for (const waiter of this.#appendWaiters) waiter.wake();
   }
 
   async #settled(): Promise<void> {
@@ -387,6 +430,7 @@ export class Partition {
       await this.#gate;
       await this.#syncing;
     }
+    await this.#refreshing?.catch(() => undefined);
   }
 
   /** Waits for what is in flight, makes all durable, and closes the files. Appends are refused from now on. */

@@ -384,7 +384,7 @@ export class Segment implements OpenFileHolder {
       let at = 0;
       while (at < bytes.length) {
         const written = file.write(bytes, at, bytes.length, start + at);
-        if (written === 0) throw new Error(`nothing could be written to ${this.#path(suffix)}`);
+        if (written === 0) throw fileError('ENOSPC', 'write', this.#path(suffix));
         at += written;
       }
       file.truncate(start + bytes.length);
