@@ -9,6 +9,11 @@ export interface TopicOptions {
   readonly partitions?: number;
   /** A segment is sealed and a new one begun before it would pass this size. @default 1 GiB; 1 MiB in memory */
   readonly segmentBytes?: number;
+  /**
+   * A segment is sealed and a new one begun before records that are more than this many ms later than its
+   * first batch. Time is that of the records (Kafka's segment.ms). @default 604800000, 7 days
+   */
+  readonly segmentMs?: number;
   /** About one index entry per this many bytes of log. @default 4096 */
   readonly indexIntervalBytes?: number;
   /** Largest record batch, and so the largest record, in bytes. @default 1048588 */
@@ -113,6 +118,7 @@ const maxBatchBytes = 256 * 1024 * 1024;
 export const topicOptions: Table<TopicOptions> = {
   partitions: integer(1, 100_000),
   segmentBytes: integer(1024, 2 ** 31 - 1),
+  segmentMs: integer(1),
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
@@ -120,6 +126,7 @@ export const topicOptions: Table<TopicOptions> = {
 
 export const topicDefaults: TopicSettings = {
   segmentBytes: 1024 * 1024 * 1024,
+  segmentMs: 7 * 24 * 60 * 60 * 1000,
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',

@@ -49,6 +49,8 @@ export class Partition {
   #durabilityWaiters: AppendListener[] = [];
   #syncing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
+  /** The largest of the batches that were stamped last. */
+  #stampedTimestamp = -1;
 
   constructor(
     env: LogEnvironment,
@@ -184,8 +186,7 @@ export class Partition {
         logAppendTime = this.#env.clock.now();
       }
       const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
-      const isFull = active.size + end - start > this.settings.segmentBytes;
-      if (active.size > 0 && (isFull || !active.canHold(nextOffset - 1))) {
+      if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
         this.#closeGate(() => this.#roll());
         return 'wait';
       }
@@ -209,6 +210,14 @@ export class Partition {
     return 'done';
   }
 
+  /** Kafka's LogSegment.shouldRoll: by size, by the time that the records span, by what indexes can hold. */
+  #mustRoll(active: Segment, bytes: number, lastOffset: number): boolean {
+    const { segmentBytes, segmentMs } = this.settings;
+    if (active.size + bytes > segmentBytes || !active.canHold(lastOffset)) return true;
+    const first = active.firstTimestamp();
+    return first >= 0 && this.#stampedTimestamp - first > segmentMs;
+  }
+
   /** @returns the offset after the last one */
   #stamp(
     bytes: Buffer,
@@ -219,14 +228,17 @@ export class Partition {
   ): number {
     const epoch = this.#log.leaderEpoch;
     let nextOffset = baseOffset;
+    let timestamp = -1;
     for (let at = start; at < end;) {
       stampBatch(bytes, at, nextOffset, epoch);
       if (logAppendTime >= 0) stampLogAppendTime(bytes, at, logAppendTime);
       const header = readBatchHeader(bytes, at, end);
       if (header === null) throw new RangeError(`${this.name}: append of an incomplete batch`);
       nextOffset = header.nextOffset;
+      if (header.maxTimestamp > timestamp) timestamp = header.maxTimestamp;
       at += header.size;
     }
+    this.#stampedTimestamp = timestamp;
     return nextOffset;
   }
 

@@ -135,6 +135,7 @@ describeContract('options of topics', ({ open }) => {
     ['partitions', null, TypeError, 'got null'],
     ['segmentBytes', 1023, RangeError, 'an integer from 1024 to 2147483647, got 1023'],
     ['segmentBytes', 2 ** 31, RangeError, 'got 2147483648'],
+    ['segmentMs', 0, RangeError, 'an integer >= 1, got 0'],
     ['indexIntervalBytes', -1, RangeError, 'an integer from 0 to 2147483647, got -1'],
     ['maxMessageBytes', 0, RangeError, 'an integer from 1024 to 268435456, got 0'],
     ['maxMessageBytes', 10n, TypeError, 'got 10n'],

@@ -42,6 +42,8 @@ export class Segment implements OpenFileHolder {
   /** Offset after the last one written. */
   nextOffset: number;
   maxTimestamp = -1;
+  /** Largest timestamp of the first batch; null: not read yet. */
+  #firstTimestamp: number | null = null;
   /** CRC-32C over the CRCs of all batches, chained. */
   checksum = 0;
   /** CRC of the last batch. */
@@ -165,6 +167,7 @@ export class Segment implements OpenFileHolder {
    * LogSegment.append: one before a batch once more than indexIntervalBytes came since the last one.
    */
   added(batch: BatchFacts): void {
+    if (this.size === 0) this.#firstTimestamp = batch.maxTimestamp;
     if (batch.maxTimestamp > this.maxTimestamp) {
       this.maxTimestamp = batch.maxTimestamp;
       this.#maxTimestampOffset = batch.lastOffset;
@@ -186,6 +189,12 @@ export class Segment implements OpenFileHolder {
     if (this.#maxTimestampOffset >= 0) {
       this.#timeIndex.append(this.maxTimestamp, this.#maxTimestampOffset);
     }
+  }
+
+  /** Largest timestamp of the first batch: what rolling by time counts from. -1 where there is none. */
+  firstTimestamp(): number {
+    this.#firstTimestamp ??= this.size === 0 ? -1 : (this.#headerAt(0)?.maxTimestamp ?? -1);
+    return this.#firstTimestamp;
   }
 
   /** Adds the last time index entry. To be called once, before the indexes are saved for good. */
