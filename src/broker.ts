@@ -325,6 +325,20 @@ export class Broker {
     });
   }
 
+  /**
+   * Deletes a partition's records before an offset, durably; below the log start there is nothing to do.
+   * @returns the log start offset then
+   * @throws OFFSET_OUT_OF_RANGE above the high watermark
+   */
+  deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
+    return this.#inOrder(async () => {
+      const partition = this.partition(at);
+      await partition.deleteRecords(beforeOffset);
+      this.#tellChange();
+      return partition.logStartOffset;
+    });
+  }
+
   /** Order: a tombstone that names the topic's id, then the files, then the tombstone goes. */
   deleteTopic(name: string): Promise<void> {
     return this.#inOrder(async () => {

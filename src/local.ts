@@ -82,6 +82,10 @@ export class LocalEngine implements Engine {
     this.#accumulator.forgetTopic(topic);
   }
 
+  deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
+    return this.#broker.deleteRecords(at, beforeOffset);
+  }
+
   reopenPartition(at: TopicPartition): Promise<string | null> {
     return this.#broker.partition(at).reopen();
   }
@@ -191,7 +195,8 @@ export class LocalEngine implements Engine {
         for (const partition of topic?.partitions ?? []) {
           const end = partition.lastStableOffset;
           const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;
-          if ((committed ?? partition.logStartOffset) >= end) continue;
+          // What was deleted from the log's start has no one to commit it.
+          if (Math.max(committed ?? 0, partition.logStartOffset) >= end) continue;
           const paused = this.#isPaused(groupId, partition) ? ', which is paused' : '';
           behind.push(
             `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}${paused}`,

@@ -49,12 +49,15 @@ export class Segment implements OpenFileHolder {
   /** CRC of the last batch. */
   lastCrc = 0;
   recentlyUsed = false;
+  /** Its records lie below the log start: nothing more is read of it. Reads under way end as they would have. */
+  isRemoved = false;
   readonly #openFiles: OpenFiles;
   readonly #indexIntervalBytes: number;
   #file: File | null = null;
   /** Reads and syncs under way. */
   #uses = 0;
   #closing = false;
+  #onClosed: (() => void) | null = null;
   #writable = false;
   #directorySynced = false;
   #offsetIndex: OffsetIndex;
@@ -403,7 +406,28 @@ export class Segment implements OpenFileHolder {
     }
   }
 
+  /**
+   * Removes its files, once no read of it is under way and it is closed: Windows removes no open file. The
+   * log goes last, so that a later removal finds what a crash left of the segment.
+   */
+  async remove(): Promise<void> {
+    this.isRemoved = true;
+    const { files } = this.#openFiles;
+    const closed = new Promise<void>((resolve) => (this.#onClosed = resolve));
+    this.close();
+    await closed;
+    for (const suffix of ['index', 'timeindex', 'log'] as const) {
+      files.removeFile(this.#path(suffix));
+    }
+  }
+
   #use(): File {
+    if (this.isRemoved) {
+      throw new OttlaError(
+        'OFFSET_OUT_OF_RANGE',
+        `${this.path} lay below the log start: it is gone`,
+      );
+    }
     this.recentlyUsed = true;
     this.#file ??= this.#openFiles.open(this.path, this.#writable ? 'write' : 'read', this);
     return this.#file;
@@ -423,6 +447,7 @@ export class Segment implements OpenFileHolder {
     if (this.#closing) return;
     this.#file?.close();
     this.#file = null;
+    this.#onClosed?.();
   }
 
   #endUse(): void {
