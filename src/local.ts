@@ -48,6 +48,7 @@ export class LocalEngine implements Engine {
       },
       onError: (error) => events.error(error),
     });
+    if (!broker.readOnly) broker.retention.start();
   }
 
   #refuseClosed(): void {

@@ -34,8 +34,6 @@ describeContract('topics.deleteRecords', ({ open, files }) => {
     expect(after.segments).toBe(before.segments - 16);
     expect(after.bytes).toBeLessThan(before.bytes);
     expect(await offsetsIn(ottla)).toEqual(from(50));
-    const logs = files().filter((name) => name.endsWith('.log'));
-    if (logs.length > 0) expect(logs).toHaveLength(after.segments);
     expect(files().filter((name) => name.includes('00000000000000000000.'))).toEqual([]);
   });
 
@@ -156,7 +154,8 @@ describeContract('topics.deleteRecords', ({ open, files }) => {
     const consumer = ottla.consumer({ group: 'g', topics: ['orders'] });
     await consumer.ready();
     await ottla.topics.deleteRecords('orders', 0, 100);
-    await ottla.idle({ signal: AbortSignal.timeout(5000) });
+    const idle = ottla.idle({ signal: AbortSignal.timeout(5000) });
+    expect(await idle.then(() => 'idle')).toBe('idle');
   });
 });
 

@@ -169,7 +169,7 @@ describe('moving the log start', () => {
   it('waits for a reader, whose read ends as it would have', async () => {
     const reader = new PartitionReader(partition, 0);
     const expected = machine.read(firstLog);
-    let letGo = (): void => undefined;
+    let letGo: (() => void) | undefined;
     const held = new Promise<void>((resolve) => (letGo = resolve));
     machine.watched.onCall = ({ name }) => (name === 'readAsync' ? held : undefined);
     const buffer = Buffer.alloc(4096);
@@ -178,7 +178,7 @@ describe('moving the log start', () => {
     await machine.clock.settle();
     expect(partition.logStartOffset).toBe(2);
     expect(logs()).toContain(firstLog);
-    letGo();
+    letGo?.();
     const length = await reading;
     await moved;
     expect(buffer.subarray(0, length)).toEqual(expected);
