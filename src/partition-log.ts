@@ -70,6 +70,7 @@ export class PartitionLog {
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
+  #version = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -79,6 +80,11 @@ export class PartitionLog {
     const { topicId, partition } = place;
     this.#stored = new StoredPartition(env.store, topicId, partition);
     this.#freed = new FreedSegments(env);
+  }
+
+  /** How often reset() was called. */
+  get version(): number {
+    return this.#version;
   }
 
   /** Why nothing can be appended until reset(); null: all is well. */
@@ -495,7 +501,10 @@ export class PartitionLog {
   /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
   async refresh(): Promise<void> {
     this.followLogStart();
-    if (this.#stored.read().active.baseOffset !== this.active.baseOffset) {
+    const { active, leaderEpochs } = this.#stored.read();
+    const isSame =
+      active.baseOffset === this.active.baseOffset && leaderEpochs.at(-1)![0] === this.leaderEpoch;
+    if (!isSame) {
       this.reset();
       this.open();
     }
@@ -507,6 +516,7 @@ export class PartitionLog {
   /** Forgets all that is in memory: the files are read again at the next use. */
   reset(): void {
     this.closeFiles();
+    this.#version++;
     this.#segments = [];
     this.#freed.clear();
     this.#failure = null;
