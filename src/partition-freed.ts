@@ -18,10 +18,23 @@ export class FreedSegments {
   readonly #env: FreedEnvironment;
   /** Base offsets of those whose rows are still there. */
   readonly rows: Set<number> = new Set();
+  underWay: Promise<void> | null = null;
   #files: Segment[] = [];
 
   constructor(env: FreedEnvironment) {
     this.#env = env;
+  }
+
+  /** Runs `free` after those before; `underWay` settles, and is null again, when none is left. */
+  inOrder(free: () => Promise<void>): Promise<void> {
+    const freed = (this.underWay ?? Promise.resolve()).then(free);
+    const underWay = freed
+      .catch(() => undefined)
+      .then(() => {
+        if (this.underWay === underWay) this.underWay = null;
+      });
+    this.underWay = underWay;
+    return freed;
   }
 
   get isEmpty(): boolean {

@@ -3,15 +3,14 @@ import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
 import { FreedSegments } from './partition-freed.js';
-import { StoredPartition, emptyRecoveryPoint } from './partition-row.js';
 import {
-  decodePartitionMetadata,
-  encodeLeaderEpochs,
-  parseSegmentFileName,
-  partitionMetadataFile,
-  segmentFileName,
-  type LeaderEpoch,
-} from './storage/checkpoint.js';
+  StoredPartition,
+  emptyRecoveryPoint,
+  listSegments,
+  metadataLost,
+} from './partition-row.js';
+import type { LogPlace } from './partition-row.js';
+import { encodeLeaderEpochs, segmentFileName, type LeaderEpoch } from './storage/checkpoint.js';
 import {
   put,
   remove,
@@ -37,14 +36,6 @@ export interface LogEnvironment {
   readonly warn: (message: string) => void;
 }
 
-/** What a log must know of its topic and place. */
-export interface LogPlace {
-  readonly topic: string;
-  readonly topicId: string;
-  readonly partition: number;
-  readonly directory: string;
-}
-
 const recoveryPointBytes = 64 * 1024 * 1024;
 const recoveryPointMs = 5000;
 
@@ -64,7 +55,6 @@ export class PartitionLog {
   #logStartOffset = 0;
   readonly #stored: StoredPartition;
   readonly #freed: FreedSegments;
-  #moving: Promise<void> | null = null;
   #failure: OttlaError | null = null;
   /** Linux takes what a failed sync did not write for clean: it must be written again to be synced. */
   #syncFailed = false;
@@ -235,7 +225,7 @@ export class PartitionLog {
     const { topicId, partition } = this.place;
     for (;;) {
       const row = this.#stored.read();
-      const present = this.#listSegments();
+      const present = listSegments(this.#env.openFiles.files, this.place);
       const sealed = [...this.#env.store.range(['segment', topicId, partition])];
       // An owner beside us may roll in between, or free segments: then rows and files do not belong together.
       const { active, logStartOffset } = this.#stored.read();
@@ -248,25 +238,6 @@ export class PartitionLog {
     if (size >= min && size <= max) return;
     const expected = min === max ? `${min}` : `at least ${min}`;
     this.#damaged(`${path} has ${size} bytes, expected ${expected}`);
-  }
-
-  /** Base offsets of the .log files, once it is sure that the directory is this topic's. */
-  #listSegments(): Set<number> {
-    const { files } = this.#env.openFiles;
-    const { directory, topicId } = this.place;
-    let names: string[];
-    try {
-      names = files.list(directory);
-    } catch (error) {
-      throw asStorageError(this.name, error, false);
-    }
-    const metadata = files.readFile(join(directory, partitionMetadataFile));
-    const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
-    if (found !== topicId) {
-      throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
-    }
-    const bases = names.map((name) => parseSegmentFileName(name, 'log'));
-    return new Set(bases.filter((base) => base !== null));
   }
 
   #newSegment(baseOffset: number): Segment {
@@ -416,19 +387,12 @@ export class PartitionLog {
    * @throws KAFKA_STORAGE_ERROR: the start is not there, or not durably
    */
   moveLogStart(offset: number): Promise<void> {
-    const moved = (this.#moving ?? Promise.resolve()).then(() => this.#moveLogStart(offset));
-    const moving = moved
-      .catch(() => undefined)
-      .then(() => {
-        if (this.#moving === moving) this.#moving = null;
-      });
-    this.#moving = moving;
-    return moved;
+    return this.#freed.inOrder(() => this.#moveLogStart(offset));
   }
 
   /** Settles when the log start stands still; null: it does. Never rejects. */
   get moving(): Promise<void> | null {
-    return this.#moving;
+    return this.#freed.underWay;
   }
 
   async #moveLogStart(offset: number): Promise<void> {
@@ -531,8 +495,4 @@ export class PartitionLog {
   closeFiles(): void {
     for (const segment of this.#segments) segment.close();
   }
-}
-
-function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
 }

@@ -1,5 +1,26 @@
-import { put, type Change, type MetaStore, type PartitionRow } from './storage/meta-store.js';
-import type { RecoveryPoint } from './storage/meta-store.js';
+import { join } from 'node:path';
+import { OttlaError, asStorageError } from './errors.js';
+import {
+  decodePartitionMetadata,
+  parseSegmentFileName,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import {
+  put,
+  type Change,
+  type MetaStore,
+  type PartitionRow,
+  type RecoveryPoint,
+} from './storage/meta-store.js';
+
+/** What a log must know of its topic and place. */
+export interface LogPlace {
+  readonly topic: string;
+  readonly topicId: string;
+  readonly partition: number;
+  readonly directory: string;
+}
 
 /** Where a segment that nothing was written to begins. */
 export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
@@ -54,4 +75,29 @@ export class StoredPartition {
     this.#written = written.catch(() => undefined);
     return written;
   }
+}
+
+/**
+ * Base offsets of the .log files, once it is sure that the directory is this topic's.
+ * @throws METADATA_LOST if it is another's; KAFKA_STORAGE_ERROR
+ */
+export function listSegments(files: FileSystem, place: LogPlace): Set<number> {
+  const { topic, partition, directory, topicId } = place;
+  let names: string[];
+  try {
+    names = files.list(directory);
+  } catch (error) {
+    throw asStorageError(`${topic}-${partition}`, error, false);
+  }
+  const metadata = files.readFile(join(directory, partitionMetadataFile));
+  const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
+  if (found !== topicId) {
+    throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
+  }
+  const bases = names.map((name) => parseSegmentFileName(name, 'log'));
+  return new Set(bases.filter((base) => base !== null));
+}
+
+export function metadataLost(directory: string, why: string): OttlaError {
+  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
 }
