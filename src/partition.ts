@@ -424,7 +424,7 @@ export class Partition {
       await this.#syncing;
     }
     const reopening = this.#readAnew();
-    this.#closeGate(() => reopening.then(() => undefined));
+    void this.#closeGate(() => reopening.then(() => undefined));
     return reopening;
   }
 
