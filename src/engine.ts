@@ -110,6 +110,15 @@ export interface RawRecord {
   readonly headers: RecordHeaders;
 }
 
+/** Many records on their way in. */
+export interface RawRecords {
+  readonly records: readonly RawRecord[];
+  /** By record; -1 is filled in by the engine's sticky rule. */
+  readonly partitions: Int32Array;
+  /** No key and value together have more bytes, or units of a string; Infinity if any has headers. */
+  readonly longest: number;
+}
+
 export interface Writer {
   /**
    * Takes one record over: its bytes are read before this returns. `partition` -1: the engine's sticky
@@ -118,16 +127,10 @@ export interface Writer {
    */
   append(topic: TopicInfo, partition: number, record: RawRecord, sink: AppendSink): number;
   /**
-   * Takes many records over at once, written in as few calls as possible: `partitions[i]` is for
-   * `records[i]`, -1 is filled in. False, having done nothing, while the buffer is full. What is refused
-   * is refused before anything is written.
+   * Takes many records over at once, written in as few calls as possible. False, having done nothing,
+   * while the buffer is full. What is refused is refused before anything is written.
    */
-  appendAll(
-    topic: TopicInfo,
-    partitions: Int32Array,
-    records: readonly RawRecord[],
-    sink: AppendSink,
-  ): boolean;
+  appendAll(topic: TopicInfo, records: RawRecords, sink: AppendSink): boolean;
   /** Resolves when there may be room in the buffer again. */
   drained(): Promise<void>;
   /** Writes what lingers; resolves when everything taken over is acknowledged or has failed. */

@@ -1,5 +1,5 @@
 import type { Clock, Timer } from './clock.js';
-import type { AppendSink, RawRecord, Writer, WriterOptions } from './engine.js';
+import type { AppendSink, RawRecord, RawRecords, Writer, WriterOptions } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { AppendListener, Partition } from './partition.js';
 import { StickyPartitioner } from './partitioner.js';
@@ -172,20 +172,20 @@ export class Accumulator {
   appendAll(
     writer: LocalWriter,
     info: TopicInfo,
-    partitions: Int32Array,
-    records: readonly RawRecord[],
+    { records, partitions, longest }: RawRecords,
     sink: AppendSink,
   ): void {
     const { topic, sticky, open } = this.#queuesOf(info, writer);
-    const { maxMessageBytes } = topic.settings;
+    // A string takes at most three bytes for each of its units.
+    if (longest * 3 >= topic.settings.maxMessageBytes - 128) {
+      for (const record of records) refuseTooLarge(topic, batchSizeFor(record));
+    }
     for (let i = 0; i < records.length; i++) {
-      const record = records[i]!;
-      if (!isSurelySmall(record, maxMessageBytes)) refuseTooLarge(topic, batchSizeFor(record));
       if (partitions[i] !== -1) continue;
       partitions[i] = sticky.current();
-      sticky.appended(batchSizeFor(record) - RECORD_BATCH_OVERHEAD, false);
+      sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
     }
-    const byPartition = orderByPartition(partitions, topic.partitionCount);
+    const byPartition = orderByPartition(partitions, records.length, topic.partitionCount);
     let from = 0;
     while (from < records.length) {
       const index = partitions[byPartition[from]!]!;
@@ -266,12 +266,16 @@ export class Accumulator {
 }
 
 /** Indexes of the records, those of one partition together, else in their order. */
-function orderByPartition(partitions: Int32Array, partitionCount: number): Int32Array {
+function orderByPartition(
+  partitions: Int32Array,
+  count: number,
+  partitionCount: number,
+): Int32Array {
   const starts = new Int32Array(partitionCount + 1);
-  for (const partition of partitions) starts[partition + 1]!++;
+  for (let i = 0; i < count; i++) starts[partitions[i]! + 1]!++;
   for (let i = 0; i < partitionCount; i++) starts[i + 1]! += starts[i]!;
-  const order = new Int32Array(partitions.length);
-  for (let i = 0; i < partitions.length; i++) order[starts[partitions[i]!]!++] = i;
+  const order = new Int32Array(count);
+  for (let i = 0; i < count; i++) order[starts[partitions[i]!]!++] = i;
   return order;
 }
 
@@ -287,11 +291,6 @@ function refuseTooLarge({ name, settings }: Topic, bytes: number): void {
     'MESSAGE_TOO_LARGE',
     `${name}: a record whose batch takes up to ${bytes} bytes, expected at most ${settings.maxMessageBytes}, the topic's maxMessageBytes`,
   );
-}
-
-/** A string takes at most three bytes for each of its units: an upper bound without looking at them. */
-function isSurelySmall({ key, value, headers }: RawRecord, maxBytes: number): boolean {
-  return headers.length === 0 && ((key?.length ?? 0) + (value?.length ?? 0)) * 3 < maxBytes - 128;
 }
 
 /** A batch that single records are being added to. */
@@ -471,14 +470,9 @@ export class LocalWriter implements Writer {
     return this.#accumulator.append(this, topic, partition, record, sink);
   }
 
-  appendAll(
-    topic: TopicInfo,
-    partitions: Int32Array,
-    records: readonly RawRecord[],
-    sink: AppendSink,
-  ): boolean {
+  appendAll(topic: TopicInfo, records: RawRecords, sink: AppendSink): boolean {
     if (this.#unacknowledgedBytes >= this.options.bufferMemory) return false;
-    this.#accumulator.appendAll(this, topic, partitions, records, sink);
+    this.#accumulator.appendAll(this, topic, records, sink);
     return true;
   }
 

@@ -18,12 +18,12 @@ export interface TopicOptions {
    * Sealed segments are freed once their latest record is more than this many ms old, by the records'
    * timestamps and the system's clock; an active one is sealed first. -1: never, unlike Kafka's 7 days,
    * for unread records of an application that was off must not be lost. Checked every five minutes.
-   * Records with timestamps in the future stay until then. @default -1
+   * Records with timestamps in the future stay until then. @default -1 (ms)
    */
   readonly retentionMs?: number;
   /**
    * The oldest segments of a partition are freed while what is left has at least this many bytes.
-   * -1: no bound. Checked every five minutes. @default -1
+   * -1: no bound. Checked every five minutes. @default -1 (bytes)
    */
   readonly retentionBytes?: number;
   /**

@@ -329,36 +329,41 @@ export class Producer {
   }
 
   #newChunk(definition: TopicDefinition, reusesBytes: boolean): Chunk {
+    const info = this.#topic(definition.name);
     const partitions = new Int32Array(batchRecords);
-    return { definition, reusesBytes, records: [], partitions, now: this.#clock.now() };
+    const now = this.#clock.now();
+    return { definition, info, reusesBytes, records: [], partitions, longest: 0, now };
   }
 
   #addTo(chunk: Chunk, record: RecordToSend<TopicRef>): void {
-    const { definition, reusesBytes, records, partitions, now } = chunk;
+    const { definition, info, reusesBytes, records, partitions, now } = chunk;
     const raw = rawRecord(definition, record, now);
-    const info = this.#topic(definition.name);
-    partitions[records.length] = this.#partitionOf(info, record.partition, raw.key);
+    const { key, value, headers } = raw;
+    const length = (key?.length ?? 0) + (value?.length ?? 0);
+    if (headers.length > 0) chunk.longest = Infinity;
+    else if (length > chunk.longest) chunk.longest = length;
+    partitions[records.length] = this.#partitionOf(info, record.partition, key);
     records.push(reusesBytes ? copied(raw) : raw);
   }
 
   async #appendAll(
-    { definition, records, partitions: all }: Chunk,
+    chunk: Chunk,
     batch: PendingBatch,
     signal: AbortSignal | undefined,
   ): Promise<void> {
     // Sends that wait for room came first.
     while (this.#unblocking !== null) await this.#unblocking;
     batch.refuseIfFailed();
-    const { name } = definition;
-    const partitions = all.subarray(0, records.length);
+    const { name } = chunk.definition;
+    const { records, partitions } = chunk;
     const sink = this.#acks === 0 ? nobody : batch;
     const deadline = this.#clock.monotonic() + this.#maxBlockMs;
-    while (!this.#writer.appendAll(this.#topic(name), partitions, records, sink)) {
+    while (!this.#writer.appendAll(this.#topic(name), chunk, sink)) {
       if (signal?.aborted === true) throw waitAborted(signal);
       if (this.#clock.monotonic() >= deadline) throw noRoom(name, this.#maxBlockMs);
       await this.#roomBefore(deadline, signal);
     }
-    if (this.#acks === 0) batch.takenOver(partitions);
+    if (this.#acks === 0) batch.takenOver(partitions.subarray(0, records.length));
     else batch.expect(records.length);
   }
 

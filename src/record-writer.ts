@@ -32,6 +32,9 @@ export class BatchBuilder {
   #position = 0;
   #limit = 0;
   #baseTimestamp = -1;
+  /** Of the record that came last: most come with the same. */
+  #timestamp = -1;
+  #timestampDelta = 0;
 
   /** Size so far, header included. */
   get bytes(): number {
@@ -67,10 +70,9 @@ export class BatchBuilder {
     value: Bytes | null,
     headers: RecordHeaders,
   ): boolean {
-    if (!Number.isSafeInteger(timestamp) || timestamp < -1) throw timestampError(timestamp);
     const offsetDelta = this.count;
-    if (offsetDelta === 0) this.#baseTimestamp = timestamp;
-    const timestampDelta = timestamp - this.#baseTimestamp;
+    if (offsetDelta === 0 || timestamp !== this.#timestamp) this.#setTimestamp(timestamp);
+    const timestampDelta = this.#timestampDelta;
     const least = leastBodySize(offsetDelta, timestampDelta, key, value, headers);
     const room = this.#limit - this.#position;
     if (least + varintSize(least) > room) return false;
@@ -93,6 +95,13 @@ export class BatchBuilder {
     this.count = offsetDelta + 1;
     if (timestamp > this.maxTimestamp) this.maxTimestamp = timestamp;
     return true;
+  }
+
+  #setTimestamp(timestamp: number): void {
+    if (!Number.isSafeInteger(timestamp) || timestamp < -1) throw timestampError(timestamp);
+    if (this.count === 0) this.#baseTimestamp = timestamp;
+    this.#timestamp = timestamp;
+    this.#timestampDelta = timestamp - this.#baseTimestamp;
   }
 
   /**

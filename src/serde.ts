@@ -367,7 +367,7 @@ export function encode(
   what: 'key' | 'value',
   value: unknown,
 ): Bytes | null {
-  const serde = topic[what];
+  const serde = what === 'key' ? topic.key : topic.value;
   if (value === null || value === undefined) {
     if (what === 'key' || (value === null && serde === raw)) return null;
     throw new TypeError(`${topic.name}: expected a value, got ${String(value)}`);

@@ -200,6 +200,6 @@ it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
         await shop.checkAtEnd();
       },
     );
-    await fc.assert(property, { numRuns: 60 });
+    await fc.assert(property, { numRuns: 40 });
   },
 );

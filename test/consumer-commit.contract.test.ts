@@ -139,7 +139,7 @@ describeContract('commits', ({ open }) => {
       expect(consumer.position(p0)).toBe(0);
     });
 
-    it('takes 4,096 bytes of metadata and refuses 4,097, writing nothing of the call', async () => {
+    it('g29: takes 4,096 bytes of metadata and refuses 4,097, writing nothing of the call', async () => {
       const ottla = await withOrders(4, 2);
       const consumer = consumerOf(ottla, { autoCommit: false });
       await consumer.ready();
@@ -166,7 +166,7 @@ describeContract('commits', ({ open }) => {
       expect(await committed(ottla, 'g', 'orders')).toEqual([0, 0]);
     });
 
-    it('refuses anything before the member has joined', async () => {
+    it('g28: refuses anything before the member has joined', async () => {
       const ottla = await withOrders(1);
       const refused = consumerOf(ottla).commit([{ ...p0, offset: 1 }]);
       await expect(refused).rejects.toMatchObject({ code: 'ILLEGAL_GENERATION' });

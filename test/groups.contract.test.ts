@@ -85,6 +85,18 @@ describeContract('groups', ({ open, files }) => {
     });
   });
 
+  it('g30: tell what they have committed, and nothing of partitions without a commit', async () => {
+    const ottla = await withOrders(open);
+    const consumer = ottla.consumer(good);
+    await consumer.ready();
+    await consumer.commit([{ topic: 'orders', partition: 0, offset: 2 }]);
+    await consumer.close();
+    await ottla.topics.addPartitions('orders', 2);
+    expect(await committed(ottla, 'g', 'orders')).toEqual([2]);
+    const failure = await failureOf(() => ottla.groups.describe('unknown'));
+    expect(failure).toMatchObject({ code: 'GROUP_ID_NOT_FOUND' });
+  });
+
   it('do not exist before the first member', async () => {
     const ottla = await withOrders(open);
     ottla.consumer(good);

@@ -59,11 +59,6 @@ export class ManualClock implements Clock {
     return [...this.#timers].filter(({ keepAlive }) => keepAlive).length;
   }
 
-  /** How long until the next timer is due; Infinity if there is none. */
-  get msToNext(): number {
-    return Math.max(0, Math.min(...[...this.#timers].map(({ at }) => at)) - this.#ms);
-  }
-
   /** Ends turns until nothing waits for one, and lets what was under way come to rest. */
   async settle(): Promise<void> {
     let quietTurns = 0;

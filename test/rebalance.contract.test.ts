@@ -41,7 +41,7 @@ describeContract('a rebalance', ({ open }) => {
     expect(await takeValues(two, 1)).toEqual(['10']);
   });
 
-  it('lets the record in flight be finished and committed before the partition moves', async () => {
+  it('g27: lets the record in flight be finished and committed before the partition moves', async () => {
     const ottla = await withOrders(open, 2);
     await send(ottla, 'orders', numbers(5), 1);
     const one = consumerOf(ottla, { assignor: inOrder });
@@ -94,7 +94,7 @@ describeContract('a rebalance', ({ open }) => {
     expect(await takeValues(two, 1)).toEqual(['2']);
   });
 
-  it('refuses commits of what has moved, writing nothing', async () => {
+  it('g26: refuses commits of what has moved, writing nothing', async () => {
     const ottla = await withOrders(open, 2);
     await send(ottla, 'orders', numbers(5), 1);
     const one = consumerOf(ottla, { assignor: inOrder });
@@ -113,7 +113,7 @@ describeContract('a rebalance', ({ open }) => {
     expect(await committed(ottla, 'g', 'orders')).toEqual([0, 3]);
   });
 
-  it('refuses a commit of an earlier stretch of owning, though the partition came back', async () => {
+  it('g25, g33: refuses a commit of an earlier stretch of owning, though the partition came back', async () => {
     const ottla = await withOrders(open, 2);
     await send(ottla, 'orders', numbers(5), 1);
     const one = consumerOf(ottla, { assignor: inOrder });
