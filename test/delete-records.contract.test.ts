@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { Ottla, PartitionInfo } from '../src/index.js';
 import { collect, describeContract, describeDirectory, failureOf } from './contract.js';
@@ -146,6 +147,35 @@ describeContract('topics.deleteRecords', ({ open, files }) => {
       seen.push(offset);
     }
     expect(seen).toEqual(from(0, seen.length));
+  });
+
+  it('beside readers: each gets records in order and whole, and goes on at a later start', async () => {
+    const ottla = await open();
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => warnings.push(warning));
+    await fill(ottla);
+    const last = 250;
+    const read = async (paceTurns: number): Promise<number[]> => {
+      const seen: number[] = [];
+      for await (const { offset, value } of ottla.read('orders', { until: 'never' })) {
+        expect(String(value)).toBe(values[offset % 100]);
+        seen.push(offset);
+        if (offset === last - 1) return seen;
+        for (let i = 0; i < paceTurns; i++) await turn();
+      }
+      return seen;
+    };
+    const readers = [0, 1, 3].map(read);
+    const producer = ottla.producer({ acks: 1 });
+    for (let offset = 100; offset < last; offset++) {
+      await producer.send('orders', { value: values[offset % 100]! });
+      if (offset % 7 === 0) await ottla.topics.deleteRecords('orders', 0, offset - 30);
+    }
+    for (const seen of await Promise.all(readers)) {
+      expect(seen).toEqual([...new Set(seen)].toSorted((a, b) => a - b));
+      expect(seen.length).toBeGreaterThan(30);
+    }
+    expect(warnings.filter((warning) => !warning.includes('is out of range'))).toEqual([]);
   });
 
   it('lets idle() resolve for a group whose records are all gone', async () => {
