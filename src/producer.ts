@@ -1,5 +1,5 @@
 import { withDeadline, type Clock } from './clock.js';
-import type { Engine, RawRecord, Writer } from './engine.js';
+import type { Engine, RawRecord, RawRecords, Writer } from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
   aSignal,
@@ -50,6 +50,8 @@ export class Producer {
   /** Sends that found the buffer full, in order. */
   #blocked: BlockedSend[] = [];
   #unblocking: Promise<void> | null = null;
+  /** When this turn of the event loop has had enough of sendBatch; 0: it has had none. */
+  #turnEnd = 0;
   #closing: Promise<void> | null = null;
 
   /** @internal */
@@ -269,23 +271,34 @@ export class Producer {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const reuses = !Array.isArray(records);
+    this.#beginTurn();
     let chunk = this.#newChunk(definition, reuses);
-    let turnEnd = this.#clock.monotonic() + turnMs;
     for (const record of records) {
       this.#addTo(chunk, record);
       if (chunk.records.length < batchRecords) continue;
       await this.#appendAll(chunk, batch, signal);
-      turnEnd = await this.#takeTurns(turnEnd);
+      await this.#takeTurns();
       chunk = this.#newChunk(definition, reuses);
     }
     await this.#appendAll(chunk, batch, signal);
+    await this.#takeTurns();
   }
 
-  /** Once its turn is over, lets the host's other work have one. @returns when the turn is over */
-  async #takeTurns(turnEnd: number): Promise<number> {
-    if (this.#clock.monotonic() < turnEnd) return turnEnd;
-    await new Promise<void>((resolve) => this.#clock.soon(resolve));
-    return this.#clock.monotonic() + turnMs;
+  /** Turns are counted over calls: one that awaits sendBatch after sendBatch keeps others waiting as well. */
+  #beginTurn(): void {
+    if (this.#turnEnd > 0) return;
+    this.#turnEnd = this.#clock.monotonic() + turnMs;
+    this.#clock.soon(() => {
+      this.#turnEnd = 0;
+    });
+  }
+
+  /** Once its turn is over, lets the host's other work have one. */
+  async #takeTurns(): Promise<void> {
+    if (this.#turnEnd > 0 && this.#clock.monotonic() >= this.#turnEnd) {
+      await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    }
+    this.#beginTurn();
   }
 
   /** What has come is written at the end of the turn at the latest: nothing waits for more to come. */
@@ -298,7 +311,7 @@ export class Producer {
     const iterator = records[Symbol.asyncIterator]();
     let chunk = this.#newChunk(definition, true);
     let turnOver: Promise<null> | null = null;
-    let turnEnd = this.#clock.monotonic() + turnMs;
+    this.#beginTurn();
     let next = iterator.next();
     let isWaiting = true;
     try {
@@ -307,7 +320,7 @@ export class Producer {
           turnOver === null ? await next : await Promise.race([next, turnOver]);
         if (result === null || result.done === true || chunk.records.length === batchRecords) {
           await this.#appendAll(chunk, batch, signal);
-          turnEnd = await this.#takeTurns(turnEnd);
+          await this.#takeTurns();
           chunk = this.#newChunk(definition, true);
           turnOver = null;
         }
@@ -392,12 +405,13 @@ export class Producer {
 }
 
 /** Records of a sendBatch on their way, with their partitions. */
-interface Chunk {
+interface Chunk extends RawRecords {
   readonly definition: TopicDefinition;
+  readonly info: TopicInfo;
   /** Whether the source may write over the bytes of a record when it is asked for the next. */
   readonly reusesBytes: boolean;
   readonly records: RawRecord[];
-  readonly partitions: Int32Array;
+  longest: number;
   readonly now: number;
 }
 
