@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { Commits, beginProgress, type Progress } from './consumer-commits.js';
@@ -22,6 +23,9 @@ import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
 import { aSignal, checkOptions, got, milliseconds, type From } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+
+/** The consumer whose hook is being run: there it must not wait for itself. */
+const runningHook = new AsyncLocalStorage<unknown>();
 
 /** Records being handed out, and how many of them were. */
 interface Run {
@@ -116,11 +120,13 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Joins the group if that has not happened. Resolves when this member has its assignment: nothing
-   * sent from then on is missed. Never waits for code of the caller's own handlers.
+   * sent from then on is missed. Never waits for code of the caller's own handlers: in a hook of this
+   * consumer it returns at once.
    * @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL, NO_OFFSET_FOR_PARTITION, ABORTED
    */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     checkOptions('ready', { signal: aSignal }, options);
+    if (runningHook.getStore() === this) return;
     this.#join();
     this.#reader.alive();
     const ready = this.#joined!.then(() => this.#reader.ready());
@@ -182,7 +188,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (hook === undefined || partitions.length === 0) return;
     const places = partitions.map(({ topic, partition }) => ({ topic, partition }));
     try {
-      const called = Promise.resolve(hook(places));
+      const called = runningHook.run(this, async () => hook(places));
       await withDeadline(this.#clock, called, this.#revokeTimeoutMs, 'a hook of the consumer');
     } catch (cause) {
       const message = `a hook of the consumer failed: ${String(cause)}`;
@@ -579,12 +585,17 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Ends the iteration, commits what is marked, leaves the group. What is in flight is not waited for:
-   * it will come again, to whoever owns the partition then. Idempotent.
+   * it will come again, to whoever owns the partition then. Idempotent. In a hook of its own it does not
+   * wait for the end.
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
+    if (runningHook.getStore() === this) {
+      this.#closing.catch(() => undefined);
+      return;
+    }
     await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the consumer');
   }
 

@@ -238,13 +238,16 @@ export class LocalReader<R> implements Reader<R> {
     }
   }
 
-  /** The log no longer has the position, by retention or deleteRecords: `from` says where to go on. */
+  /**
+   * The log no longer has the position, by retention or deleteRecords: goes on at the end with 'latest',
+   * else at the first record there is.
+   */
   #reset(fetch: PartitionFetch<R>, error: OttlaError): boolean {
     const { from } = this.#options;
     if (from === 'none') throw error;
     const { logStartOffset, highWatermark } = fetch.partition;
     const offset = from === 'latest' ? highWatermark : logStartOffset;
-    this.#warn(`${error.message}; going on at ${offset}, as from says`);
+    this.#warn(`${error.message}; going on at ${offset}`);
     fetch.moveTo(offset);
     return fetch.reader.available > 0;
   }
@@ -325,7 +328,11 @@ export class LocalReader<R> implements Reader<R> {
   async #wait(signal: AbortSignal | null): Promise<void> {
     const { clock, readOnly } = this.#broker;
     if (readOnly) {
-      for (const { partition } of this.#fetches) await partition.refresh();
+      for (const { partition } of this.#fetches) {
+        // Also in its owner's metadata it must be there.
+        this.#broker.partition({ topic: partition.topic, partition: partition.index });
+        await partition.refresh();
+      }
       if (this.#nextReadable() !== null) return;
     }
     this.#options.idle();

@@ -97,6 +97,7 @@ export class Accumulator {
       batch = this.#begin(queues, index, writer, record);
       bytes = batch.add(writer, record, sink);
     }
+    if (writer.options.lingerMs < batch.lingerMs) this.#linger(batch, writer.options.lingerMs);
     const { isFull } = batch;
     if (partition === -1) queues.sticky.appended(bytes, isFull);
     if (isFull) this.write(batch);
@@ -113,12 +114,19 @@ export class Accumulator {
     const batch = new OpenBatch(this, queues.open, partition, this.#takeBuffer(limit), limit);
     queues.open[index] = batch;
     this.#open.add(batch);
+    this.#linger(batch, lingerMs);
+    return batch;
+  }
+
+  /** The most impatient of the producers that share a batch decides. */
+  #linger(batch: OpenBatch, lingerMs: number): void {
+    batch.lingerMs = lingerMs;
+    batch.linger?.cancel();
     if (lingerMs > 0) {
       batch.linger = this.clock.after(lingerMs, () => this.write(batch), true);
     } else if (this.#dueSoon.push(batch) === 1) {
       this.clock.soon(() => this.#writeDue());
     }
-    return batch;
   }
 
   #takeBuffer(size: number): Buffer {
@@ -297,6 +305,7 @@ function refuseTooLarge({ name, settings }: Topic, bytes: number): void {
 class OpenBatch implements AppendListener {
   readonly buffer: Buffer;
   linger: Timer | null = null;
+  lingerMs: number = Infinity;
   readonly #accumulator: Accumulator;
   readonly #open: (OpenBatch | undefined)[];
   readonly #partition: Partition;

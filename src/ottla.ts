@@ -328,7 +328,8 @@ export class Ottla {
   }
 
   #listenersOf<E extends keyof Events>(event: E): Set<Events[E]> {
-    if (Object.hasOwn(this.#listeners, event)) return this.#listeners[event];
+    if (typeof event === 'string' && Object.hasOwn(this.#listeners, event))
+      return this.#listeners[event];
     throw new TypeError(`expected the event 'error' or 'warning', got ${got(event)}`);
   }
 

@@ -38,6 +38,9 @@ const OFFSETS_PARTITION_COUNT = 50;
  * @returns 0 to 49
  */
 export function offsetsPartitionFor(group: string): number {
+  if (typeof group !== 'string') {
+    throw new TypeError(`offsetsPartitionFor: expected a group id, got ${got(group)}`);
+  }
   let hash = 0;
   for (let i = 0; i < group.length; i++) hash = (Math.imul(31, hash) + group.charCodeAt(i)) | 0;
   // -2^31 has no positive counterpart in Java's int: Kafka takes 0 for it.

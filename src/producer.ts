@@ -371,7 +371,9 @@ export class Producer {
     const { records, partitions } = chunk;
     const sink = this.#acks === 0 ? nobody : batch;
     const deadline = this.#clock.monotonic() + this.#maxBlockMs;
-    while (!this.#writer.appendAll(this.#topic(name), chunk, sink)) {
+    this.#topic(name);
+    // Of the topic that the partitions were chosen for: one created anew since is another.
+    while (!this.#writer.appendAll(chunk.info, chunk, sink)) {
       if (signal?.aborted === true) throw waitAborted(signal);
       if (this.#clock.monotonic() >= deadline) throw noRoom(name, this.#maxBlockMs);
       await this.#roomBefore(deadline, signal);
