@@ -102,7 +102,10 @@ function checkDirectory(files: FileSystem, directory: string, readOnly: boolean)
 }
 
 function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
+  return new OttlaError(
+    'METADATA_LOST',
+    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
+  );
 }
 
 /**

@@ -227,6 +227,34 @@ export class Ottla {
     return verifyDirectory(directory, options);
   }
 
+  /**
+   * Mends a data directory that nobody has open, so that open() takes it again. What open() answers with
+   * METADATA_LOST, and partitions that refuse appends because of damage, are mended so:
+   *
+   * - The metadata is rebuilt. Rows that can still be read and belong to the directories that are there
+   *   are kept, groups' commits among them. What is lost is made anew from the partitions: topics and
+   *   their partitions from the directories, segments and recovery points from the logs. Options and
+   *   codec names of a topic whose row is lost have their defaults; its log start is that of the files.
+   * - A log with damage in what was durable ends before it. The bytes from there on, and the segments
+   *   behind, are kept in .torn files; records behind the damage are not in the log any more. To have
+   *   them, read them first: `read(topic, { onCorrupt: 'skip' })`.
+   *
+   * Nothing is removed but index files, which are made anew: the old metadata is kept as meta.<time>-old,
+   * a directory of another topic id as <directory>.<id>-stray. Reads every byte once. May be run again if it
+   * was interrupted.
+   * @returns what was done, one readable sentence each; none: all was well
+   * @throws LOCKED if somebody has it open; KAFKA_STORAGE_ERROR, also if it is no data directory; ABORTED
+   */
+  static async repair(
+    directory: string,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<string[]> {
+    checkDirectoryPath('Ottla.repair', directory);
+    checkOptions<{ readonly signal?: AbortSignal }>('Ottla.repair', { signal: aSignal }, options);
+    const { repairDirectory } = await import('./repair.js');
+    return repairDirectory(directory, Math.random, options.signal);
+  }
+
   /** The same engine over memory: nothing native, gone at the end. */
   static memory(options: MemoryOptions = {}): Ottla {
     checkOptions<MemoryOptions>(

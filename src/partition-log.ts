@@ -430,5 +430,8 @@ const firstRow: PartitionRow = {
 };
 
 function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
+  return new OttlaError(
+    'METADATA_LOST',
+    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
+  );
 }
