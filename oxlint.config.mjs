@@ -27,6 +27,14 @@ export default defineConfig({
   overrides: [
     ...layerOverrides,
     {
+      // A test's helper stands where it is read, and may hold its assertions.
+      files: ['test/**'],
+      rules: {
+        'unicorn/consistent-function-scoping': 'off',
+        'vitest/expect-expect': ['error', { assertFunctionNames: ['expect*', 'fc.assert'] }],
+      },
+    },
+    {
       // Plain JavaScript, for Node 20 to run as it stands: there are no types to be strict about.
       files: ['**/*.mjs'],
       rules: {

@@ -101,8 +101,16 @@ interface NamedAssignor<Name extends string> extends Assignor {
 
 /** Kafka's assignors. An option takes one of them, its name, or an Assignor of your own. */
 export const assignors: {
+  /** Each topic by itself, in runs of neighbouring partitions. As Kafka's RangeAssignor without racks. */
   readonly range: NamedAssignor<'range'>;
+  /** All partitions dealt out in turn. As Kafka's RoundRobinAssignor. */
   readonly roundrobin: NamedAssignor<'roundrobin'>;
+  /** As even as subscriptions allow, with few partitions moved. As Kafka's StickyAssignor. */
   readonly sticky: NamedAssignor<'sticky'>;
+  /**
+   * The sticky assignment without the partitions that another member claims: those wait for a second
+   * rebalance. As Kafka's CooperativeStickyAssignor (KIP-429), but a partition that two members of one
+   * generation claim always waits.
+   */
   readonly cooperativeSticky: NamedAssignor<'cooperative-sticky'>;
 } = { range, roundrobin, sticky, cooperativeSticky };

@@ -196,10 +196,20 @@ export class Broker {
       if (value.state !== 'live') continue;
       names.add(key[1]);
       const topic = this.#topics.get(key[1]);
-      if (topic?.id === value.id) topic.grow(value.partitions);
-      else this.#topics.set(key[1], this.#makeTopic(key[1], value));
+      if (topic?.id === value.id) {
+        topic.follow(value);
+        continue;
+      }
+      if (topic !== undefined) void this.#forget(topic);
+      this.#topics.set(key[1], this.#makeTopic(key[1], value));
     }
-    for (const name of this.#topics.keys()) if (!names.has(name)) this.#topics.delete(name);
+    for (const topic of this.#topics.values()) if (!names.has(topic.name)) void this.#forget(topic);
+  }
+
+  async #forget(topic: Topic): Promise<void> {
+    this.#topics.delete(topic.name);
+    const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${topic.name} was deleted`);
+    await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
   }
 
   /** @throws UNKNOWN_TOPIC_OR_PARTITION */
@@ -249,9 +259,12 @@ export class Broker {
           `topic ${name} exists, and differs: ${differences.join('; ')}`,
         );
       }
-      this.#refuseCollision(name, partitionCount);
+      this.#refuseCollision(name);
+      // A creation that failed half way is gone on with.
+      const begun = this.#store.get(['topic', name]);
+      this.#setAside(name, begun?.partitions ?? 0, partitionCount);
       const row = {
-        id: newTopicId(this.random),
+        id: begun?.id ?? newTopicId(this.random),
         partitions: partitionCount,
         codecs,
         options: settings,
@@ -266,7 +279,7 @@ export class Broker {
   }
 
   /** Names that differ only in '.' and '_' collide in Kafka's metrics; ones differing in case, on some disks. */
-  #refuseCollision(name: string, partitionCount: number): void {
+  #refuseCollision(name: string): void {
     if (name === offsetsTopic) {
       throw new OttlaError('INVALID_TOPIC_EXCEPTION', `topic name ${name} is reserved`);
     }
@@ -278,11 +291,23 @@ export class Broker {
         `topic name ${name} collides with the topic ${other}: names must differ in more than case, '.' and '_'`,
       );
     }
-    for (let index = 0; index < partitionCount; index++) {
+  }
+
+  /** What lies in the way of a new topic's directories is no topic's: half deleted, or of unknown origin. */
+  #setAside(name: string, from: number, partitionCount: number): void {
+    for (let index = from; index < partitionCount; index++) {
       const directory = join(this.directory, `${name}-${index}`);
       if (!this.#files.isDirectory(directory)) continue;
-      this.#files.rename(directory, `${directory}.${newTopicId(this.random)}-stray`);
+      const id = this.#topicIdOf(directory);
+      const isDeleted = id !== null && this.#store.get(['tombstone', id]) !== undefined;
+      const suffix = isDeleted ? `${id}-delete` : `${newTopicId(this.random)}-stray`;
+      this.#files.rename(directory, this.#asideName(name, index, suffix));
     }
+  }
+
+  /** As Kafka renames a deleted partition's directory: with the topic's name cut, so that it fits 255 bytes. */
+  #asideName(name: string, index: number, suffix: string): string {
+    return join(this.directory, `${name.slice(0, 200)}-${index}.${suffix}`);
   }
 
   /** Adds the directories of partitions from `from` on, then the row that says they are there. */
@@ -340,11 +365,10 @@ export class Broker {
         this.offsets.kept(id);
         throw error;
       }
-      this.#topics.delete(name);
+      const closed = this.#forget(topic);
       this.offsets.forgotten(id);
       this.coordinator.topicsChanged();
-      const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${name} was deleted`);
-      await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
+      await closed;
       await this.#removeFiles(name, id, partitionCount);
     });
   }
@@ -352,7 +376,9 @@ export class Broker {
   async #removeFiles(name: string, id: string, partitionCount: number): Promise<void> {
     for (let index = 0; index < partitionCount; index++) {
       const directory = join(this.directory, `${name}-${index}`);
-      if (this.#topicIdOf(directory) === id) this.#files.removeDirectory(directory);
+      const doomed = this.#asideName(name, index, `${id}-delete`);
+      if (this.#topicIdOf(directory) === id) this.#files.rename(directory, doomed);
+      this.#files.removeDirectory(doomed);
     }
     await this.#files.syncDirectory(this.directory);
     const rows = [
@@ -367,11 +393,15 @@ export class Broker {
     return bytes === undefined ? null : decodePartitionMetadata(bytes.toString());
   }
 
+  /** Closes the files without another write: opening failed. */
+  async abandon(error: OttlaError): Promise<void> {
+    await Promise.all(this.#partitions().map((partition) => partition.abandon(error)));
+  }
+
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
-    const partitions = [...this.#topics.values()].flatMap((topic) => topic.partitions);
-    await Promise.all(partitions.map((partition) => partition.close()));
+    await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }
 }

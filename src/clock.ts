@@ -5,6 +5,7 @@ import { OttlaError } from './errors.js';
 
 /** A pending call of `run`; cancel is idempotent. */
 export interface Timer {
+  /** Its call does not come any more. Idempotent. */
   cancel(): void;
 }
 

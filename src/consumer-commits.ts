@@ -13,6 +13,8 @@ export interface Progress extends TopicPartition {
   processed: number;
   /** What this member knows to be committed. */
   committed: number;
+  /** The furthest that commits which wait for their turn ask for; 0: none does. */
+  asked: number;
   /** Being given up, or gone: nothing of it is handed out any more. */
   isLeaving: boolean;
   isLost: boolean;
@@ -27,9 +29,14 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     ownership,
     processed: offset,
     committed: offset,
+    asked: 0,
     isLeaving: false,
     isLost: false,
   };
+}
+
+function isBehind({ processed, committed, isLost }: Progress): boolean {
+  return processed !== committed && !isLost;
 }
 
 export interface CommitsOptions {
@@ -52,6 +59,8 @@ export class Commits {
   #timer: Timer | null = null;
   #writing: Promise<void> | null = null;
   #lastAt = -Infinity;
+  /** Asked to commit while a commit was under way. */
+  #isDue = false;
   #isStopped = false;
 
   constructor(options: CommitsOptions) {
@@ -72,12 +81,14 @@ export class Commits {
     this.#timer = clock.after(wait, () => this.commitNow());
   }
 
-  /** Commits what is processed, unless a commit is under way: then what it leaves follows it. */
+  /** Commits what is processed; if a commit is under way, as soon as that is done. */
   commitNow(): void {
     const { autoCommit, owned, failed } = this.#options;
     this.#timer?.cancel();
     this.#timer = null;
-    if (autoCommit && this.#writing === null) this.commitProcessed(owned()).catch(failed);
+    this.#isDue = this.#writing !== null;
+    if (!autoCommit || this.#isDue || this.#isStopped) return;
+    this.commitProcessed(owned()).catch(failed);
   }
 
   /** What an orderly end owes these: an automatic commit, if there are any. */
@@ -88,16 +99,14 @@ export class Commits {
   /** Commits what is processed of these. */
   async commitProcessed(list: Iterable<Progress>): Promise<void> {
     while (this.#writing !== null) await this.#writing;
-    const due = [...list].filter(
-      ({ processed, committed, isLost }) => processed !== committed && !isLost,
-    );
+    const due = [...list].filter(isBehind);
     if (due.length === 0) return;
     await this.#write(
       due,
       due.map(({ processed }) => ({ offset: processed })),
     );
-    const isBehind = due.some(({ processed, committed }) => processed !== committed);
-    if (isBehind && this.#options.autoCommit) this.#commitSoon();
+    const { autoCommit, owned } = this.#options;
+    if (autoCommit && [...owned()].some(isBehind)) this.#commitSoon();
   }
 
   /** Commits these offsets, and takes what lies before them for processed. */
@@ -118,10 +127,18 @@ export class Commits {
     );
   }
 
-  /** As commitOffsets() of one, unless what is committed is as far. */
+  /** As commitOffsets() of one, unless what is committed is as far. Calls that wait share one commit. */
   async commitForward(progress: Progress, offset: number): Promise<void> {
-    while (this.#writing !== null) await this.#writing;
-    if (progress.committed < offset) await this.commitOffsets([{ progress, offset }]);
+    while (progress.committed < offset) {
+      if (this.#writing === null) {
+        const upTo = Math.max(progress.asked, offset);
+        progress.asked = 0;
+        await this.commitOffsets([{ progress, offset: upTo }]);
+      } else {
+        progress.asked = Math.max(progress.asked, offset);
+        await this.#writing;
+      }
+    }
   }
 
   async #write(
@@ -138,17 +155,15 @@ export class Commits {
     );
     this.#lastAt = clock.monotonic();
     const commit = reader.commit(positions);
-    this.#writing = commit.then(
-      () => {
-        this.#writing = null;
-        list.forEach((progress, i) => (progress.committed = positions[i]!.offset));
-      },
-      () => {
-        this.#writing = null;
-      },
-    );
+    const done = (): void => {
+      this.#writing = null;
+      if (this.#isDue) this.commitNow();
+    };
+    this.#writing = commit.then(() => {
+      list.forEach((progress, i) => (progress.committed = positions[i]!.offset));
+      done();
+    }, done);
     await commit;
-    await this.#writing;
   }
 
   /** No automatic commit begins any more. */

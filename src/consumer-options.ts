@@ -16,12 +16,14 @@ import {
 } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
+/** Names of Kafka's assignors. */
 export type AssignorName = 'range' | 'roundrobin' | 'sticky' | 'cooperative-sticky';
 
+/** Options of a consumer: a group with its topics, or neither and assign(). */
 export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly TopicRef[]> {
-  /** The group to share the topics' partitions with. Without one: assign(). */
+  /** The group to share the topics' partitions with: 1 to 1024 bytes. @default none: assign() */
   readonly group?: string;
-  /** Definitions or names. A name gives Buffers. */
+  /** Definitions or names, at least one. A name gives Buffers. @default none: assign() */
   readonly topics?: Topics;
   /** Who gets which partition; the same in all of the group. @default 'range' */
   readonly assignor?: AssignorName | Assignor;
@@ -31,18 +33,21 @@ export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly T
   readonly autoCommit?: boolean;
   /** Records of one batch at the most. @default 500 */
   readonly maxPollRecords?: number;
-  /** A member that does not ask for records for this long loses its partitions until it does. @default 300000 */
+  /** A member that does not ask for records for this long loses its partitions until it does. @default 300000 ms */
   readonly maxPollIntervalMs?: number;
-  /** How long a partition that must move waits for what is in flight; then it moves all the same. @default 30000 */
+  /** How long a partition that must move waits for what is in flight; then it moves all the same. @default 30000 ms */
   readonly revokeTimeoutMs?: number;
-  /** Awaited before records of newly assigned partitions are handed out, and before ready() resolves. */
+  /**
+   * `(partitions) => void | Promise<void>`. Awaited before records of newly assigned partitions are handed
+   * out, and before ready() resolves. @default none
+   */
   readonly onAssigned?: RebalanceHook;
   /**
    * Awaited when partitions move to another member or the consumer closes: what is processed is
-   * committed, and may still be committed here. For revokeTimeoutMs at the most.
+   * committed, and may still be committed here. For revokeTimeoutMs at the most. @default none
    */
   readonly onRevoked?: RebalanceHook;
-  /** Partitions belong to another member already: nothing of them can be committed. */
+  /** Partitions belong to another member already: nothing of them can be committed. @default none */
   readonly onLost?: RebalanceHook;
   /** Shown by groups.describe, and the beginning of the member's id. @default 'ottla' */
   readonly clientId?: string;

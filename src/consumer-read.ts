@@ -13,14 +13,15 @@ import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 /** Where to begin: everywhere alike, or by partition (others from the beginning). */
 export type ReadFrom = 'earliest' | 'latest' | Date | Readonly<Record<number, number>>;
 
+/** Which part of a topic to read. */
 export interface ReadOptions {
-  /** @default 'earliest' */
+  /** Where to begin: see ReadFrom. @default 'earliest' */
   readonly from?: ReadFrom;
   /** 'end': what is there when the reading begins; 'never': go on with what comes. @default 'end' */
   readonly until?: 'end' | 'never';
-  /** @default all */
+  /** Numbers of the partitions to read. @default all */
   readonly partitions?: readonly number[];
-  /** Ends the reading. */
+  /** Ends the reading, without an error. @default none */
   readonly signal?: AbortSignal;
 }
 
@@ -67,6 +68,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     this.#options = options;
   }
 
+  /** One record after the other; the partitions take turns. */
   async *[Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
     const { signal } = this.#options;
     for await (const batch of this.batches()) {

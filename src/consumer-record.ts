@@ -14,6 +14,9 @@ export type RecordOf<T> = T extends unknown
   ? ConsumerRecord<NameOf<T>, KeyOut<T>, ValueOut<T>>
   : never;
 
+/** The batches that come out of topic T: of each topic by itself, so that its name tells the records' type. */
+export type BatchOf<T> = T extends unknown ? ConsumerBatch<RecordOf<T>> : never;
+
 /** A record that was read. */
 export class ConsumerRecord<Topic extends string = string, Key = unknown, Value = unknown> {
   readonly topic: Topic;
@@ -130,11 +133,15 @@ export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements
     this.#commit = commit;
   }
 
+  /** Its records, in order. */
   [Symbol.iterator](): Iterator<R> {
     return this.records[Symbol.iterator]();
   }
 
-  /** Commits the whole batch, as ConsumerRecord.commit does a record. */
+  /**
+   * Commits the whole batch, as ConsumerRecord.commit does a record.
+   * @throws ILLEGAL_GENERATION; TypeError for a batch that was read without a group
+   */
   commit(): Promise<void> {
     return this.#commit();
   }

@@ -13,6 +13,7 @@ import {
 import {
   ConsumerBatch,
   ConsumerFormat,
+  type BatchOf,
   type Committer,
   type ConsumerRecord,
   type RecordOf,
@@ -45,6 +46,7 @@ export interface OffsetToCommit extends TopicPartition {
   readonly metadata?: string;
 }
 
+/** How far behind a consumer is in a partition. */
 export interface PartitionLag extends TopicPartition {
   /** The end of what may be read, minus the committed offset. */
   readonly lag: number;
@@ -246,7 +248,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /** Runs of records of one partition, at most maxPollRecords each; otherwise as the records. */
-  batches(): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
+  batches(): AsyncGenerator<BatchOf<T>, undefined, undefined> {
     return this.#iterator((iteration) => this.#nextBatch(iteration));
   }
 
@@ -324,26 +326,22 @@ export class Consumer<T extends TopicRef = TopicRef>
     });
   }
 
-  #nextBatch(iteration: object): Promise<IteratorResult<ConsumerBatch<RecordOf<T>>, undefined>> {
+  #nextBatch(iteration: object): Promise<IteratorResult<BatchOf<T>, undefined>> {
     const run = this.#advance();
     if (run !== null) return Promise.resolve({ value: this.#rest(run), done: false });
     return this.#fetch(iteration, (fetched) => this.#rest(fetched));
   }
 
   /** All records of a run that are not handed out yet. */
-  #rest(run: Run): ConsumerBatch<RecordOf<T>> {
+  #rest(run: Run): BatchOf<T> {
     const { records, topic, partition, baseOffset, nextOffset, ownership } = run.fetched;
     const rest = run.handedOut === 0 ? records : records.slice(run.handedOut);
     const base = run.handedOut === 0 ? baseOffset : rest[0]!.offset;
     run.handedOut = records.length;
-    return new ConsumerBatch<RecordOf<T>>(
-      topic,
-      partition,
-      base,
-      nextOffset,
-      rest as readonly RecordOf<T>[],
-      () => this.commitTo(topic, partition, nextOffset, ownership),
-    );
+    const commit = (): Promise<void> => this.commitTo(topic, partition, nextOffset, ownership);
+    const batch = new ConsumerBatch(topic, partition, base, nextOffset, rest, commit);
+    // The topic is one of T, and its format made the records.
+    return batch as BatchOf<T>;
   }
 
   /** Marks what was handed out. @returns the run if it has more to hand out */
@@ -486,7 +484,11 @@ export class Consumer<T extends TopicRef = TopicRef>
     for (const position of this.#reader.positions()) this.#begin({ ...position, ownership: 0 });
   }
 
-  /** Goes on at an offset, or at the first record with this timestamp or a later one. */
+  /**
+   * Goes on at an offset, or at the first record with this timestamp (ms since 1970) or a later one. That
+   * place is the next to be committed.
+   * @throws ILLEGAL_GENERATION unless the partition is assigned
+   */
   async seek(
     at: TopicPartition & ({ readonly offset: number } | { readonly timestamp: number }),
   ): Promise<void> {
@@ -497,12 +499,12 @@ export class Consumer<T extends TopicRef = TopicRef>
     else await this.#seekTo([at], new Date(at.timestamp));
   }
 
-  /** Goes on at the first record there is, in these partitions or in all assigned ones. */
+  /** As seek() to the first record there is, in these partitions or in all assigned ones. */
   async seekToBeginning(partitions?: readonly TopicPartition[]): Promise<void> {
     await this.#seekTo(partitions, 'earliest');
   }
 
-  /** Goes on at the end, in these partitions or in all assigned ones. */
+  /** As seek() to the end, in these partitions or in all assigned ones. */
   async seekToEnd(partitions?: readonly TopicPartition[]): Promise<void> {
     await this.#seekTo(partitions, 'latest');
   }
@@ -527,7 +529,10 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#commits.mark(progress, offset);
   }
 
-  /** Hands out nothing of these until resume(). What is in flight stays in flight. */
+  /**
+   * Hands out nothing of these until resume(). What is in flight stays in flight.
+   * @throws ILLEGAL_GENERATION unless every partition is assigned
+   */
   pause(partitions: readonly TopicPartition[]): void {
     checkPlaces('pause', partitions);
     for (const at of partitions) this.#assigned('pause', at);
@@ -544,13 +549,14 @@ export class Consumer<T extends TopicRef = TopicRef>
     }
   }
 
+  /** Takes back pause(). @throws ILLEGAL_GENERATION unless every partition is assigned */
   resume(partitions: readonly TopicPartition[]): void {
     checkPlaces('resume', partitions);
     for (const at of partitions) this.#assigned('resume', at);
     this.#reader.resume(partitions);
   }
 
-  /** The next offset that will be handed out. */
+  /** The next offset that will be handed out. @throws ILLEGAL_GENERATION unless the partition is assigned */
   position(at: TopicPartition): number {
     const progress = this.#assigned('position', at);
     const run = this.#run;
@@ -571,7 +577,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   /**
    * Ends the iteration, commits what is marked, leaves the group. What is in flight is not waited for:
    * it will come again, to whoever owns the partition then. Idempotent.
-   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs; it goes on all the same
+   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
@@ -593,6 +599,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     }
   }
 
+  /** As close(): for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -16,6 +16,8 @@ const propertiesFile = 'meta.properties';
 /** Files that others leave in any directory. */
 const ignoredNames = new Set(['.DS_Store', 'Thumbs.db', 'desktop.ini', 'lost+found']);
 const partitionDirectory = /^.+-\d+$/;
+/** What a first opening that did not end leaves behind. */
+const namesOfNew = new Set(['lock', 'meta', `${propertiesFile}.tmp`]);
 
 /** An open data directory: closing the broker comes first, then letting the directory go. */
 export interface OpenDirectory {
@@ -24,8 +26,9 @@ export interface OpenDirectory {
 }
 
 /**
- * Opens a data directory, creating it if need be. Order: the lock, then the identity (meta.properties
- * and LMDB must name the same store), then recovery. Nothing is written before both agree.
+ * Opens a data directory, creating it if need be. Order: whose directory it is, the lock, then the
+ * identity (meta.properties and LMDB must name the same store), then recovery. Nothing is written before
+ * all of them agree.
  * @throws LOCKED, METADATA_LOST, KAFKA_STORAGE_ERROR
  */
 export async function openDataDirectory(
@@ -41,17 +44,18 @@ export async function openDataDirectory(
     loadNativeCrc32c(),
   ]);
   const files = nodeFiles;
-  checkDirectory(files, directory, readOnly);
+  const isNew = checkDirectory(files, directory, readOnly);
   const lock = readOnly
     ? null
     : acquireLock(join(directory, 'lock'), new Date(systemClock.now()).toISOString());
   let opened: MetaStore | undefined;
+  let broker: Broker | undefined;
   try {
-    if (!readOnly) files.makeDirectory(join(directory, 'meta'));
-    const store = await openLmdbStore(join(directory, 'meta'), { readOnly });
+    if (isNew) files.makeDirectory(join(directory, 'meta'));
+    const store = await openLmdbStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew });
     opened = store;
     await agreeOnIdentity(files, store, directory, readOnly, random);
-    const broker = new Broker({
+    broker = new Broker({
       directory,
       files,
       store,
@@ -64,40 +68,76 @@ export async function openDataDirectory(
     if (!readOnly) await broker.recover();
     return { broker, release: () => lock?.close() };
   } catch (error) {
+    const failure = asStorageError(directory, error, false);
+    await broker?.abandon(failure);
     await opened?.close();
     lock?.close();
+    throw failure;
+  }
+}
+
+/**
+ * Creates the directory if it is missing; refuses what is not ours, or has lost its metadata, before
+ * anything in it is touched.
+ * @returns whether there may be no metadata yet: nothing in it, or what a crash left of a first opening
+ */
+function checkDirectory(files: FileSystem, directory: string, readOnly: boolean): boolean {
+  const refuse = (problem: string): never => {
+    throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} ${problem}`, { retriable: false });
+  };
+  if (files.size(directory) >= 0) refuse('is a file, expected a directory');
+  const names = namesIn(files, directory);
+  if (names === null) {
+    if (readOnly) refuse('does not exist: there is nothing to read');
+    makeDirectory(files, directory);
+    return true;
+  }
+  const lost = (why: string): never => {
+    throw metadataLost(directory, why);
+  };
+  const properties = files.readFile(join(directory, propertiesFile))?.toString();
+  const hasPartitions = hasPartitionDirectories(files, directory, names);
+  const hasMeta = files.size(join(directory, 'meta', 'data.mdb')) > 0;
+  if (properties !== undefined && decodeProperties(properties) !== undefined) {
+    if (hasPartitions && !hasMeta) lost('meta/ is gone or empty beside partition directories');
+    return !hasPartitions && !readOnly;
+  }
+  if (names.every((name) => namesOfNew.has(name))) {
+    if (readOnly) lost('it was never opened for writing');
+    return true;
+  }
+  const reason = properties === undefined ? `no ${propertiesFile}` : `no store.id in it`;
+  if (hasPartitions || hasMeta) lost(`it has metadata or partition directories, and ${reason}`);
+  return refuse(
+    `is no Ottla directory: expected it empty or with a ${propertiesFile} of Ottla's, got ${names.slice(0, 3).join(', ')}`,
+  );
+}
+
+/** null: there is no such directory. */
+function namesIn(files: FileSystem, directory: string): string[] | null {
+  try {
+    return files.list(directory).filter((name) => !ignoredNames.has(name));
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
     throw asStorageError(directory, error, false);
   }
 }
 
-/** Creates the directory if it is missing; refuses what is not ours before anything in it is touched. */
-function checkDirectory(files: FileSystem, directory: string, readOnly: boolean): void {
-  const refuse = (problem: string): never => {
-    throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} ${problem}`, { retriable: false });
-  };
-  if (!files.isDirectory(directory)) {
-    if (files.size(directory) >= 0) refuse('is a file, expected a directory');
-    if (readOnly) refuse('does not exist: there is nothing to read');
-    try {
-      files.makeDirectory(directory);
-    } catch (error) {
-      throw asStorageError(directory, error, false);
-    }
-    return;
-  }
-  let names: string[];
+function makeDirectory(files: FileSystem, directory: string): void {
   try {
-    names = files.list(directory).filter((name) => !ignoredNames.has(name));
+    files.makeDirectory(directory);
   } catch (error) {
     throw asStorageError(directory, error, false);
   }
-  const isOurs = names.includes(propertiesFile) || names.includes('meta');
-  if (isOurs || (names.every((name) => name === 'lock') && !readOnly)) return;
-  if (names.some((name) => partitionDirectory.test(name))) {
-    throw metadataLost(directory, `it has partition directories and no ${propertiesFile}`);
-  }
-  refuse(
-    `is no Ottla directory: expected it empty or with ${propertiesFile}, got ${names.slice(0, 3).join(', ')}`,
+}
+
+function hasPartitionDirectories(
+  files: FileSystem,
+  directory: string,
+  names: readonly string[],
+): boolean {
+  return names.some(
+    (name) => partitionDirectory.test(name) && files.isDirectory(join(directory, name)),
   );
 }
 
@@ -135,10 +175,7 @@ async function agreeOnIdentity(
       `meta/ belongs to store ${row.storeId}, the directory to ${stated}`,
     );
   }
-  const hasPartitions = files
-    .list(directory)
-    .some((name) => partitionDirectory.test(name) && files.isDirectory(join(directory, name)));
-  if (hasPartitions) {
+  if (hasPartitionDirectories(files, directory, files.list(directory))) {
     const missing = row === undefined ? 'meta/ is empty' : `${propertiesFile} is missing`;
     throw metadataLost(directory, `${missing} beside partition directories`);
   }

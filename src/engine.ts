@@ -19,30 +19,42 @@ export interface CommitPosition extends Position {
   readonly metadata?: string;
 }
 
+/** How far a partition is. */
 export interface PartitionInfo {
   readonly partition: number;
+  /** The lowest offset that can be read. */
   readonly logStartOffset: number;
+  /** Exclusive end of what consumers may read: all that is written. */
   readonly highWatermark: number;
+  /** The high watermark, as long as there are no transactions. */
   readonly lastStableOffset: number;
+  /** Grows by one each time open had to cut the log. */
   readonly leaderEpoch: number;
+  /** Number of segments, the active one included. */
   readonly segments: number;
+  /** Size of all segments. */
   readonly bytes: number;
 }
 
+/** A group as it is now. */
 export interface GroupInfo {
   readonly groupId: string;
   readonly state: GroupState;
+  /** Number of its last rebalance. */
   readonly generation: number;
+  /** null: no members. */
   readonly assignor: string | null;
   readonly members: readonly MemberDescription[];
   readonly partitions: readonly GroupPartitionInfo[];
 }
 
+/** A partition as a group sees it. */
 export interface GroupPartitionInfo extends TopicPartition {
   /** -1: nothing committed. */
   readonly committed: number;
+  /** Exclusive end of what may be read. */
   readonly end: number;
-  /** -1: nothing committed. */
+  /** `end` minus `committed`; -1: nothing committed. */
   readonly lag: number;
   /** null: no member owns it. */
   readonly memberId: string | null;

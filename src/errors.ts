@@ -62,12 +62,14 @@ export interface OttlaErrorOptions {
  */
 export class OttlaError extends Error {
   override readonly name: string = 'OttlaError';
+  /** Which failure it is: the table in docs/semantics.md says what to do. */
   readonly code: ErrorCode;
   /** Whether the same call may succeed later, with nothing for the caller to mend first. */
   readonly retriable: boolean;
   /** Of a failed sendBatch only: exactly what of it is in the log. */
-  readonly written?: readonly WrittenRun[];
+  declare readonly written?: readonly WrittenRun[];
 
+  /** @internal */
   constructor(code: ErrorCode, message: string, options: OttlaErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;

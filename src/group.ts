@@ -35,6 +35,7 @@ export interface NativeMember {
   failed(error: OttlaError): void;
 }
 
+/** A member of a group, and what it owns. */
 export interface MemberDescription {
   readonly memberId: string;
   readonly clientId: string;

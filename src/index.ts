@@ -19,7 +19,13 @@ export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
-export type { ConsumerBatch, ConsumerRecord, Headers, RecordOf } from './consumer-record.js';
+export type {
+  BatchOf,
+  ConsumerBatch,
+  ConsumerRecord,
+  Headers,
+  RecordOf,
+} from './consumer-record.js';
 export type { Acks, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
 export type { GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';

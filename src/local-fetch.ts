@@ -1,7 +1,7 @@
 import type { Fetched, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Partition } from './partition.js';
-import { PartitionReader } from './partition-reader.js';
+import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import { RecordReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
 
@@ -10,6 +10,8 @@ const noHeaders: readonly [] = Object.freeze([]);
 /** Whole batches of one partition, being turned into records. */
 interface Chunk {
   readonly buffer: Buffer;
+  /** Of its first byte. */
+  readonly place: ReadPlace;
   readonly end: number;
   at: number;
   batch: BatchHeader | null;
@@ -67,7 +69,8 @@ export class PartitionFetch<R> {
 
   /** Hands records out of this chunk from now on. */
   begin(buffer: Buffer, length: number): void {
-    this.#chunk = { buffer, end: length, at: 0, batch: null };
+    const place = this.reader.placeBefore(length);
+    this.#chunk = { buffer, place, end: length, at: 0, batch: null };
     this.#records.hasLent = false;
   }
 
@@ -107,9 +110,9 @@ export class PartitionFetch<R> {
   /** The next batch with records that are wanted. */
   #nextBatch(chunk: Chunk): BatchHeader | null {
     while (chunk.at < chunk.end) {
+      const start = chunk.at;
       try {
         const batch = readBatchHeader(chunk.buffer, chunk.at, chunk.end)!;
-        const start = chunk.at;
         chunk.at += batch.size;
         if (batch.nextOffset <= this.#position) continue;
         checkBatch(chunk.buffer, start, batch);
@@ -121,7 +124,8 @@ export class PartitionFetch<R> {
         return batch;
       } catch (error) {
         if (!(error instanceof OttlaError)) throw error;
-        throw this.reader.corrupt(error, chunk.end - chunk.at);
+        const { place } = chunk;
+        throw damaged({ ...place, position: place.position + start }, error);
       }
     }
     return null;

@@ -67,7 +67,10 @@ export class GroupMember {
       granted: (ownerships) => this.#granted(ownerships),
       revoke: (ownerships) => this.#revoke(ownerships),
       lost: (ownerships) => this.#lost(ownerships),
-      failed: (error) => listener.failed(error),
+      failed: (error) => {
+        this.#end();
+        listener.failed(error);
+      },
     };
   }
 
@@ -87,12 +90,16 @@ export class GroupMember {
   }
 
   leave(): void {
-    this.#timer?.cancel();
     if (this.#state === 'member') {
       this.#broker.coordinator.leave(this.#group.groupId, this.#native.memberId);
     }
-    this.#state = 'left';
+    this.#end();
     this.#owned.clear();
+  }
+
+  #end(): void {
+    this.#timer?.cancel();
+    this.#state = 'left';
   }
 
   /** The user's code has come back. */
@@ -152,6 +159,8 @@ export class GroupMember {
       if (stillOwned.length > 0) await this.#listener.assigned(stillOwned);
     } catch (error) {
       if (!ownerships.some((ownership) => this.#owned.get(keyOf(ownership)) === ownership)) return;
+      this.#end();
+      this.#broker.coordinator.expel(groupId, this.#native.memberId);
       this.#listener.failed(
         error instanceof OttlaError
           ? error

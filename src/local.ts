@@ -82,7 +82,9 @@ export class LocalEngine implements Engine {
     this.#accumulator.forgetTopic(topic);
   }
 
-  reopenPartition(at: TopicPartition): Promise<string | null> {
+  async reopenPartition(at: TopicPartition): Promise<string | null> {
+    this.#refuseClosed();
+    this.#broker.refuseReadOnly();
     return this.#broker.partition(at).reopen();
   }
 
@@ -129,6 +131,7 @@ export class LocalEngine implements Engine {
         const at = { topic: topic.name, partition: partition.index };
         const offset = offsets.fetch(groupId, topic.id, partition.index)?.offset ?? -1;
         if (offset === -1 && !subscribed.has(topic.name)) continue;
+        if (readOnly) await partition.refresh();
         const end = partition.lastStableOffset;
         const lag = offset === -1 ? -1 : Math.max(0, end - offset);
         const memberId = coordinator.ownerOf(groupId, at);

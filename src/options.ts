@@ -7,11 +7,11 @@ import { inspect } from 'node:util';
 export interface TopicOptions {
   /** Number of partitions. May grow later, never shrink. @default 1 */
   readonly partitions?: number;
-  /** A segment is sealed and a new one begun before it would pass this size. @default 1 GiB; 1 MiB in memory */
+  /** A segment is sealed and a new one begun before it would pass this size. @default 1 GiB, in memory 1 MiB */
   readonly segmentBytes?: number;
-  /** About one index entry per this many bytes of log. @default 4096 */
+  /** About one index entry per this many bytes of log. @default 4096 bytes */
   readonly indexIntervalBytes?: number;
-  /** Largest record batch, and so the largest record, in bytes. @default 1048588 */
+  /** Largest record batch, and so the largest record. @default 1048588 bytes */
   readonly maxMessageBytes?: number;
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
@@ -33,18 +33,25 @@ export type Partitioner = (
   partitionCount: number,
 ) => number;
 
+/** Options of a producer: Kafka's producer configurations in camelCase. */
 export interface ProducerOptions {
-  /** @default 'all' */
+  /** When a send counts as done: see Acks. @default 'all' */
   readonly acks?: Acks;
-  /** How long an open batch waits for more records. 0: until the end of this turn of the event loop. @default 0 */
+  /**
+   * How long an open batch waits for more records; 0: until the end of this turn of the event loop. Kafka's
+   * default is 5. @default 0 ms
+   */
   readonly lingerMs?: number;
-  /** A batch of single sends is written at this size in bytes. @default 16384 */
+  /** A batch of single sends is written at this size. @default 16384 bytes */
   readonly batchSize?: number;
   /** Bytes that may be taken over and not yet acknowledged before sends wait. @default 32 MiB */
   readonly bufferMemory?: number;
-  /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 */
+  /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 ms */
   readonly maxBlockMs?: number;
-  /** 'default': by the key's hash, without a key sticky (KIP-794). @default 'default' */
+  /**
+   * For records that name no partition. 'default': by the key's hash, without a key sticky (KIP-794);
+   * 'roundrobin': each to the next one. @default 'default'
+   */
   readonly partitioner?: 'default' | 'roundrobin' | Partitioner;
 }
 
@@ -81,8 +88,6 @@ export function oneOf(...allowed: readonly unknown[]): Check {
 
 export const aBoolean: Check = (value) => (typeof value === 'boolean' ? null : 'true or false');
 export const aFunction: Check = (value) => (typeof value === 'function' ? null : 'a function');
-export const aString: Check = (value) =>
-  typeof value === 'string' && value.length > 0 ? null : 'a string that is not empty';
 export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 'an AbortSignal');
 
 /** Passes when one of the checks does. */

@@ -72,7 +72,7 @@ export class Topics {
       .toSorted();
   }
 
-  /** @throws UNKNOWN_TOPIC_OR_PARTITION */
+  /** A topic's id, options and partitions as they are now. @throws UNKNOWN_TOPIC_OR_PARTITION */
   async describe(topic: TopicRef): Promise<TopicDescription> {
     const { name } = definitionOf('topics.describe', topic);
     const partitions = await this.#engine.partitions(name);
@@ -129,7 +129,11 @@ export class Groups {
     return [...this.#engine.groups()];
   }
 
-  /** @throws GROUP_ID_NOT_FOUND */
+  /**
+   * A group's members, and of each partition the commit, the end and who owns it: of those that it
+   * subscribes to here or has commits of.
+   * @throws GROUP_ID_NOT_FOUND
+   */
   async describe(group: string): Promise<GroupInfo> {
     if (typeof group !== 'string') {
       throw new TypeError(`groups.describe: expected a group id, got ${got(group)}`);
@@ -138,20 +142,28 @@ export class Groups {
   }
 }
 
+/** How to open a directory. */
 export interface OpenOptions {
-  /** Opens beside a running owner: no lock, no repair, nothing written. @default false */
+  /**
+   * Opens beside a running owner, or without one: no lock, no repair, nothing written. What grows is
+   * followed. @default false
+   */
   readonly readOnly?: boolean;
 }
 
+/** Time and randomness for a test that repeats itself. */
 export interface MemoryOptions {
-  /** @default the system's */
+  /** What time it is, and all timers. @default the system's */
   readonly clock?: Clock;
-  /** Makes ids and choices the same in every run. */
+  /** An integer that makes ids and choices the same in every run. @default none: they differ */
   readonly seed?: number;
 }
 
 type Events = {
-  /** A batch that could not be written, or a commit: once each, awaited or not. */
+  /**
+   * A batch that could not be written, or a commit: once each, awaited or not. A send that was refused: if
+   * nobody awaits it.
+   */
   error: (error: OttlaError) => void;
   warning: (warning: string) => void;
 };
@@ -170,7 +182,9 @@ async function allClosed(closables: Iterable<Closable>): Promise<void> {
 export class Ottla {
   /** What open had to cut, rewind or finish; one readable sentence each. */
   readonly recovery: readonly string[];
+  /** To create, describe, change and delete topics. */
   readonly topics: Topics;
+  /** To look at groups. */
   readonly groups: Groups;
   readonly #directory: OpenDirectory;
   readonly #engine: Engine;
@@ -200,8 +214,10 @@ export class Ottla {
   }
 
   /**
-   * Opens a data directory, creating it if there is none, and repairs what a crash left behind.
-   * @throws LOCKED, naming who has it open; METADATA_LOST; KAFKA_STORAGE_ERROR
+   * Opens a data directory, creating it if there is none, and repairs what a crash left behind: see
+   * `recovery`.
+   * @throws LOCKED, naming who has it open; METADATA_LOST, having changed nothing; KAFKA_STORAGE_ERROR;
+   *   UNSUPPORTED_FOR_MESSAGE_FORMAT if a newer Ottla wrote it
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
     checkDirectoryPath('Ottla.open', directory);
@@ -255,7 +271,7 @@ export class Ottla {
     return repairDirectory(directory, Math.random, options.signal);
   }
 
-  /** The same engine over memory: nothing native, gone at the end. */
+  /** The same engine over memory: nothing native, gone at the end. @throws TypeError, RangeError for options */
   static memory(options: MemoryOptions = {}): Ottla {
     checkOptions<MemoryOptions>(
       'Ottla.memory',
@@ -269,7 +285,10 @@ export class Ottla {
     return new Ottla(openMemory(clock, seed === undefined ? Math.random : seeded(seed)));
   }
 
-  /** @throws CLOSED; TypeError, RangeError for options */
+  /**
+   * A producer. All producers share the batches that are open: several cost no more than one.
+   * @throws CLOSED; INVALID_REQUEST in read-only mode; TypeError, RangeError for options
+   */
   producer(options?: ProducerOptions): Producer {
     this.#refuseClosed();
     const producer = new Producer(this.#engine, this.#clock, this.#random, options, {
@@ -282,7 +301,7 @@ export class Ottla {
 
   /**
    * A consumer; it joins its group at the first ready() or iteration.
-   * @throws CLOSED; TypeError, RangeError for options
+   * @throws CLOSED; INVALID_REQUEST for a group in read-only mode; TypeError, RangeError for options
    */
   consumer<const T extends readonly TopicRef[] = readonly string[]>(
     options: ConsumerOptions<T>,
@@ -319,12 +338,21 @@ export class Ottla {
     await this.#engine.idle(options.groups, options.signal);
   }
 
-  /** @returns this */
+  /**
+   * Calls `listener` with each 'error' (an OttlaError: a batch, an automatic commit or a hook that failed,
+   * once each, whether somebody awaits it or not) or 'warning' (a sentence). Without a listener both
+   * become warnings of the process; what a listener throws does too.
+   * @returns this
+   * @throws TypeError for another event
+   */
   on<E extends keyof Events>(event: E, listener: Events[E]): this {
-    this.#listenersOf(event).add(listener);
+    const listeners = this.#listenersOf(event);
+    checkValue('on', 'the listener', aFunction, listener);
+    listeners.add(listener);
     return this;
   }
 
+  /** Calls `listener` no more. @returns this */
   off<E extends keyof Events>(event: E, listener: Events[E]): this {
     this.#listenersOf(event).delete(listener);
     return this;
@@ -355,7 +383,7 @@ export class Ottla {
   /**
    * Closes the consumers, flushes and closes the producers, makes everything durable, lets go of the
    * directory. Idempotent.
-   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs; it goes on all the same
+   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
@@ -381,6 +409,7 @@ export class Ottla {
     }
   }
 
+  /** As close(): for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }

@@ -63,12 +63,18 @@ export class PartitionLog {
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
+  #version = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
     this.place = place;
     this.name = `${place.topic}-${place.partition}`;
     this.settings = settings;
+  }
+
+  /** How often reset() was called. */
+  get version(): number {
+    return this.#version;
   }
 
   /** Why nothing can be appended until reset(); null: all is well. */
@@ -380,7 +386,10 @@ export class PartitionLog {
 
   /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
   async refresh(): Promise<void> {
-    if (this.#readRow().active.baseOffset !== this.active.baseOffset) {
+    const { active, leaderEpochs } = this.#readRow();
+    const isSame =
+      active.baseOffset === this.active.baseOffset && leaderEpochs.at(-1)![0] === this.leaderEpoch;
+    if (!isSame) {
       this.reset();
       this.open();
     }
@@ -392,6 +401,7 @@ export class PartitionLog {
   /** Forgets all that is in memory: the files are read again at the next use. */
   reset(): void {
     this.closeFiles();
+    this.#version++;
     this.#segments = [];
     this.#failure = null;
   }

@@ -14,6 +14,8 @@ export class PartitionReader {
   readonly #partition: Partition;
   #segment: Segment;
   #position: number;
+  /** The partition's, when it gave out the segment. */
+  #version: number;
 
   /**
    * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
@@ -28,16 +30,19 @@ export class PartitionReader {
       );
     }
     this.#partition = partition;
+    this.#version = partition.version;
     this.#segment = partition.segmentFor(offset);
     this.#position = this.#segment.positionBefore(offset);
   }
 
   /**
    * Bytes that the next read may give: 0 at the end of the log.
-   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED
+   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED; OFFSET_OUT_OF_RANGE if what was
+   *   read was cut since
    */
   get available(): number {
     this.#partition.refuseIfEnded();
+    if (this.#version !== this.#partition.version) this.#findSegmentAgain();
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
@@ -45,6 +50,18 @@ export class PartitionReader {
       this.#position = 0;
     }
     return this.#segment.size - this.#position;
+  }
+
+  /** The partition was read anew, by reopen or because its owner went on: this place is in another object now. */
+  #findSegmentAgain(): void {
+    const { baseOffset } = this.#segment;
+    this.#version = this.#partition.version;
+    this.#segment = this.#partition.segmentFor(baseOffset);
+    if (this.#segment.baseOffset === baseOffset && this.#position <= this.#segment.size) return;
+    throw new OttlaError(
+      'OFFSET_OUT_OF_RANGE',
+      `${this.#partition.name}: byte ${this.#position} of segment ${baseOffset}, which was read up to there, is gone`,
+    );
   }
 
   /** Whether the next read is of what was written just now, so that it does not block. */
@@ -87,7 +104,7 @@ export class PartitionReader {
     const failure = asStorageError(this.#partition.name, error);
     const { cause } = failure;
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
-    return isMissing ? this.corrupt(cause, 0) : failure;
+    return isMissing ? this.#corrupt(cause) : failure;
   }
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
@@ -100,26 +117,41 @@ export class PartitionReader {
         at += size;
       }
     } catch (error) {
-      if (at === 0) throw this.corrupt(error, 0);
+      if (at === 0) throw this.#corrupt(error);
     }
     if (at > 0) {
       this.#position += at;
       return at;
     }
     if (length < wanted || size > this.available || (size === -1 && wanted === this.available)) {
-      throw this.corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`), 0);
+      throw this.#corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`));
     }
     return -Math.max(size, 64);
   }
 
-  /** The error for damage `bytesBack` bytes before the reading position. */
-  corrupt(cause: unknown, bytesBack: number): OttlaError {
+  /** Where the last `length` bytes were read, and so the place of damage found in them later. */
+  placeBefore(length: number): ReadPlace {
     const { path } = this.#segment;
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    return new OttlaError(
-      'CORRUPT_MESSAGE',
-      `${this.#partition.name}: damage at byte ${this.#position - bytesBack} of ${path}: ${reason}`,
-      { cause },
-    );
+    return { partition: this.#partition.name, path, position: this.#position - length };
   }
+
+  #corrupt(cause: unknown): OttlaError {
+    return damaged(this.placeBefore(0), cause);
+  }
+}
+
+/** A byte of a segment's file. */
+export interface ReadPlace {
+  readonly partition: string;
+  readonly path: string;
+  readonly position: number;
+}
+
+export function damaged({ partition, path, position }: ReadPlace, cause: unknown): OttlaError {
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  return new OttlaError(
+    'CORRUPT_MESSAGE',
+    `${partition}: damage at byte ${position} of ${path}: ${reason}`,
+    { cause },
+  );
 }

@@ -48,6 +48,7 @@ export class Partition {
   #gate: Promise<void> | null = null;
   #durabilityWaiters: AppendListener[] = [];
   #syncing: Promise<void> | null = null;
+  #refreshing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
 
   constructor(
@@ -97,6 +98,11 @@ export class Partition {
   /** First offset of the oldest open transaction, else the high watermark. */
   get lastStableOffset(): number {
     return this.highWatermark;
+  }
+
+  /** Grows when files and rows are read anew: segments from before are of no use then. */
+  get version(): number {
+    return this.#log.version;
   }
 
   get leaderEpoch(): number {
@@ -363,7 +369,10 @@ export class Partition {
 
   /** Read-only, beside a running owner: takes over what it wrote since. */
   refresh(): Promise<void> {
-    return this.#log.refresh();
+    this.#refreshing ??= this.#log.refresh().finally(() => {
+      this.#refreshing = null;
+    });
+    return this.#refreshing;
   }
 
   /** The way out of a failure: forgets what is in memory and reads the files again. */

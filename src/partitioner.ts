@@ -33,7 +33,10 @@ export function partitionForKey(key: Uint8Array | string, partitionCount: number
 /** Partitions of `__consumer_offsets`; Kafka's default of offsets.topic.num.partitions. */
 const OFFSETS_PARTITION_COUNT = 50;
 
-/** Partition of `__consumer_offsets` that holds a group: by Java's hashCode of the group's id. */
+/**
+ * Partition of `__consumer_offsets` that holds a group: by Java's hashCode of the group's id.
+ * @returns 0 to 49
+ */
 export function offsetsPartitionFor(group: string): number {
   let hash = 0;
   for (let i = 0; i < group.length; i++) hash = (Math.imul(31, hash) + group.charCodeAt(i)) | 0;

@@ -19,8 +19,9 @@ import type { Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
+/** Options of a send. */
 export interface SendOptions {
-  /** Ends the wait for room in the buffer, nothing else. */
+  /** Ends the wait for room in the buffer, with ABORTED, and nothing else. @default none */
   readonly signal?: AbortSignal;
 }
 
@@ -220,8 +221,11 @@ export class Producer {
 
   /**
    * Sends many records, in as few writes as possible; waits by itself while the buffer is full. Each
-   * write of up to 1 MiB to a partition is there whole or not at all; nothing else is atomic.
+   * write of up to 1 MiB to a partition is there whole or not at all; nothing else is atomic. What is sent
+   * before it resolves may come to lie between its records.
    *
+   * @param records an array, and the bytes in it, must stay as they are until then; any other source may
+   *   use a record again once it is asked for the next
    * @returns one entry for each contiguous run of offsets
    * @throws as send(), and what `records` throws; the error's `written` says exactly what is in the log
    */
@@ -264,14 +268,15 @@ export class Producer {
     batch: PendingBatch,
     signal: AbortSignal | undefined,
   ): Promise<void> {
-    let chunk = this.#newChunk(definition);
+    const reuses = !Array.isArray(records);
+    let chunk = this.#newChunk(definition, reuses);
     let turnEnd = this.#clock.monotonic() + turnMs;
     for (const record of records) {
       this.#addTo(chunk, record);
       if (chunk.records.length < batchRecords) continue;
       await this.#appendAll(chunk, batch, signal);
       turnEnd = await this.#takeTurns(turnEnd);
-      chunk = this.#newChunk(definition);
+      chunk = this.#newChunk(definition, reuses);
     }
     await this.#appendAll(chunk, batch, signal);
   }
@@ -291,7 +296,7 @@ export class Producer {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     const iterator = records[Symbol.asyncIterator]();
-    let chunk = this.#newChunk(definition);
+    let chunk = this.#newChunk(definition, true);
     let turnOver: Promise<null> | null = null;
     let turnEnd = this.#clock.monotonic() + turnMs;
     let next = iterator.next();
@@ -303,7 +308,7 @@ export class Producer {
         if (result === null || result.done === true || chunk.records.length === batchRecords) {
           await this.#appendAll(chunk, batch, signal);
           turnEnd = await this.#takeTurns(turnEnd);
-          chunk = this.#newChunk(definition);
+          chunk = this.#newChunk(definition, true);
           turnOver = null;
         }
         if (result === null) continue;
@@ -323,16 +328,17 @@ export class Producer {
     }
   }
 
-  #newChunk(definition: TopicDefinition): Chunk {
+  #newChunk(definition: TopicDefinition, reusesBytes: boolean): Chunk {
     const partitions = new Int32Array(batchRecords);
-    return { definition, records: [], partitions, now: this.#clock.now() };
+    return { definition, reusesBytes, records: [], partitions, now: this.#clock.now() };
   }
 
-  #addTo({ definition, records, partitions, now }: Chunk, record: RecordToSend<TopicRef>): void {
+  #addTo(chunk: Chunk, record: RecordToSend<TopicRef>): void {
+    const { definition, reusesBytes, records, partitions, now } = chunk;
     const raw = rawRecord(definition, record, now);
     const info = this.#topic(definition.name);
     partitions[records.length] = this.#partitionOf(info, record.partition, raw.key);
-    records.push(raw);
+    records.push(reusesBytes ? copied(raw) : raw);
   }
 
   async #appendAll(
@@ -364,7 +370,7 @@ export class Producer {
 
   /**
    * Flushes, then refuses sends. Idempotent.
-   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs; what was sent settles all the same
+   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: what was sent settles all the same
    */
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
@@ -374,6 +380,7 @@ export class Producer {
     await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the producer');
   }
 
+  /** As close(): for `await using`. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
@@ -382,6 +389,8 @@ export class Producer {
 /** Records of a sendBatch on their way, with their partitions. */
 interface Chunk {
   readonly definition: TopicDefinition;
+  /** Whether the source may write over the bytes of a record when it is asked for the next. */
+  readonly reusesBytes: boolean;
   readonly records: RawRecord[];
   readonly partitions: Int32Array;
   readonly now: number;

@@ -71,13 +71,13 @@ export class BatchBuilder {
     const offsetDelta = this.count;
     if (offsetDelta === 0) this.#baseTimestamp = timestamp;
     const timestampDelta = timestamp - this.#baseTimestamp;
-    const least = bodySize(offsetDelta, timestampDelta, key, value, headers, false);
+    const least = leastBodySize(offsetDelta, timestampDelta, key, value, headers);
     const room = this.#limit - this.#position;
     if (least + varintSize(least) > room) return false;
     // UTF-8 takes up to three bytes for each of a string's code units; each length before it may grow by one.
     const most = least * 3 + 5;
     if (most > room) {
-      const exact = bodySize(offsetDelta, timestampDelta, key, value, headers, true);
+      const exact = bodySize(offsetDelta, timestampDelta, key, value, headers);
       if (exact + varintSize(exact) > room) return false;
     }
     this.#position = putRecord(
@@ -128,7 +128,7 @@ export function recordSizeUpperBound(
   value: Bytes | null,
   headers: RecordHeaders,
 ): number {
-  const body = bodySize(maxInt32, 2 ** 53, key, value, headers, true);
+  const body = bodySize(maxInt32, 2 ** 53, key, value, headers);
   return body + varintSize(body);
 }
 
@@ -186,7 +186,7 @@ export function encodeBatch(batch: PlacedBatch): Buffer {
     if (timestamp > maxTimestamp) maxTimestamp = timestamp;
     const offsetDelta = offset - baseOffset;
     const timestampDelta = timestamp - baseTimestamp;
-    const size = bodySize(offsetDelta, timestampDelta, key, value, headers, true);
+    const size = bodySize(offsetDelta, timestampDelta, key, value, headers);
     position = putRecord(buffer, position, size, offsetDelta, timestampDelta, key, value, headers);
   }
   const content = {
@@ -202,30 +202,49 @@ export function encodeBatch(batch: PlacedBatch): Buffer {
   return buffer.subarray(0, position);
 }
 
-/**
- * Bytes of a record behind its length. A string counts as what it takes if it is `exact`, else as if it
- * were ASCII, which is never more.
- */
+/** Bytes of a record behind its length, as if its strings were ASCII: it never takes less. */
+function leastBodySize(
+  offsetDelta: number,
+  timestampDelta: number,
+  key: Bytes | null,
+  value: Bytes | null,
+  headers: RecordHeaders,
+): number {
+  const numbers = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta);
+  const rest = headers.length === 0 ? 1 : headersSize(headers, leastSize);
+  return numbers + leastSize(key) + leastSize(value) + rest;
+}
+
+/** Bytes of a record behind its length. */
 function bodySize(
   offsetDelta: number,
   timestampDelta: number,
   key: Bytes | null,
   value: Bytes | null,
   headers: RecordHeaders,
-  exact: boolean,
 ): number {
-  let size = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta);
-  size += bytesSize(key, exact) + bytesSize(value, exact) + varintSize(headers.length);
+  const numbers = 1 + varlongSize(timestampDelta) + varintSize(offsetDelta);
+  return numbers + exactSize(key) + exactSize(value) + headersSize(headers, exactSize);
+}
+
+function headersSize(headers: RecordHeaders, sizeOf: (bytes: Bytes | null) => number): number {
+  let size = varintSize(headers.length);
   for (let i = 0; i < headers.length; i++) {
     const header = headers[i]!;
-    size += bytesSize(header[0], exact) + bytesSize(header[1], exact);
+    size += sizeOf(header[0]) + sizeOf(header[1]);
   }
   return size;
 }
 
-function bytesSize(bytes: Bytes | null, exact: boolean): number {
+function leastSize(bytes: Bytes | null): number {
   if (bytes === null) return 1;
-  const length = exact && typeof bytes === 'string' ? Buffer.byteLength(bytes) : bytes.length;
+  const { length } = bytes;
+  return varintSize(length) + length;
+}
+
+function exactSize(bytes: Bytes | null): number {
+  if (typeof bytes !== 'string') return leastSize(bytes);
+  const length = Buffer.byteLength(bytes);
   return varintSize(length) + length;
 }
 
@@ -247,13 +266,21 @@ function putRecord(
   at = putVarint(buffer, at, offsetDelta);
   at = putBytes(buffer, at, key);
   at = putBytes(buffer, at, value);
-  at = putVarint(buffer, at, headers.length);
+  if (headers.length > 0) at = putHeaders(buffer, at, headers);
+  else buffer[at++] = 0;
+  if (at - bodyStart !== guess) return putLength(buffer, start, bodyStart, at);
+  putVarint(buffer, start, guess);
+  return at;
+}
+
+function putHeaders(buffer: Buffer, start: number, headers: RecordHeaders): number {
+  let at = putVarint(buffer, start, headers.length);
   for (let i = 0; i < headers.length; i++) {
     const header = headers[i]!;
     at = putBytes(buffer, at, header[0]);
     at = putBytes(buffer, at, header[1]);
   }
-  return putLength(buffer, start, bodyStart, at);
+  return at;
 }
 
 /** Writes the length of bytes[guessedStart..end), moving them if it takes more room than was left for it. */
@@ -270,11 +297,8 @@ function putBytes(buffer: Buffer, at: number, bytes: Bytes | null): number {
     buffer[at] = 1;
     return at + 1;
   }
-  const length = bytes.length;
-  if (typeof bytes === 'string') {
-    const start = at + varintSize(length);
-    return putLength(buffer, at, start, putText(buffer, start, bytes));
-  }
+  if (typeof bytes === 'string') return putString(buffer, at, bytes);
+  const { length } = bytes;
   const start = putVarint(buffer, at, length);
   if (length < 10) {
     for (let i = 0; i < length; i++) buffer[start + i] = bytes[i]!;
@@ -282,6 +306,11 @@ function putBytes(buffer: Buffer, at: number, bytes: Bytes | null): number {
     buffer.set(bytes, start);
   }
   return start + length;
+}
+
+function putString(buffer: Buffer, at: number, text: string): number {
+  const start = at + varintSize(text.length);
+  return putLength(buffer, at, start, putText(buffer, start, text));
 }
 
 function putText(buffer: Buffer, start: number, text: string): number {

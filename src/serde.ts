@@ -25,7 +25,9 @@ export interface SchemaIssue {
 
 /** A codec of your own. What encode returns must stand alone; decode may keep the bytes it is given. */
 export interface Codec<Input, Output> {
+  /** A string is stored as UTF-8. What it throws makes the send a TypeError. */
   encode(value: Input): Uint8Array | string;
+  /** What it throws makes the read an INVALID_RECORD. */
   decode(bytes: Buffer): Output;
 }
 
@@ -127,11 +129,17 @@ export type KeyOut<T> =
 export type ValueOut<T> =
   T extends TopicDefinition<string, never, unknown, never, infer V> ? V : Buffer | null;
 /** A topic's name, as a literal where it is one. */
-export type NameOf<T> = T extends { readonly name: infer N extends string } ? N : string;
+export type NameOf<T> = T extends string
+  ? T
+  : T extends { readonly name: infer N extends string }
+    ? N
+    : string;
 
 /** Options of a topic and the codecs of its keys and values; without a codec bytes go in and out. */
 export interface DefinitionOptions extends TopicOptions {
+  /** Codec of the keys, which may be null all the same. @default none: bytes */
   readonly key?: SerdeSpec;
+  /** Codec of the values, which may not be null then. @default none: bytes, or null */
   readonly value?: SerdeSpec;
 }
 

@@ -73,6 +73,13 @@ export class Topic implements TopicInfo {
     for (const partition of this.partitions) partition.settings = this.settings;
   }
 
+  /** Read-only: takes over what the owner has changed. */
+  follow({ partitions, options }: TopicRow): void {
+    this.grow(partitions);
+    const given: Partial<Record<string, unknown>> = this.given;
+    if (Object.entries(options).some(([name, value]) => given[name] !== value)) this.alter(options);
+  }
+
   /** @throws UNKNOWN_TOPIC_OR_PARTITION */
   partition(index: number): Partition {
     const partition = this.partitions[index];

@@ -1,4 +1,4 @@
-import type { Consumer, ConsumerRecord, Ottla } from '../src/index.js';
+import type { Assignor, Consumer, ConsumerRecord, Ottla } from '../src/index.js';
 
 /** Sends these values to one partition, in one call. */
 export async function send(
@@ -91,3 +91,19 @@ export function owned(consumer: Consumer): string[] {
 export function numbers(count: number, from = 0): string[] {
   return Array.from({ length: count }, (_, i) => String(from + i));
 }
+
+/** Gives partition i to member i, in the order of joining. */
+export const inOrder: Assignor = {
+  name: 'in-order',
+  assign: ({ partitions, members }) => {
+    const places = Object.entries(partitions).flatMap(([topic, count]) =>
+      Array.from({ length: count }, (_, partition) => ({ topic, partition })),
+    );
+    return new Map(
+      members.map(({ memberId }, i) => [
+        memberId,
+        places.filter((_place, at) => at % members.length === i),
+      ]),
+    );
+  },
+};

@@ -53,7 +53,6 @@ export class Machine {
   /** Opens as after a start of the process; the broker before is closed, or forgotten: that is a kill. */
   async open(options: { readonly readOnly?: boolean } = {}): Promise<Broker> {
     const { readOnly = false } = options;
-    this.files.makeDirectory('/');
     const broker = new Broker({
       directory: '/',
       files: this.files,

@@ -1,7 +1,9 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
 import { asStorageError } from '../src/errors.js';
+import { PartitionReader } from '../src/partition-reader.js';
 import type { Partition } from '../src/partition.js';
+import { readBatchHeader } from '../src/record.js';
 import {
   append,
   batchOf,
@@ -173,6 +175,23 @@ describe('a sync that fails', () => {
     expect(await append(partition, batchOf(['c']), 'all')).toBe(2);
     expect(await valuesIn(partition)).toEqual(['a', 'b', 'c']);
     await expectSurvives(['a', 'b', 'c']);
+  });
+
+  it('lets readers go on where they were, before and after a reopening', async () => {
+    const reader = new PartitionReader(partition, 0);
+    const buffer = Buffer.alloc(4096);
+    const size = batchOf(['b']).length;
+    expect(reader.read(buffer)).toBe(size);
+    expect((await appendAll(['b'], 'all'))[0]?.outcome).toEqual(notRetriable);
+    expect(await reader.readAsync(buffer)).toBe(size);
+    expect(await partition.reopen()).toBeNull();
+    expect(reader.available).toBe(0);
+    await append(partition, batchOf(['c']), 'all');
+    expect(reader.available).toBe(size);
+    expect(await reader.readAsync(buffer)).toBe(size);
+    expect(readBatchHeader(buffer, 0, size)?.baseOffset).toBe(2);
+    await broker.close();
+    expect(machine.watched.openCount).toBe(0);
   });
 
   it('does not keep close() from closing', async () => {

@@ -163,20 +163,20 @@ describe('repair of metadata', () => {
   });
 });
 
+function flip(name: string, at: number): void {
+  const bytes = readFileSync(fileOf(name));
+  bytes[at]! ^= 1;
+  writeFileSync(fileOf(name), bytes);
+}
+
+/** All bytes of partition 0's log, in the log and kept aside. */
+function bytesKept(): number {
+  return readdirSync(join(directory, 't-0'))
+    .filter((name) => /\.(?:log|torn)$/.test(name))
+    .reduce((sum, name) => sum + readFileSync(fileOf(name)).length, 0);
+}
+
 describe('repair of a damaged partition', () => {
-  function flip(name: string, at: number): void {
-    const bytes = readFileSync(fileOf(name));
-    bytes[at]! ^= 1;
-    writeFileSync(fileOf(name), bytes);
-  }
-
-  /** All bytes of partition 0's log, in the log and kept aside. */
-  function bytesKept(): number {
-    return readdirSync(join(directory, 't-0'))
-      .filter((name) => /\.(?:log|torn)$/.test(name))
-      .reduce((sum, name) => sum + readFileSync(fileOf(name)).length, 0);
-  }
-
   it.each([1, -1])('ends the log before damage in segment %i, and keeps all bytes', async (at) => {
     const name = segmentsOf(directory).at(at)!;
     const before = bytesKept();

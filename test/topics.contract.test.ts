@@ -233,6 +233,22 @@ describeContract('topics', ({ open }) => {
     expect(await valuesOf(ottla, 'orders')).toEqual(['new']);
   });
 
+  it('fails what was taken over for a topic and not yet written when it is deleted', async () => {
+    const ottla = await open();
+    const told: unknown[] = [];
+    ottla.on('error', (error) => told.push(error));
+    await ottla.topics.create('orders', { partitions: 2 });
+    const producer = ottla.producer({ lingerMs: 2 ** 31 - 1 });
+    const sent = [0, 1].map((partition) => producer.send('orders', { value: 'a', partition }));
+    await ottla.topics.delete('orders');
+    await ottla.topics.create('orders', { partitions: 2 });
+    const flushed = producer.flush();
+    for (const each of sent) await expect(each).rejects.toMatchObject(unknownTopic);
+    await flushed;
+    expect(told).toMatchObject([unknownTopic, unknownTopic]);
+    expect(await valuesOf(ottla, 'orders')).toEqual([]);
+  });
+
   it.each<[call: string, run: (ottla: Ottla) => Promise<unknown>]>([
     ['describe', (ottla) => ottla.topics.describe('nowhere')],
     ['alter', (ottla) => ottla.topics.alter('nowhere', { segmentBytes: 4096 })],

@@ -15,9 +15,9 @@ const sections = {
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From AssignorName RebalanceHook OffsetToCommit PartitionLag',
+  Consumer: 'Consumer ConsumerOptions From AssignorName OffsetToCommit PartitionLag',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom',
-  'What was read': 'ConsumerRecord ConsumerBatch RecordOf Headers',
+  'What was read': 'ConsumerRecord ConsumerBatch RecordOf BatchOf Headers',
   Definitions: 'defineTopic DefinitionOptions TopicDefinition TopicRef SerdeSpec CodecName Codec',
   'Types of definitions': 'StandardSchema KeyIn KeyOut ValueIn ValueOut',
   Errors: 'OttlaError ErrorCode',
@@ -33,8 +33,12 @@ const problems = [];
 const asStatement = 'declare function ';
 const code = (text) => `\n\`\`\`ts\n${text}\n\`\`\`\n`;
 const inCode = (text) => `\`${text}\``;
+const link = (text, title) => `[${text}](#${title.toLowerCase().replaceAll(' ', '-')})`;
 /** Outside of code `<` begins HTML. */
 const escaped = (text) => text.replace(/`[^`]*`|</g, (part) => (part === '<' ? '\\<' : part));
+
+/** Names of errors are code. */
+const withCodes = (text) => text.replace(/(?<!`)\b([A-Z]{4,}[A-Z_]*|\w+Error)\b/g, '`$1`');
 
 /** A docstring's text, then its tags as lists. */
 function described({ text, param, returns, throws }, place, isRequired) {
@@ -42,7 +46,7 @@ function described({ text, param, returns, throws }, place, isRequired) {
   const lists = {
     Parameters: param.map((item) => item.replace(/^(\S+) /, '`$1`: ')),
     Returns: returns,
-    Throws: throws.flatMap((item) => item.split('; ')),
+    Throws: throws.flatMap((item) => item.split('; ').map(withCodes)),
   };
   const written = Object.entries(lists)
     .filter(([, items]) => items.length > 0)
@@ -79,8 +83,9 @@ function entry(name) {
   const declaration = declarations.get(name);
   const { kind, doc } = declaration;
   const text = oneLine(declaration.code);
-  const start = `\n### ${kind} ${name}\n${described(doc, name, true)}`;
-  if (kind === 'function') return start + code(`declare ${text};`);
+  const heading = `\n### ${kind} ${name}\n`;
+  if (kind === 'function') return heading + code(`declare ${text};`) + described(doc, name, true);
+  const start = heading + described(doc, name, true);
   if (kind === 'type') return start + code(`${text};`);
   const [head] = text.split(/ implements | ?\{/);
   const shape = /<|extends/.test(head) ? code(`${head} {}`) : '';
@@ -96,8 +101,8 @@ function entry(name) {
       return [inCode(member.signature), described(member.doc, member.place, isRequired)];
     });
   const methods = members.filter(isMethod).map(({ title, signature, place, doc: docOfMethod }) => {
-    const heading = `\n#### ${inCode(`${title}()`)}\n`;
-    return heading + code(`${asStatement}${signature};`) + described(docOfMethod, place, true);
+    const written = code(`${asStatement}${signature};`) + described(docOfMethod, place, true);
+    return `\n#### ${inCode(`${title}()`)}\n${written}`;
   });
   return start + shape + table(['Member', 'Meaning'], rows) + methods.join('');
 }
@@ -108,7 +113,6 @@ function markdown() {
     if (!declarations.has(name)) problems.push(`${name}: in a section, and not exported`);
     if (!placed.includes(name)) problems.push(`${name}: exported, and in no section`);
   }
-  const link = (text, title) => `[${text}](#${title.toLowerCase().replaceAll(' ', '-')})`;
   let [contents, body] = ['', ''];
   for (const [title, list] of Object.entries(sections)) {
     const names = list.split(' ').filter((name) => declarations.has(name));

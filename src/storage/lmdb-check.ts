@@ -48,6 +48,16 @@ export function checkLmdbFile(path: string, checkRow?: CheckRow): 'empty' | 'goo
   }
 }
 
+/** Number of the last transaction in LMDB's data file, which may be written to meanwhile; -1: damaged. */
+export function lastLmdbTransaction(path: string): number {
+  try {
+    return latestMeta(readStart(path, 2 * maxPageBytes), false).transaction;
+  } catch (error) {
+    if (error instanceof Damage) return -1;
+    throw error;
+  }
+}
+
 type CheckRow = (key: Buffer, value: Buffer) => void;
 
 class Damage extends Error {}

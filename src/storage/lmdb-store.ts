@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { OttlaError, asStorageError } from '../errors.js';
 import { fileError } from './file-system.js';
-import { checkLmdbFile } from './lmdb-check.js';
+import { checkLmdbFile, lastLmdbTransaction } from './lmdb-check.js';
 import {
   type Change,
   type Key,
@@ -23,17 +23,18 @@ const pageBytes = 4096;
 type Database = RootDatabase<Buffer, Buffer>;
 
 /**
- * Opens the metadata in a directory, which must exist; unless `readOnly`, an empty one is begun anew.
- * Making the directory's entries durable is the caller's. Imports lmdb and zod: import this file late.
- * @param options readOnly: works beside a running owner, and sees what that one committed at each read
- * @throws METADATA_LOST if what is there is damaged, or `readOnly` and nothing is there; LOCKED if this
+ * Opens the metadata in a directory, which must exist. Making the directory's entries durable is the
+ * caller's. Imports lmdb and zod: import this file late.
+ * @param options readOnly: works beside a running owner, and sees what that one committed at each read;
+ *   mayBeEmpty (default: unless readOnly): begins it anew where nothing is there
+ * @throws METADATA_LOST if what is there is damaged, or nothing is there and must be; LOCKED if this
  *   process has it open read-only, beside which LMDB cannot write; KAFKA_STORAGE_ERROR
  */
 export async function openLmdbStore(
   directory: string,
-  options: { readonly readOnly?: boolean } = {},
+  options: { readonly readOnly?: boolean; readonly mayBeEmpty?: boolean } = {},
 ): Promise<MetaStore> {
-  const readOnly = options.readOnly ?? false;
+  const { readOnly = false, mayBeEmpty = !readOnly } = options;
   try {
     const path = realpathSync(directory);
     if (!readOnly && readers.has(path)) {
@@ -42,7 +43,7 @@ export async function openLmdbStore(
         `${directory} is open read-only in this process: close it first`,
       );
     }
-    prepare(path, readOnly);
+    prepare(path, readOnly, mayBeEmpty);
     return new LmdbStore(path, readOnly);
   } catch (error) {
     const failure = asStorageError(directory, error, false);
@@ -56,15 +57,27 @@ export async function openLmdbStore(
 const readers = new Map<string, number>();
 
 /** Refuses what LMDB would crash on instead of failing. */
-function prepare(directory: string, readOnly: boolean): void {
+function prepare(directory: string, readOnly: boolean, mayBeEmpty: boolean): void {
   const path = join(directory, dataFile);
-  if (checkLmdbFile(path, readOnly ? undefined : checkRow) === 'good') return;
-  if (readOnly) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
+  if ((readOnly ? checkForReading(path) : checkLmdbFile(path, checkRow)) === 'good') return;
+  if (!mayBeEmpty) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
     truncateSync(path);
   } catch (error) {
     if (!(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+  }
+}
+
+/** As checkLmdbFile(); what changed while it was looked at is a running owner's, and tells nothing. */
+function checkForReading(path: string): 'empty' | 'good' {
+  if (checkLmdbFile(path) === 'empty') return 'empty';
+  const transaction = lastLmdbTransaction(path);
+  try {
+    return checkLmdbFile(path, checkRow);
+  } catch (error) {
+    if (lastLmdbTransaction(path) === transaction) throw error;
+    return 'good';
   }
 }
 

@@ -35,16 +35,12 @@ export function salvageRows(path: string): { rows: Rows; problems: string[] } {
     const state = checkLmdbFile(path, (key, value) => {
       attempt(() => {
         const kind = decodeKey(key)?.[0];
-        if (typeof kind === 'string' && Object.hasOwn(rows, kind))
-          take(kind as RowKind, key, value);
+        if (!(typeof kind === 'string' && Object.hasOwn(rows, kind))) return;
+        const list: Row<RowKind>[] = rows[kind as RowKind];
+        list.push(decodeRow(kind as RowKind, key, value));
       });
     });
     if (state === 'empty') problems.push(`${path} holds no metadata.`);
   });
   return { rows, problems };
-
-  function take<K extends RowKind>(kind: K, key: Buffer, value: Buffer): void {
-    const list: Row<K>[] = rows[kind];
-    list.push(decodeRow(kind, key, value));
-  }
 }

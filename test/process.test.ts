@@ -1,0 +1,133 @@
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { Ottla } from '../src/index.js';
+import { compileSource, startChild, type CompiledSource } from './child-process.js';
+import { closedAfterEach, collect } from './contract.js';
+
+const endless = 2 ** 31 - 1;
+let source: CompiledSource;
+let place: string;
+let directory: string;
+
+beforeAll(() => {
+  source = compileSource();
+});
+afterAll(() => source.remove());
+const opened = closedAfterEach();
+beforeEach(() => {
+  place = mkdtempSync(join(tmpdir(), 'ottla-process-'));
+  directory = join(place, 'data');
+});
+afterEach(() => rmSync(place, { recursive: true, force: true }));
+
+interface Ended {
+  readonly code: number | NodeJS.Signals | null;
+  readonly stderr: string;
+}
+
+/** Runs a module, with `ottla` open and topic `orders` in it, until it ends by itself. */
+async function run(how: 'memory' | 'directory', module: string): Promise<Ended> {
+  const open =
+    how === 'memory' ? 'Ottla.memory()' : `await Ottla.open(${JSON.stringify(directory)})`;
+  const child = startChild(
+    source,
+    `import { Ottla } from './dist/index.js';
+     const ottla = ${open};
+     await ottla.topics.create('orders');
+     ${module}`,
+  );
+  return { code: await child.ended(), stderr: child.stderr() };
+}
+
+async function storedValues(): Promise<string[]> {
+  const ottla = opened(await Ottla.open(directory));
+  const records = await collect(ottla.read('orders'));
+  return records.map(({ value }) => String(value));
+}
+
+describe.each(['memory', 'directory'] as const)('a process with an Ottla (%s)', (how) => {
+  it('ends by itself after readings that were broken off, though nothing is closed', async () => {
+    const ended = await run(
+      how,
+      `await ottla.producer().sendBatch('orders', Array(20_000).fill({ value: 'v'.repeat(100) }));
+       for (const until of ['end', 'never']) {
+         for await (const record of ottla.read('orders', { until })) if (record.offset === 700) break;
+         for await (const batch of ottla.read('orders', { until }).batches()) break;
+       }
+       const controller = new AbortController();
+       const { signal } = controller;
+       for await (const record of ottla.read('orders', { until: 'never', signal })) {
+         if (record.offset === 19_999) setImmediate(() => controller.abort());
+       }`,
+    );
+    expect(ended).toEqual({ code: 0, stderr: '' });
+  });
+
+  it('goes on while a reading waits for records, or a batch lingers', async () => {
+    const ended = await run(
+      how,
+      `const producer = ottla.producer({ lingerMs: 20 });
+       setTimeout(() => producer.send('orders', { value: 'v' }), 20).unref();
+       for await (const record of ottla.read('orders', { until: 'never' })) break;
+       producer.send('orders', { value: 'v' }).then(() => {
+         process.exitCode = 5;
+       });`,
+    );
+    expect(ended).toEqual({ code: 5, stderr: '' });
+  });
+});
+
+describe('a process that ends', () => {
+  const unwritten = `
+    const producer = ottla.producer({ acks: 0, lingerMs: ${endless} });
+    for (let i = 0; i < 100; i++) void producer.send('orders', { value: String(i) });`;
+  const values = Array.from({ length: 100 }, (_, i) => String(i));
+
+  it.each([
+    ['by process.exit', 'process.exit(3);', 3],
+    ['by an error nobody catches', "setImmediate(() => { throw new Error('oh'); });", 1],
+  ])('%s has written what it took over', async (_, end, expectedCode) => {
+    const { code } = await run('directory', unwritten + end);
+    expect(code).toBe(expectedCode);
+    expect(await storedValues()).toEqual(values);
+  });
+
+  it('lets go of its directory, closed or not', async () => {
+    for (const end of ['', 'await ottla.close();']) {
+      const sent = `await ottla.producer().send('orders', { value: 'v' }); ${end}`;
+      expect(await run('directory', sent)).toEqual({ code: 0, stderr: '' });
+    }
+    expect(await storedValues()).toEqual(['v', 'v']);
+  });
+
+  it('has warned of the sends that failed and that nobody awaited', async () => {
+    const { code, stderr } = await run(
+      'memory',
+      `const producer = ottla.producer();
+       void producer.send('nowhere', { value: 'v' });
+       void producer.send('orders', { value: 7 });
+       void producer.sendBatch('orders', 7);
+       await producer.send('orders', { value: 'good' });`,
+    );
+    expect(code).toBe(0);
+    expect(stderr.match(/OttlaError: .+/g)).toEqual([
+      expect.stringContaining('there is no topic "nowhere"'),
+      expect.stringContaining('got 7'),
+      expect.stringContaining('got 7'),
+    ]);
+  });
+
+  it('by a kill keeps what was acknowledged', async () => {
+    const { code } = await run(
+      'directory',
+      `const producer = ottla.producer({ acks: 1 });
+       for (let i = 0; i < 100; i++) await producer.send('orders', { value: String(i) });
+       process.kill(process.pid, 'SIGKILL');
+       await new Promise(() => setInterval(() => undefined, 1000));`,
+    );
+    expect(code === 0).toBe(false);
+    expect(await storedValues()).toEqual(values);
+  });
+});
