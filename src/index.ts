@@ -27,7 +27,7 @@ export type {
   RecordOf,
 } from './consumer-record.js';
 export type { Acks, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
-export type { GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
+export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export type {
   Finding,

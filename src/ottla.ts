@@ -322,7 +322,9 @@ export class Ottla {
    */
   read<const T extends TopicRef>(topic: T, options?: ReadOptions): TopicReading<T> {
     this.#refuseClosed();
-    return new TopicReading(this.#engine, topic, options);
+    return new TopicReading(this.#engine, topic, options, (warning) =>
+      this.#emit('warning', warning),
+    );
   }
 
   /**

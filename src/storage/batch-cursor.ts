@@ -1,12 +1,12 @@
 import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import {
+  BatchHeader,
   LOG_OVERHEAD,
   RECORD_BATCH_OVERHEAD,
   batchSizeAt,
   checkBatch,
   readBatchHeader,
-  type BatchHeader,
 } from '../record.js';
 
 const chunkBytes = 1024 * 1024;
@@ -153,13 +153,17 @@ export class BatchCursor {
     return -1;
   }
 
-  /** Damage within a batch leaves its length: the next one begins where that says. */
+  /** Damage within a batch leaves its length and offsets: the next one begins where they say. */
   async #hop(from: number, minOffset: number, maxOffset: number): Promise<number> {
     await this.load(from);
     const size = this.#sizeAt(0);
     if (size <= 0 || from + size >= this.#end) return -1;
+    if (this.#length < RECORD_BATCH_OVERHEAD) return -1;
+    const { nextOffset } = new BatchHeader(this.#bytes, 0);
     const next = await this.batchAt(from + size);
-    return isBetween(next, minOffset, maxOffset) ? from + size : -1;
+    // Unless both agree the length may be what is damaged, and leads past good batches.
+    const agrees = isBetween(next, minOffset, maxOffset) && next.baseOffset === nextOffset;
+    return agrees ? from + size : -1;
   }
 
   async #goesOnAt(position: number, minOffset: number, maxOffset: number): Promise<boolean> {
