@@ -87,6 +87,13 @@ export class Broker {
     this.#followTopics();
   }
 
+  /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
+  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> {
+    this.refuseReadOnly();
+    const { directory, clock, random } = this;
+    return { directory, files: this.#files, store: this.#store, clock, random };
+  }
+
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
     return new Topic(this.#env, this.directory, this.#defaults, name, row);
   }

@@ -378,6 +378,25 @@ export class Ottla {
     }
   }
 
+  /**
+   * Copies all of it, while it is in use, to a directory that is empty or is made: topics with their
+   * records, groups with their commits. The copy is that of a moment between call and end: every record
+   * that was acknowledged before the call is in it, and no commit is ahead of its log. It is durable once
+   * this resolves, and opens as any data directory: as the same store, with the same ids. Of
+   * `Ottla.memory()` too. `Ottla.verify()` checks it.
+   *
+   * A copy that failed or was interrupted is left as it is and cannot be opened.
+   * @throws KAFKA_STORAGE_ERROR, also if the directory is not empty; CORRUPT_MESSAGE if a file is shorter
+   *   than it must be; INVALID_REQUEST in read-only mode; ABORTED; CLOSED
+   */
+  async backup(directory: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#refuseClosed();
+    checkDirectoryPath('backup', directory);
+    checkOptions<{ readonly signal?: AbortSignal }>('backup', { signal: aSignal }, options);
+    const { backupTo } = await import('./backup.js');
+    await backupTo(this.#directory.broker.backupSource, directory, options.signal);
+  }
+
   #refuseClosed(): void {
     if (this.#closing !== null) throw new OttlaError('CLOSED', 'this Ottla is closed');
   }
