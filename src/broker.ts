@@ -7,6 +7,7 @@ import { OffsetStore, type CommittedOffset } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
+import { LogQuota } from './partition-quota.js';
 import {
   decodePartitionMetadata,
   encodePartitionMetadata,
@@ -31,6 +32,8 @@ export interface BrokerOptions {
   readonly syncs: SyncQueue;
   readonly readOnly: boolean;
   readonly defaults: Partial<TopicSettings>;
+  /** Bound on the bytes of all logs. @default none */
+  readonly maxBytes?: number;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -75,6 +78,7 @@ export class Broker {
       clock,
       syncs,
       readOnly,
+      quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
     this.offsets = new OffsetStore(store, clock, () => this.#tellChange());
@@ -152,6 +156,7 @@ export class Broker {
       if (report !== null) this.recovery.push(report);
     }
     await this.#rewindCommits();
+    if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
   }
 
   #partitions(): Partition[] {

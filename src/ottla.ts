@@ -149,6 +149,12 @@ export interface OpenOptions {
    * followed. @default false
    */
   readonly readOnly?: boolean;
+  /**
+   * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
+   * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
+   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   */
+  readonly maxBytes?: number;
 }
 
 /** Time and randomness for a test that repeats itself. */
@@ -157,6 +163,12 @@ export interface MemoryOptions {
   readonly clock?: Clock;
   /** An integer that makes ids and choices the same in every run. @default none: they differ */
   readonly seed?: number;
+  /**
+   * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
+   * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
+   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   */
+  readonly maxBytes?: number;
 }
 
 type Events = {
@@ -221,8 +233,9 @@ export class Ottla {
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
     checkDirectoryPath('Ottla.open', directory);
-    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean }, options);
-    return new Ottla(await openDataDirectory(directory, options.readOnly ?? false, Math.random));
+    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean, maxBytes: integer(1) }, options);
+    const { readOnly = false, maxBytes } = options;
+    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, maxBytes));
   }
 
   /**
@@ -278,11 +291,13 @@ export class Ottla {
       {
         clock: (value) => (isClock(value) ? null : 'a Clock'),
         seed: integer(Number.MIN_SAFE_INTEGER),
+        maxBytes: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed } = options;
-    return new Ottla(openMemory(clock, seed === undefined ? Math.random : seeded(seed)));
+    const { clock = systemClock, seed, maxBytes } = options;
+    const random = seed === undefined ? Math.random : seeded(seed);
+    return new Ottla(openMemory(clock, random, maxBytes));
   }
 
   /**

@@ -10,6 +10,7 @@ import {
   segmentFileName,
   type LeaderEpoch,
 } from './storage/checkpoint.js';
+import type { LogQuota } from './partition-quota.js';
 import {
   put,
   type MetaStore,
@@ -29,6 +30,7 @@ export interface LogEnvironment {
   readonly clock: Clock;
   readonly syncs: SyncQueue;
   readonly readOnly: boolean;
+  readonly quota: LogQuota;
   /** Told, in a sentence, of what is found amiss. */
   readonly warn: (message: string) => void;
 }
@@ -63,6 +65,8 @@ export class PartitionLog {
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
+  /** Bytes of this log in the quota. */
+  #countedBytes = 0;
   #version = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
@@ -312,7 +316,36 @@ export class PartitionLog {
     await active.sync();
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
+    this.count();
     return report;
+  }
+
+  /**
+   * Makes the quota count what there is: to be called when segments came or went, or were read anew. Of
+   * a log that was not opened the rows tell.
+   */
+  count(): void {
+    const { topicId, partition } = this.place;
+    let bytes = 0;
+    if (this.isOpen) {
+      for (const segment of this.#segments) bytes += segment.size;
+    } else {
+      bytes += this.#readRow().active.bytes;
+      const sealed = this.#env.store.range(['segment', topicId, partition]);
+      for (const { value } of sealed) bytes += value.bytes;
+    }
+    this.countMore(bytes - this.#countedBytes);
+  }
+
+  /** Counts what was appended. */
+  countMore(bytes: number): void {
+    this.#countedBytes += bytes;
+    this.#env.quota.add(bytes);
+  }
+
+  /** The log is gone. */
+  countNothing(): void {
+    this.countMore(-this.#countedBytes);
   }
 
   async #keepAside(position: number, fileSize: number): Promise<string> {

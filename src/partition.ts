@@ -185,6 +185,7 @@ export class Partition {
         this.#closeGate(() => this.#syncAll());
         return 'wait';
       }
+      this.#env.quota.refuseBeyond(this.name, end - start);
       baseOffset = active.nextOffset;
       if (this.settings.messageTimestampType === 'LogAppendTime') {
         logAppendTime = this.#env.clock.now();
@@ -196,6 +197,7 @@ export class Partition {
         return 'wait';
       }
       active.write(bytes, start, end);
+      this.#log.countMore(end - start);
       for (let at = start; at < end;) {
         const header = readBatchHeader(bytes, at, end)!;
         active.added(header);
@@ -367,6 +369,11 @@ export class Partition {
     }
   }
 
+  /** Makes the quota count this log. */
+  count(): void {
+    this.#log.count();
+  }
+
   /** Read-only, beside a running owner: takes over what it wrote since. */
   refresh(): Promise<void> {
     this.#refreshing ??= this.#log.refresh().finally(() => {
@@ -379,7 +386,9 @@ export class Partition {
   async reopen(): Promise<string | null> {
     await this.#settled();
     this.#log.reset();
-    return this.#log.needsRecovery() ? this.recover() : null;
+    const report = this.#log.needsRecovery() ? await this.recover() : null;
+    this.#log.count();
+    return report;
   }
 
   async #settled(): Promise<void> {
@@ -407,6 +416,7 @@ export class Partition {
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
     await this.#settled();
+    this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
