@@ -5,7 +5,7 @@ export default defineConfig({
   plugins: ['typescript', 'import', 'unicorn', 'oxc', 'vitest'],
   categories: { correctness: 'error', suspicious: 'error' },
   options: { typeAware: true, denyWarnings: true, reportUnusedDisableDirectives: 'error' },
-  ignorePatterns: ['dist', 'build', 'coverage', 'test/fixtures'],
+  ignorePatterns: ['dist', 'build', 'coverage', 'test/fixtures', 'test/interop/kafka'],
   rules: {
     // fast-check is used as its own documentation does: `fc.assert`, `fc.integer`.
     'import/no-named-as-default-member': 'off',

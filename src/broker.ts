@@ -8,6 +8,7 @@ import { topicDefaults, type TopicSettings } from './options.js';
 import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
 import { LogQuota } from './partition-quota.js';
+import { Retention } from './retention.js';
 import {
   decodePartitionMetadata,
   encodePartitionMetadata,
@@ -50,6 +51,7 @@ export class Broker {
   readonly directory: string;
   readonly offsets: OffsetStore;
   readonly coordinator: GroupCoordinator;
+  readonly retention: Retention;
   /** What open had to cut, rewind or finish; one sentence each. */
   readonly recovery: string[] = [];
   /** Told of what is found amiss later, when a partition is first used. */
@@ -81,12 +83,22 @@ export class Broker {
       quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
-    this.offsets = new OffsetStore(store, clock, () => this.#tellChange());
+    this.offsets = new OffsetStore(store, clock, () => {
+      this.#tellChange();
+      this.retention.committed();
+    });
     this.coordinator = new GroupCoordinator({
       clock,
       partitionCount: (topic) => this.#topics.get(topic)?.partitionCount,
       lastGeneration: (groupId) => this.lastGeneration(groupId),
       generationBegan: (groupId, generation) => this.#generationBegan(groupId, generation),
+    });
+    this.retention = new Retention({
+      clock,
+      offsets: this.offsets,
+      coordinator: this.coordinator,
+      topics: () => this.#topics.values(),
+      warn: (warning) => this.onWarning(warning),
     });
     this.#followTopics();
   }
@@ -286,6 +298,7 @@ export class Broker {
       await this.#makePartitions(topic, 0);
       this.#topics.set(name, topic);
       this.coordinator.topicsChanged();
+      this.retention.topicsChanged();
       return topic;
     });
   }
@@ -341,6 +354,7 @@ export class Broker {
         put(['topic', name], { ...row, options: { ...row.options, ...settings } }),
       ]);
       topic.alter(settings);
+      this.retention.topicsChanged();
     });
   }
 
@@ -359,6 +373,21 @@ export class Broker {
       await this.#makePartitions(grown, before);
       topic.grow(total);
       this.coordinator.topicsChanged();
+    });
+  }
+
+  /**
+   * Deletes a partition's records before an offset, durably; below the log start there is nothing to do.
+   * @returns the log start offset then
+   * @throws OFFSET_OUT_OF_RANGE above the high watermark
+   */
+  deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
+    return this.#inOrder(async () => {
+      const partition = this.partition(at);
+      await partition.deleteRecords(beforeOffset);
+      this.retention.topicsChanged();
+      this.#tellChange();
+      return partition.logStartOffset;
     });
   }
 
@@ -413,6 +442,7 @@ export class Broker {
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
+    await this.retention.stop();
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }

@@ -108,14 +108,21 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     const { name } = this.#topic;
     const { signal = null } = this.#options;
     const format = new ConsumerFormat(this.#topic, 0, null);
+    let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',
       formatFor: () => format,
-      idle: () => undefined,
+      idle: () => {
+        // What was deleted meanwhile from the log's start is not waited for.
+        for (const { partition, offset } of reader.positions()) {
+          if (offset >= (ends?.get(partition) ?? Infinity)) ends?.delete(partition);
+        }
+        if (ends?.size === 0) void reader.close();
+      },
       ...this.#onCorrupt(),
     });
     try {
-      const ends = await this.#begin(reader);
+      ends = await this.#begin(reader);
       const isOver = (): boolean => ends?.size === 0 || signal?.aborted === true;
       while (!isOver()) {
         const fetched = reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));

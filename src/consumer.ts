@@ -75,6 +75,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   /** The iteration that is going on. */
   #iteration: object | null = null;
   #closing: Promise<void> | null = null;
+  #hasLeft = false;
 
   /** @internal */
   constructor(
@@ -124,6 +125,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.alive();
     const ready = this.#joined!.then(() => this.#reader.ready());
     await withSignal(ready, options.signal, 'ready');
+    this.#refuseClosed();
   }
 
   #join(): void {
@@ -145,7 +147,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   #refuseClosed(): void {
-    if (this.#closing !== null) throw new OttlaError('CLOSED', 'the consumer is closed');
+    if (this.#closing !== null) throw closed();
   }
 
   #begin(position: Parameters<typeof beginProgress>[0]): void {
@@ -412,7 +414,8 @@ export class Consumer<T extends TopicRef = TopicRef>
    *   offset that is none
    */
   async commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
-    this.#refuseClosed();
+    // onRevoked, called by close(), may still commit.
+    if (this.#hasLeft) throw closed();
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
     if (offsets === undefined) {
       await this.#commits.commitProcessed(this.#progress.values());
@@ -592,6 +595,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       await this.#commits.commitMarked(this.#progress.values());
       if (this.#hasGroup) await this.#call(this.#hooks.onRevoked, this.assignment());
     } finally {
+      this.#hasLeft = true;
       await this.#reader.close();
       this.#progress.clear();
       this.#land();
@@ -607,6 +611,10 @@ export class Consumer<T extends TopicRef = TopicRef>
 
 function keyOf({ topic, partition }: TopicPartition): string {
   return `${topic}/${partition}`;
+}
+
+function closed(): OttlaError {
+  return new OttlaError('CLOSED', 'the consumer is closed');
 }
 
 function notOwned({ topic, partition }: TopicPartition): OttlaError {

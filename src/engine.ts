@@ -69,6 +69,8 @@ export interface Engine {
   alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void>;
   addPartitions(name: string, total: number): Promise<void>;
   deleteTopic(name: string): Promise<void>;
+  /** @returns the log start offset then */
+  deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number>;
   reopenPartition(at: TopicPartition): Promise<string | null>;
   partitions(topic: string): Promise<readonly PartitionInfo[]>;
   /** The offset that `from` means in a partition now; null for 'none'. */

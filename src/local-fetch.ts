@@ -74,6 +74,17 @@ export class PartitionFetch<R> {
     return this.#reader;
   }
 
+  /**
+   * Bytes that can be read next; 0 at the end of the log.
+   * @throws OFFSET_OUT_OF_RANGE once what was read is handed out
+   */
+  get available(): number {
+    if (this.#chunk === null && this.#position < this.partition.logStartOffset) {
+      throw this.partition.outOfRange(this.#position);
+    }
+    return this.reader.available;
+  }
+
   /** Hands records out of this chunk from now on. */
   begin(buffer: Buffer, length: number): void {
     const place = this.reader.placeBefore(length);

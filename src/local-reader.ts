@@ -252,10 +252,11 @@ export class LocalReader<R> implements Reader<R> {
 
   #hasMore(fetch: PartitionFetch<R>): boolean {
     try {
-      return fetch.reader.available > 0;
+      return fetch.available > 0;
     } catch (error) {
-      if (!(error instanceof OttlaError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error;
-      return this.#reset(fetch, error);
+      if (!isOutOfRange(error)) throw error;
+      // What was read before it was deleted is handed out first.
+      return fetch.hasChunk ? false : this.#reset(fetch, error);
     }
   }
 
@@ -359,7 +360,7 @@ export class LocalReader<R> implements Reader<R> {
     if (isVoid) return true;
     if ('error' in result) {
       ahead.fetch.moveTo(ahead.fetch.position);
-      this.#meet(result.error, ahead.fetch);
+      if (!isOutOfRange(result.error)) this.#meet(result.error, ahead.fetch);
       return true;
     }
     const [used, filled] = this.#buffers;
@@ -469,6 +470,10 @@ export class LocalReader<R> implements Reader<R> {
     await this.#ahead?.done;
     this.#closed(this);
   }
+}
+
+function isOutOfRange(error: unknown): error is OttlaError {
+  return error instanceof OttlaError && error.code === 'OFFSET_OUT_OF_RANGE';
 }
 
 function isAt({ partition }: PartitionFetch<unknown>, at: TopicPartition): boolean {

@@ -48,6 +48,7 @@ export class LocalEngine implements Engine {
       },
       onError: (error) => events.error(error),
     });
+    if (!broker.readOnly) broker.retention.start();
   }
 
   #refuseClosed(): void {
@@ -80,6 +81,11 @@ export class LocalEngine implements Engine {
     const topic = this.#broker.topic(name);
     await this.#broker.deleteTopic(name);
     this.#accumulator.forgetTopic(topic);
+  }
+
+  async deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
+    this.#refuseClosed();
+    return this.#broker.deleteRecords(at, beforeOffset);
   }
 
   async reopenPartition(at: TopicPartition): Promise<string | null> {
@@ -194,7 +200,8 @@ export class LocalEngine implements Engine {
         for (const partition of topic?.partitions ?? []) {
           const end = partition.lastStableOffset;
           const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;
-          if ((committed ?? partition.logStartOffset) >= end) continue;
+          // What was deleted from the log's start has no one to commit it.
+          if (Math.max(committed ?? 0, partition.logStartOffset) >= end) continue;
           const paused = this.#isPaused(groupId, partition) ? ', which is paused' : '';
           behind.push(
             `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}${paused}`,

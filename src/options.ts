@@ -9,6 +9,30 @@ export interface TopicOptions {
   readonly partitions?: number;
   /** A segment is sealed and a new one begun before it would pass this size. @default 1 GiB, in memory 1 MiB */
   readonly segmentBytes?: number;
+  /**
+   * A segment is sealed and a new one begun before records that are more than this many ms later than its
+   * first batch. Time is that of the records (Kafka's segment.ms). @default 604800000 ms, 7 days
+   */
+  readonly segmentMs?: number;
+  /**
+   * Sealed segments are freed once their latest record is more than this many ms old, by the records'
+   * timestamps and the system's clock; an active one is sealed first. -1: never, unlike Kafka's 7 days,
+   * for unread records of an application that was off must not be lost. Checked every five minutes.
+   * Records with timestamps in the future stay until then. @default -1
+   */
+  readonly retentionMs?: number;
+  /**
+   * The oldest segments of a partition are freed while what is left has at least this many bytes.
+   * -1: no bound. Checked every five minutes. @default -1
+   */
+  readonly retentionBytes?: number;
+  /**
+   * 'consumed': segments are also freed once every group has committed past them, about a second after
+   * the commit; an active one of more than 1 MiB is sealed for it. Counted are the groups that have
+   * committed in the topic and those with members here that read it; without any, nothing is freed.
+   * 'limits': only by retentionMs and retentionBytes, as in Kafka. @default 'limits'
+   */
+  readonly retention?: 'limits' | 'consumed';
   /** About one index entry per this many bytes of log. @default 4096 bytes */
   readonly indexIntervalBytes?: number;
   /** Largest record batch, and so the largest record. @default 1048588 bytes */
@@ -118,6 +142,10 @@ const maxBatchBytes = 256 * 1024 * 1024;
 export const topicOptions: Table<TopicOptions> = {
   partitions: integer(1, 100_000),
   segmentBytes: integer(1024, 2 ** 31 - 1),
+  segmentMs: integer(1),
+  retentionMs: integer(-1),
+  retentionBytes: integer(-1),
+  retention: oneOf('limits', 'consumed'),
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
@@ -125,6 +153,10 @@ export const topicOptions: Table<TopicOptions> = {
 
 export const topicDefaults: TopicSettings = {
   segmentBytes: 1024 * 1024 * 1024,
+  segmentMs: 7 * 24 * 60 * 60 * 1000,
+  retentionMs: -1,
+  retentionBytes: -1,
+  retention: 'limits',
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',

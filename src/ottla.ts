@@ -100,6 +100,20 @@ export class Topics {
   }
 
   /**
+   * Deletes a partition's records before `beforeOffset`, durably: the log start offset moves there, and
+   * never back. Whole segments below are freed; records of the others can no longer be read (Kafka's
+   * DeleteRecords, KIP-107). Consumers that were behind go on as their `from` says.
+   * @returns the log start offset then: a higher one if the log began behind `beforeOffset` already
+   * @throws OFFSET_OUT_OF_RANGE above the high watermark; UNKNOWN_TOPIC_OR_PARTITION; RangeError, TypeError
+   */
+  async deleteRecords(topic: TopicRef, partition: number, beforeOffset: number): Promise<number> {
+    const { name } = definitionOf('topics.deleteRecords', topic);
+    checkValue('topics.deleteRecords', 'partition', integer(0), partition);
+    checkValue('topics.deleteRecords', 'beforeOffset', integer(0), beforeOffset);
+    return this.#engine.deleteRecords({ topic: name, partition }, beforeOffset);
+  }
+
+  /**
    * Reads a partition's files again, after its failure was mended; until then it refuses appends.
    * @returns what had to be cut, in a sentence, or null
    */

@@ -2,17 +2,20 @@ import { join } from 'node:path';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
+import { FreedSegments } from './partition-freed.js';
 import {
-  decodePartitionMetadata,
-  encodeLeaderEpochs,
-  parseSegmentFileName,
-  partitionMetadataFile,
-  segmentFileName,
-  type LeaderEpoch,
-} from './storage/checkpoint.js';
+  StoredPartition,
+  emptyRecoveryPoint,
+  listSegments,
+  metadataLost,
+} from './partition-row.js';
+import type { LogPlace } from './partition-row.js';
 import type { LogQuota } from './partition-quota.js';
+import { encodeLeaderEpochs, segmentFileName, type LeaderEpoch } from './storage/checkpoint.js';
 import {
   put,
+  remove,
+  type Change,
   type MetaStore,
   type PartitionRow,
   type RecoveryPoint,
@@ -35,14 +38,6 @@ export interface LogEnvironment {
   readonly warn: (message: string) => void;
 }
 
-/** What a log must know of its topic and place. */
-export interface LogPlace {
-  readonly topic: string;
-  readonly topicId: string;
-  readonly partition: number;
-  readonly directory: string;
-}
-
 const recoveryPointBytes = 64 * 1024 * 1024;
 const recoveryPointMs = 5000;
 
@@ -60,28 +55,26 @@ export class PartitionLog {
   #active!: Segment;
   #leaderEpochs: LeaderEpoch[] = [];
   #logStartOffset = 0;
+  readonly #stored: StoredPartition;
+  readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
-  /** Linux takes what a failed sync did not write for clean: it must be written again to be synced. */
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
   /** Bytes of this log in the quota. */
   #countedBytes = 0;
-  #version = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
     this.place = place;
     this.name = `${place.topic}-${place.partition}`;
     this.settings = settings;
+    const { topicId, partition } = place;
+    this.#stored = new StoredPartition(env.store, topicId, partition);
+    this.#freed = new FreedSegments(env);
   }
 
-  /** How often reset() was called. */
-  get version(): number {
-    return this.#version;
-  }
-
-  /** Why nothing can be appended until reset(); null: all is well. */
+  /** Why nothing can be appended any more; null: all is well. */
   get failure(): OttlaError | null {
     return this.#failure;
   }
@@ -100,6 +93,10 @@ export class PartitionLog {
   failSync(error: OttlaError): void {
     this.#syncFailed = true;
     this.fail(error);
+  }
+
+  get syncFailed(): boolean {
+    return this.#syncFailed;
   }
 
   get isOpen(): boolean {
@@ -172,18 +169,30 @@ export class PartitionLog {
       const base = key[3];
       const segment = this.#newSegment(base);
       segment.restoreSealed(value);
+      if (value.nextOffset <= row.logStartOffset) {
+        this.#freed.rows.add(base);
+        if (present.delete(base)) this.#freed.addFiles(segment);
+        continue;
+      }
       if (present.delete(base)) {
         this.#checkSize(segment.path, segment.fileSize(), value.bytes, value.bytes);
       } else if (segments.length > 0) {
         this.#damaged(`sealed segment ${segment.path} is missing`);
       } else {
+        this.#freed.rows.add(base);
         missing ??= base;
         continue;
       }
       segments.push(segment);
     }
     present.delete(row.active.baseOffset);
+    const firstBase = segments[0]?.baseOffset ?? row.active.baseOffset;
     for (const base of present) {
+      // The rows say that all up to the first segment that they know was to be removed.
+      if (base < firstBase && firstBase <= row.logStartOffset) {
+        this.#freed.addFiles(this.#newSegment(base));
+        continue;
+      }
       throw metadataLost(
         this.place.directory,
         `no metadata of segment ${segmentFileName(base, 'log')}`,
@@ -204,6 +213,8 @@ export class PartitionLog {
         `${this.name}: the log begins at offset ${this.#logStartOffset}: its segments from offset ${missing} to ${first} are gone.`,
       );
     }
+    // Not now: first every partition is looked at, and nothing is changed if metadata turns out to be lost.
+    if (this.hasLeftovers) this.#env.clock.soon(() => void this.removeLeftovers());
   }
 
   /** The rows, and base offsets of the .log files that are there. */
@@ -214,43 +225,20 @@ export class PartitionLog {
   } {
     const { topicId, partition } = this.place;
     for (;;) {
-      const row = this.#readRow();
-      const present = this.#listSegments();
+      const row = this.#stored.read();
+      const present = listSegments(this.#env.openFiles.files, this.place);
       const sealed = [...this.#env.store.range(['segment', topicId, partition])];
-      // An owner beside us may roll in between: then rows and files do not belong together.
-      const isSame = this.#readRow().active.baseOffset === row.active.baseOffset;
-      if (isSame) return { row, sealed, present };
+      // An owner beside us may roll in between, or free segments: then rows and files do not belong together.
+      const { active, logStartOffset } = this.#stored.read();
+      const isSame = active.baseOffset === row.active.baseOffset;
+      if (isSame && logStartOffset === row.logStartOffset) return { row, sealed, present };
     }
-  }
-
-  #readRow(): PartitionRow {
-    const { topicId, partition } = this.place;
-    return this.#env.store.get(['partition', topicId, partition]) ?? firstRow;
   }
 
   #checkSize(path: string, size: number, min: number, max: number): void {
     if (size >= min && size <= max) return;
     const expected = min === max ? `${min}` : `at least ${min}`;
     this.#damaged(`${path} has ${size} bytes, expected ${expected}`);
-  }
-
-  /** Base offsets of the .log files, once it is sure that the directory is this topic's. */
-  #listSegments(): Set<number> {
-    const { files } = this.#env.openFiles;
-    const { directory, topicId } = this.place;
-    let names: string[];
-    try {
-      names = files.list(directory);
-    } catch (error) {
-      throw asStorageError(this.name, error, false);
-    }
-    const metadata = files.readFile(join(directory, partitionMetadataFile));
-    const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
-    if (found !== topicId) {
-      throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
-    }
-    const bases = names.map((name) => parseSegmentFileName(name, 'log'));
-    return new Set(bases.filter((base) => base !== null));
   }
 
   #newSegment(baseOffset: number): Segment {
@@ -276,7 +264,7 @@ export class PartitionLog {
 
   /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
   needsRecovery(): boolean {
-    const { active } = this.#readRow();
+    const { active } = this.#stored.read();
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     return Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes;
   }
@@ -284,11 +272,14 @@ export class PartitionLog {
   /**
    * Takes over what was written behind the recovery point. The first batch that is not whole and valid
    * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
-   * behind the bad one, all of it is kept aside in a .torn file.
+   * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
+   * @param afterFailedSync Linux takes what a failed sync did not write for clean: it is written again,
+   *   so that a sync covers it
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
-  async recover(): Promise<string | null> {
+  async recover(afterFailedSync: boolean): Promise<string | null> {
+    this.#syncFailed = afterFailedSync;
     this.open();
     const { clock } = this.#env;
     const active = this.#active;
@@ -299,8 +290,7 @@ export class PartitionLog {
     }
     if (this.#failure !== null) return null;
     const fileSize = active.fileSize();
-    if (this.#syncFailed) await active.writeAgain(active.size, fileSize);
-    this.#syncFailed = false;
+    if (afterFailedSync) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
@@ -310,13 +300,18 @@ export class PartitionLog {
         const path = await this.#keepAside(position, fileSize);
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
-      await active.cut(position);
       await this.#beginEpoch(next);
+      await active.cut(position);
     }
     await active.sync();
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
-    this.count();
+    this.#syncFailed = false;
+    if (active.nextOffset < this.#logStartOffset) {
+      // What lay between was deleted: its offsets are not given out again.
+      await this.roll();
+      await this.moveLogStart(this.#logStartOffset);
+    }
     return report;
   }
 
@@ -330,9 +325,10 @@ export class PartitionLog {
     if (this.isOpen) {
       for (const segment of this.#segments) bytes += segment.size;
     } else {
-      bytes += this.#readRow().active.bytes;
+      const { active, logStartOffset } = this.#stored.read();
+      bytes += active.bytes;
       const sealed = this.#env.store.range(['segment', topicId, partition]);
-      for (const { value } of sealed) bytes += value.bytes;
+      for (const { value } of sealed) if (value.nextOffset > logStartOffset) bytes += value.bytes;
     }
     this.countMore(bytes - this.#countedBytes);
   }
@@ -357,7 +353,7 @@ export class PartitionLog {
   }
 
   /**
-   * After a cut: offsets from here on may have been given out before, so they get a new epoch. The file is
+   * At a cut: offsets from here on may have been given out before, so they get a new epoch. The file is
    * for Kafka's tools: the row counts here.
    */
   async #beginEpoch(startOffset: number): Promise<void> {
@@ -368,13 +364,18 @@ export class PartitionLog {
       join(this.place.directory, 'leader-epoch-checkpoint'),
       Buffer.from(encodeLeaderEpochs(this.#leaderEpochs)),
     );
+    await this.#saveRow(this.#savedPoint);
   }
 
-  async #saveRow(point: RecoveryPoint): Promise<void> {
-    const { topicId, partition } = this.place;
-    await this.#env.store.write([put(['partition', topicId, partition], this.#row(point))]);
-    this.#savedPoint = point;
-    this.#savedAt = this.#env.clock.monotonic();
+  #saveRow(point: RecoveryPoint, others: readonly Change[] = []): Promise<void> {
+    return this.#stored.write(
+      () => this.#row(point),
+      others,
+      () => {
+        this.#savedPoint = point;
+        this.#savedAt = this.#env.clock.monotonic();
+      },
+    );
   }
 
   /** The recovery point to save after a sync that begins now; null if the saved one is recent enough. */
@@ -405,38 +406,110 @@ export class PartitionLog {
     const old = this.#active;
     old.seal();
     await old.saveIndexes();
-    const point = emptyRecoveryPoint(old.nextOffset);
-    await this.#env.store.write([
-      put(['segment', topicId, partition, old.baseOffset], old.row()),
-      put(['partition', topicId, partition], this.#row(point)),
-    ]);
+    const point = emptyRecoveryPoint(Math.max(old.nextOffset, this.#logStartOffset));
+    await this.#saveRow(point, [put(['segment', topicId, partition, old.baseOffset], old.row())]);
     this.#active = this.#newSegment(point.baseOffset);
     this.#active.restoreActive(point, true);
     this.#segments.push(this.#active);
-    this.#savedPoint = point;
-    this.#savedAt = this.#env.clock.monotonic();
   }
 
-  /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
-  async refresh(): Promise<void> {
-    const { active, leaderEpochs } = this.#readRow();
-    const isSame =
-      active.baseOffset === this.active.baseOffset && leaderEpochs.at(-1)![0] === this.leaderEpoch;
-    if (!isSame) {
-      this.reset();
-      this.open();
+  /**
+   * Moves the log start up to `offset`, which must be durable in the log, and frees the sealed segments
+   * below. Order: the row, durably, then the files: what a crash leaves of them is below the row's start,
+   * and open removes it. Only on a full disk, where no row can be written, files go first: open finds the
+   * oldest segments missing and begins behind them.
+   * @throws KAFKA_STORAGE_ERROR: the start is not there, or not durably
+   */
+  moveLogStart(offset: number): Promise<void> {
+    return this.#freed.inOrder(() => this.#moveLogStart(offset));
+  }
+
+  /** Settles when the log start stands still; null: it does. Never rejects. */
+  get moving(): Promise<void> | null {
+    return this.#freed.underWay;
+  }
+
+  async #moveLogStart(offset: number): Promise<void> {
+    if (this.#failure !== null) throw this.#failure;
+    const below = this.#sealedBelow(offset);
+    try {
+      await this.#writeLogStart(offset, below);
+    } catch (error) {
+      if (below.length === 0 || !(error instanceof OttlaError) || !error.retriable) throw error;
+      this.#drop(below);
+      for (const { baseOffset } of below) this.#freed.rows.add(baseOffset);
+      await this.#freed.removeFiles();
+      await this.#writeLogStart(offset, []);
     }
-    const fileSize = this.#active.fileSize();
-    if (fileSize <= this.#active.size) return;
-    await addBatchesUpTo(this.#active, fileSize, this.#env.clock);
+    await this.#freed.removeFiles();
   }
 
-  /** Forgets all that is in memory: the files are read again at the next use. */
-  reset(): void {
-    this.closeFiles();
-    this.#version++;
-    this.#segments = [];
-    this.#failure = null;
+  #writeLogStart(offset: number, below: readonly Segment[]): Promise<void> {
+    const bases = [...this.#freed.rows, ...below.map(({ baseOffset }) => baseOffset)];
+    const { topicId, partition } = this.place;
+    const start = Math.max(offset, this.#logStartOffset);
+    return this.#stored.write(
+      () => ({ ...this.#row(this.#savedPoint), logStartOffset: start }),
+      bases.map((base) => remove(['segment', topicId, partition, base])),
+      () => {
+        this.#logStartOffset = start;
+        this.#drop(below);
+        for (const base of bases) this.#freed.rows.delete(base);
+      },
+    );
+  }
+
+  #sealedBelow(offset: number): Segment[] {
+    return this.segments.filter(
+      (segment) => segment !== this.#active && segment.nextOffset <= offset,
+    );
+  }
+
+  /** Takes the oldest segments out of the log. */
+  #drop(below: readonly Segment[]): void {
+    if (below.length === 0) return;
+    this.#segments = this.#segments.slice(below.length);
+    for (const { size } of below) this.countMore(-size);
+    this.#logStartOffset = Math.max(this.#logStartOffset, this.#segments[0]!.baseOffset);
+    for (const segment of below) this.#freed.addFiles(segment);
+  }
+
+  /** Whether rows or files of segments below the log start are still there. */
+  get hasLeftovers(): boolean {
+    return !this.#freed.isEmpty;
+  }
+
+  /** Removes what a crash, or a failure to remove it, left below the log start. Never rejects. */
+  async removeLeftovers(): Promise<void> {
+    if (!this.isOpen || this.#env.readOnly) return;
+    try {
+      await this.moveLogStart(this.#logStartOffset);
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
+  }
+
+  /** Read-only, beside a running owner: takes over which segments it freed. */
+  followLogStart(): void {
+    const { logStartOffset } = this.#stored.read();
+    for (const segment of this.#sealedBelow(logStartOffset)) segment.isRemoved = true;
+    this.#segments = this.#segments.filter(({ isRemoved }) => !isRemoved);
+    this.#logStartOffset = Math.max(logStartOffset, this.#logStartOffset);
+  }
+
+  /** Read-only: whether the owner has rolled, or cut what was torn, so that all must be read anew. */
+  isOutdated(): boolean {
+    const { active, leaderEpochs } = this.#stored.read();
+    return (
+      active.baseOffset !== this.active.baseOffset || leaderEpochs.at(-1)![0] !== this.leaderEpoch
+    );
+  }
+
+  /** Read-only: takes over what the owner has written since, up to the first incomplete batch. */
+  async readOn(): Promise<void> {
+    const { active } = this;
+    const fileSize = active.fileSize();
+    if (fileSize > active.size) await addBatchesUpTo(active, fileSize, this.#env.clock);
   }
 
   /** Makes the recovery point what is written. The active segment must be synced. */
@@ -448,33 +521,4 @@ export class PartitionLog {
   closeFiles(): void {
     for (const segment of this.#segments) segment.close();
   }
-}
-
-function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
-  return {
-    baseOffset,
-    nextOffset: baseOffset,
-    bytes: 0,
-    offsetIndexBytes: 0,
-    timeIndexBytes: 0,
-    lastCrc: 0,
-    checksum: 0,
-    maxTimestamp: -1,
-    maxTimestampOffset: -1,
-    bytesSinceIndexEntry: 0,
-  };
-}
-
-/** Of a partition that was never synced. */
-const firstRow: PartitionRow = {
-  logStartOffset: 0,
-  leaderEpochs: [[0, 0]],
-  active: emptyRecoveryPoint(0),
-};
-
-function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError(
-    'METADATA_LOST',
-    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
-  );
 }

@@ -1,3 +1,4 @@
+import { OttlaError } from './errors.js';
 import type { From } from './options.js';
 import type { Partition } from './partition.js';
 import { PartitionReader } from './partition-reader.js';
@@ -21,6 +22,17 @@ export async function offsetForTimestamp(
   partition: Partition,
   timestamp: number,
 ): Promise<number | null> {
+  for (;;) {
+    try {
+      return await findTimestamp(partition, timestamp);
+    } catch (error) {
+      // What was being searched has been deleted from the log's start.
+      if (!(error instanceof OttlaError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error;
+    }
+  }
+}
+
+async function findTimestamp(partition: Partition, timestamp: number): Promise<number | null> {
   const start = partition.offsetBeforeTimestamp(timestamp);
   if (start === null) return null;
   const reader = new PartitionReader(partition, start);

@@ -23,12 +23,7 @@ export class PartitionReader {
    */
   constructor(partition: Partition, offset: number) {
     const { logStartOffset, highWatermark } = partition;
-    if (offset < logStartOffset || offset > highWatermark) {
-      throw new OttlaError(
-        'OFFSET_OUT_OF_RANGE',
-        `${partition.name}: offset ${offset} is out of range, the log has ${logStartOffset} to ${highWatermark}`,
-      );
-    }
+    if (offset < logStartOffset || offset > highWatermark) throw partition.outOfRange(offset);
     this.#partition = partition;
     this.#version = partition.version;
     this.#segment = partition.segmentFor(offset);
@@ -37,8 +32,8 @@ export class PartitionReader {
 
   /**
    * Bytes that the next read may give: 0 at the end of the log.
-   * @throws UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED; OFFSET_OUT_OF_RANGE if what was
-   *   read was cut since
+   * @throws OFFSET_OUT_OF_RANGE if what comes next was deleted from the log's start, or what was read was
+   *   cut since; UNKNOWN_TOPIC_OR_PARTITION once the topic is deleted, CLOSED
    */
   get available(): number {
     this.#partition.refuseIfEnded();
@@ -46,9 +41,14 @@ export class PartitionReader {
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
+      const { nextOffset } = this.#segment;
+      if (nextOffset < next.baseOffset && nextOffset < this.#partition.logStartOffset) {
+        throw this.#partition.outOfRange(nextOffset);
+      }
       this.#segment = next;
       this.#position = 0;
     }
+    if (this.#segment.isRemoved) throw this.#partition.outOfRange(this.#segment.baseOffset);
     return this.#segment.size - this.#position;
   }
 
@@ -104,7 +104,11 @@ export class PartitionReader {
     const failure = asStorageError(this.#partition.name, error);
     const { cause } = failure;
     const isMissing = cause instanceof Error && 'code' in cause && cause.code === 'ENOENT';
-    return isMissing ? this.#corrupt(cause) : failure;
+    if (!isMissing) return failure;
+    if (this.#partition.isFreed(this.#segment)) {
+      return this.#partition.outOfRange(this.#segment.baseOffset);
+    }
+    return this.#corrupt(cause);
   }
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {

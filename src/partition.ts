@@ -40,7 +40,8 @@ export class Partition {
   readonly index: number;
   readonly directory: string;
   readonly #env: LogEnvironment;
-  readonly #log: PartitionLog;
+  #log: PartitionLog;
+  #version = 0;
   /** Set when no more appends are taken: by close, or because the topic is gone. */
   #ended: OttlaError | null = null;
   #queue: QueuedAppend[] = [];
@@ -50,6 +51,8 @@ export class Partition {
   #syncing: Promise<void> | null = null;
   #refreshing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
+  /** The largest of the batches that were stamped last. */
+  #stampedTimestamp = -1;
 
   constructor(
     env: LogEnvironment,
@@ -62,11 +65,12 @@ export class Partition {
     this.topicId = topic.id;
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
-    this.#log = new PartitionLog(
-      env,
-      { topic: topic.name, topicId: topic.id, partition: index, directory: this.directory },
-      topic.settings,
-    );
+    this.#log = this.#newLog(topic.settings);
+  }
+
+  #newLog(settings: TopicSettings): PartitionLog {
+    const { topic, topicId, index: partition, directory } = this;
+    return new PartitionLog(this.#env, { topic, topicId, partition, directory }, settings);
   }
 
   get name(): string {
@@ -100,9 +104,9 @@ export class Partition {
     return this.highWatermark;
   }
 
-  /** Grows when files and rows are read anew: segments from before are of no use then. */
+  /** Grows when files and rows were read anew: segments from before are of no use then. */
   get version(): number {
-    return this.#log.version;
+    return this.#version;
   }
 
   get leaderEpoch(): number {
@@ -182,7 +186,7 @@ export class Partition {
       const { active } = this.#log;
       if (this.#log.failure !== null) throw this.#log.failure;
       if (active.size - active.syncedSize >= 8 * unsyncedBytesTarget) {
-        this.#closeGate(() => this.#syncAll());
+        void this.#closeGate(() => this.#syncAll());
         return 'wait';
       }
       this.#env.quota.refuseBeyond(this.name, end - start);
@@ -191,9 +195,8 @@ export class Partition {
         logAppendTime = this.#env.clock.now();
       }
       const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
-      const isFull = active.size + end - start > this.settings.segmentBytes;
-      if (active.size > 0 && (isFull || !active.canHold(nextOffset - 1))) {
-        this.#closeGate(() => this.#roll());
+      if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
+        void this.#closeGate(() => this.#roll());
         return 'wait';
       }
       active.write(bytes, start, end);
@@ -217,6 +220,14 @@ export class Partition {
     return 'done';
   }
 
+  /** Kafka's LogSegment.shouldRoll: by size, by the time that the records span, by what indexes can hold. */
+  #mustRoll(active: Segment, bytes: number, lastOffset: number): boolean {
+    const { segmentBytes, segmentMs } = this.settings;
+    if (active.size + bytes > segmentBytes || !active.canHold(lastOffset)) return true;
+    const first = active.firstTimestamp();
+    return first >= 0 && this.#stampedTimestamp - first > segmentMs;
+  }
+
   /** @returns the offset after the last one */
   #stamp(
     bytes: Buffer,
@@ -227,23 +238,27 @@ export class Partition {
   ): number {
     const epoch = this.#log.leaderEpoch;
     let nextOffset = baseOffset;
+    let timestamp = -1;
     for (let at = start; at < end;) {
       stampBatch(bytes, at, nextOffset, epoch);
       if (logAppendTime >= 0) stampLogAppendTime(bytes, at, logAppendTime);
       const header = readBatchHeader(bytes, at, end);
       if (header === null) throw new RangeError(`${this.name}: append of an incomplete batch`);
       nextOffset = header.nextOffset;
+      if (header.maxTimestamp > timestamp) timestamp = header.maxTimestamp;
       at += header.size;
     }
+    this.#stampedTimestamp = timestamp;
     return nextOffset;
   }
 
   /** Holds appends back until `work` is done, then lets the queued ones go on. */
-  #closeGate(work: () => Promise<void>): void {
+  #closeGate(work: () => Promise<void>): Promise<void> {
     this.#gate = work().then(
       () => this.#openGate(null),
       (error: unknown) => this.#openGate(asStorageError(this.name, error)),
     );
+    return this.#gate;
   }
 
   /** One failure fails all that queued behind it, in order: nothing may overtake what a caller sends again. */
@@ -340,18 +355,22 @@ export class Partition {
    * @throws METADATA_LOST; any other failure is this partition's own
    */
   open(): void {
+    this.#open(this.#log);
+  }
+
+  #open(log: PartitionLog): void {
     try {
-      this.#log.open();
+      log.open();
     } catch (error) {
-      this.#failOpening(error);
+      this.#failOpening(log, error);
     }
   }
 
-  #failOpening(error: unknown): void {
+  #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
-    this.#log.fail(failure);
-    this.#env.warn(`${this.#log.failure!.message}.`);
+    log.fail(failure);
+    this.#env.warn(`${log.failure!.message}.`);
   }
 
   /**
@@ -359,12 +378,16 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST; any other failure is this partition's own
    */
-  async recover(): Promise<string | null> {
-    if (this.#log.failure !== null) return null;
+  recover(): Promise<string | null> {
+    return this.#recover(this.#log, false);
+  }
+
+  async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {
+    if (log.failure !== null) return null;
     try {
-      return await this.#log.recover();
+      return await log.recover(afterFailedSync);
     } catch (error) {
-      this.#failOpening(error);
+      this.#failOpening(log, error);
       return null;
     }
   }
@@ -374,28 +397,117 @@ export class Partition {
     this.#log.count();
   }
 
+  /** Whether the segment was freed: read-only, by the owner, which is looked up. */
+  isFreed(segment: Segment): boolean {
+    if (this.#env.readOnly) this.#log.followLogStart();
+    return segment.isRemoved;
+  }
+
   /** Read-only, beside a running owner: takes over what it wrote since. */
-  refresh(): Promise<void> {
-    this.#refreshing ??= this.#log.refresh().finally(() => {
+  async refresh(): Promise<void> {
+    if (this.#ended !== null) return;
+    this.#refreshing ??= this.#refresh().finally(() => {
       this.#refreshing = null;
     });
-    return this.#refreshing;
+    await this.#refreshing;
   }
 
-  /** The way out of a failure: forgets what is in memory and reads the files again. */
+  async #refresh(): Promise<void> {
+    const isOutdated = this.#log.isOutdated();
+    const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+    await log.readOn();
+    if (isOutdated) this.#replaceLog(log);
+  }
+
+  /**
+   * The way out of a failure: reads files and rows again. Until that is done readers see what was there
+   * before, and appends wait, or are refused as before.
+   * @returns a sentence on what was cut, or null
+   * @throws why it takes no records still; METADATA_LOST
+   */
   async reopen(): Promise<string | null> {
-    await this.#settled();
-    this.#log.reset();
-    const report = this.#log.needsRecovery() ? await this.recover() : null;
-    this.#log.count();
-    return report;
-  }
-
-  async #settled(): Promise<void> {
     while (this.#gate !== null || this.#syncing !== null) {
       await this.#gate;
       await this.#syncing;
     }
+    const reopening = this.#readAnew();
+    void this.#closeGate(() => reopening.then(() => undefined));
+    return reopening;
+  }
+
+  async #readAnew(): Promise<string | null> {
+    const log = this.#newLog(this.settings);
+    this.#open(log);
+    const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    this.#replaceLog(log);
+    if (log.failure !== null) throw log.failure;
+    return report;
+  }
+
+  #replaceLog(log: PartitionLog): void {
+    this.#log.closeFiles();
+    this.#log.countNothing();
+    this.#log = log;
+    if (this.#env.quota.isBounded) log.count();
+    this.#version++;
+    for (const waiter of this.#appendWaiters) waiter.wake();
+  }
+
+  async #settled(): Promise<void> {
+    while (this.#gate !== null || this.#syncing !== null || this.#log.moving !== null) {
+      await this.#gate;
+      await this.#syncing;
+      await this.#log.moving;
+    }
+    await this.#refreshing?.catch(() => undefined);
+  }
+
+  /**
+   * Frees the oldest segments, as many as `choose` says of those there are; the active one, if it is among
+   * them, is rolled first. Does nothing while appends are refused.
+   * @throws KAFKA_STORAGE_ERROR
+   */
+  async freeSegments(choose: (segments: readonly Segment[]) => number): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    if (this.#ended !== null || this.#log.failure !== null) return;
+    const { segments, active } = this.#log;
+    const count = choose(segments);
+    let last = segments[count - 1];
+    if (last === active) {
+      const sealed = segments[count - 2];
+      await this.#closeGate(() => this.#roll());
+      // A disk too full to roll still lets the sealed ones go.
+      if (this.#log.active === active) last = sealed;
+      if (this.#log.failure !== null) return;
+    }
+    if (last !== undefined) await this.#log.moveLogStart(last.nextOffset);
+    else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
+  }
+
+  /** Whether what lies below the log start is still to be removed, as far as is known. */
+  get hasLeftovers(): boolean {
+    return this.#log.hasLeftovers;
+  }
+
+  /**
+   * Deletes the records before `offset`, durably, and frees the segments that lie wholly below it.
+   * @throws OFFSET_OUT_OF_RANGE above the high watermark; KAFKA_STORAGE_ERROR
+   */
+  async deleteRecords(offset: number): Promise<void> {
+    this.refuseIfEnded();
+    if (offset > this.highWatermark) throw this.outOfRange(offset);
+    // A log must not end below its start after a power loss.
+    if (offset > this.#log.active.baseOffset) await this.#syncAll();
+    if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
+  }
+
+  /** The error for an offset that the log does not have. */
+  outOfRange(offset: number): OttlaError {
+    const { logStartOffset, highWatermark } = this;
+    return new OttlaError(
+      'OFFSET_OUT_OF_RANGE',
+      `${this.name}: offset ${offset} is out of range, the log has ${logStartOffset} to ${highWatermark}`,
+    );
   }
 
   /** Waits for what is in flight, makes all durable, and closes the files. Appends are refused from now on. */

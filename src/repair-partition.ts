@@ -81,8 +81,11 @@ class PartitionRepair {
       .map((name) => parseSegmentFileName(name, 'log'))
       .filter((base) => base !== null)
       .toSorted((one, other) => one - other);
+    const start = this.#at.row?.logStartOffset ?? 0;
     try {
       for (const [i, base] of bases.entries()) {
+        // Freed by retention: the next open removes what is left of it.
+        if ((bases[i + 1] ?? Infinity) <= start) continue;
         if (await this.#takeOver(base)) continue;
         await this.#keepSegmentsAside(bases.slice(i + 1));
         break;

@@ -270,7 +270,13 @@ class Verification {
     const mayHaveGaps = [topicRow.options['cleanupPolicy']].flat().includes('compact');
     let next: number | null = null;
     const missing: number[] = [];
+    const start = row?.logStartOffset ?? 0;
     for (const [baseOffset, value] of sealed) {
+      if (value.nextOffset <= start) {
+        // Freed by retention; the next open removes what a crash left of it.
+        present.delete(baseOffset);
+        continue;
+      }
       if (!present.delete(baseOffset)) {
         missing.push(baseOffset);
         if (next !== null) this.#segmentMissing(directory, baseOffset, at, findings);
@@ -299,7 +305,9 @@ class Verification {
       });
     }
     present.delete(baseOffset);
+    const firstBase = sealed.find(([, { nextOffset }]) => nextOffset > start)?.[0] ?? baseOffset;
     for (const unknown of present) {
+      if (unknown < firstBase && firstBase <= start) continue;
       findings.problems.push({
         code: 'SEGMENT_UNKNOWN',
         ...at,
@@ -308,7 +316,9 @@ class Verification {
         message: `${name}: the metadata does not know the segment of offset ${unknown} in ${directory}: it is older than the log, or another's; Ottla.repair() takes the segment over`,
       });
     }
-    if (next !== null && next !== baseOffset) this.#hole(directory, next, baseOffset, at, findings);
+    if (next !== null && next !== baseOffset && baseOffset > start) {
+      this.#hole(directory, next, baseOffset, at, findings);
+    }
     const expected = { ...at, directory, baseOffset, mayHaveGaps };
     const sum = await verifySegment(
       files,

@@ -242,3 +242,28 @@ it('close() gives up after timeoutMs, and goes on all the same', async () => {
   await consumer.close();
   expect(consumer.assignment()).toEqual([]);
 });
+
+it('keeps the process alive while it waits for records, and at no other time', async () => {
+  const { clock, consumerOf } = await setting(1, 2);
+  const consumer = consumerOf();
+  await consumer.ready();
+  expect(clock.keepAliveCount).toBe(0);
+  const records = consumer[Symbol.asyncIterator]();
+  await records.next();
+  await records.next();
+  expect(clock.keepAliveCount).toBe(0);
+  const waiting = records.next();
+  await clock.settle();
+  expect(clock.keepAliveCount).toBe(1);
+  await consumer.close();
+  await waiting;
+  expect(clock.keepAliveCount).toBe(0);
+});
+
+it('is not ready when it is closed before it was assigned anything', async () => {
+  const { consumerOf } = await setting(1, 2);
+  const consumer = consumerOf();
+  const ready = failureOf(() => consumer.ready());
+  await consumer.close();
+  expect(await ready).toMatchObject({ code: 'CLOSED' });
+});

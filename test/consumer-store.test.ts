@@ -274,3 +274,21 @@ it('fails a member whose start cannot be committed, and lets others have its par
   expect(owned(two)).toEqual(['t-0']);
   expect((await engine.group('g')).members).toHaveLength(1);
 });
+
+it('keeps nothing of a first commit that was under way when its topic was deleted', async () => {
+  const { machine, store, engine, consumerOf } = await setting(1);
+  store.isHolding = true;
+  const consumer = consumerOf();
+  const ready = consumer.ready();
+  await machine.clock.settle();
+  const deleted = engine.deleteTopic('t');
+  await machine.clock.settle();
+  store.isHolding = false;
+  store.letGo();
+  await deleted;
+  await ready;
+  expect(owned(consumer)).toEqual([]);
+  await consumer.close();
+  expect(engine.groups()).toEqual([]);
+  expect([...store.range(['offset'])]).toEqual([]);
+});

@@ -196,7 +196,9 @@ describeContract('for await over a consumer', ({ open }) => {
     await send(ottla, 'bills', ['bill'], 1);
     const consumer = ottla.consumer({ group: 'g', topics: ['orders', 'bills'] });
     const records = await take(consumer, 2);
-    const seen = records.map(({ topic, partition, value }) => `${topic}-${partition} ${value}`);
+    const seen = records.map(
+      ({ topic, partition, value }) => `${topic}-${partition} ${String(value)}`,
+    );
     expect(seen.toSorted()).toEqual(['bills-1 bill', 'orders-0 order']);
   });
 

@@ -270,6 +270,30 @@ describe('open', () => {
     expect(fs.existsSync(join(data, 'stranger-7'))).toBe(true);
   });
 
+  it('says in a warning what a partition turns out to lack when it is first used', async () => {
+    copyFilled();
+    fs.rmSync(join(data, 'orders-0', '00000000000000000000.log'));
+    fs.rmSync(join(data, 'orders-1', '00000000000000000002.log'));
+    const ottla = await open();
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => warnings.push(warning)).on('error', () => undefined);
+    const all = await failureOf(collect(ottla.read('orders', { partitions: [1] })));
+    expect(all).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+    expect(all.message).toContain('00000000000000000002.log');
+    const rest = await collect(ottla.read('orders', { partitions: [0] }));
+    expect(rest.map(({ offset }) => offset)).toEqual([2, 3, 4]);
+    expect([...ottla.recovery, ...warnings]).toEqual([
+      expect.stringMatching(/^orders-\d.*\.$/) as unknown,
+      expect.stringMatching(/^orders-\d.*\.$/) as unknown,
+    ]);
+    const producer = ottla.producer();
+    const sent = producer.send('orders', { value: 'x', partition: 1 });
+    expect(await failureOf(sent)).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+    expect(await producer.send('orders', { value: 'x', partition: 0 })).toMatchObject({
+      offset: 5,
+    });
+  });
+
   it('works through a link, and by a relative path', async () => {
     copyFilled();
     const link = join(place, 'link');

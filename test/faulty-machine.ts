@@ -1,5 +1,7 @@
+import { expect } from 'vitest';
+import type { Partition } from '../src/partition.js';
 import type { Change } from '../src/storage/meta-store.js';
-import { Machine } from './machine.js';
+import { Machine, append, batchOf } from './machine.js';
 import { WatchedFiles, type Call, type CallName } from './watched-files.js';
 
 /** A machine whose calls are noted, and fail or wait when told to. */
@@ -72,3 +74,40 @@ export class FaultyMachine extends Machine {
     return this.log.filter((call) => call === entry).length;
   }
 }
+
+/** Faults of a call by name, for .log files: `errors` in turn, then none. */
+export function failing(name: CallName, ...errors: (Error | number)[]): FaultyMachine['fault'] {
+  return (call) => (call.name === name && call.path.endsWith('.log') ? errors.shift() : undefined);
+}
+
+/** What became of an append: its base offset, or its error. */
+export interface Outcome {
+  readonly value: string;
+  readonly outcome: unknown;
+}
+
+/** Appends several at once; the outcomes are in the order in which they were told. */
+export async function appendEach(
+  partition: Partition,
+  values: readonly string[],
+  acks: 1 | 'all',
+): Promise<Outcome[]> {
+  const outcomes: Outcome[] = [];
+  await Promise.all(
+    values.map(async (value) => {
+      const appended = append(partition, batchOf([value]), acks);
+      const outcome = await appended.catch((error: unknown) => error);
+      outcomes.push({ value, outcome });
+    }),
+  );
+  return outcomes;
+}
+
+export const retriable: unknown = expect.objectContaining({
+  code: 'KAFKA_STORAGE_ERROR',
+  retriable: true,
+});
+export const notRetriable: unknown = expect.objectContaining({
+  code: 'KAFKA_STORAGE_ERROR',
+  retriable: false,
+});

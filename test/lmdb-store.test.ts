@@ -94,10 +94,8 @@ describe('the LMDB store', () => {
         ) as unknown,
       };
       await expect(openLmdbStore(directory)).rejects.toMatchObject(lost);
-      const reader = await openLmdbStore(directory, { readOnly: true });
-      expect(() => reader.get(['group', 'g'])).toThrow(expect.objectContaining(lost));
-      expect(() => reader.range(['group'])).toThrow(expect.objectContaining(lost));
-      await reader.close();
+      const readOnly = openLmdbStore(directory, { readOnly: true });
+      await expect(readOnly).rejects.toMatchObject(lost);
     });
 
     it.each([

@@ -50,6 +50,14 @@ export class Machine {
   files: FileSystem = new MemoryFiles();
   store: MetaStore = new LastingStore();
 
+  #state = 1;
+
+  /** Park and Miller's minimal standard: the same ids in every run. */
+  #random(): number {
+    this.#state = (this.#state * 16_807) % 2_147_483_647;
+    return this.#state / 2_147_483_648;
+  }
+
   /** Opens as after a start of the process; the broker before is closed, or forgotten: that is a kill. */
   async open(options: { readonly readOnly?: boolean } = {}): Promise<Broker> {
     const { readOnly = false } = options;
@@ -58,7 +66,7 @@ export class Machine {
       files: this.files,
       store: this.store,
       clock: this.clock,
-      random: () => Math.random(),
+      random: () => this.#random(),
       syncs: new SyncQueue(2),
       readOnly,
       defaults: {},

@@ -5,6 +5,7 @@ interface Due {
   readonly at: number;
   /** Tells those of one time apart: first made, first run. */
   readonly order: number;
+  readonly keepAlive: boolean;
   readonly run: () => void;
 }
 
@@ -32,8 +33,8 @@ export class ManualClock implements Clock {
     return this.#ms;
   }
 
-  after(ms: number, run: () => void): Timer {
-    const due = { at: this.#ms + ms, order: this.#made++, run };
+  after(ms: number, run: () => void, keepAlive = false): Timer {
+    const due = { at: this.#ms + ms, order: this.#made++, keepAlive, run };
     this.#timers.add(due);
     return { cancel: () => void this.#timers.delete(due) };
   }
@@ -51,6 +52,11 @@ export class ManualClock implements Clock {
   /** Timers that wait for their time. */
   get timerCount(): number {
     return this.#timers.size;
+  }
+
+  /** Timers that would keep a process alive. */
+  get keepAliveCount(): number {
+    return [...this.#timers].filter(({ keepAlive }) => keepAlive).length;
   }
 
   /** How long until the next timer is due; Infinity if there is none. */

@@ -79,6 +79,20 @@ describe.each(['in memory', 'in a directory'])('maxBytes, %s', (where) => {
     expect(warnings).toHaveLength(2);
   });
 
+  it('records that are deleted make room, segment by segment', async () => {
+    const ottla = await open();
+    ottla.on('error', () => undefined);
+    ottla.on('warning', () => undefined);
+    await ottla.topics.create('t', { partitions: 2, segmentBytes: 1024 });
+    const { sent } = await fill(ottla);
+    const used = await bytesOf(ottla);
+    await ottla.topics.deleteRecords('t', 0, Math.floor(sent / 2));
+    const freed = used - (await bytesOf(ottla));
+    expect(freed).toBeGreaterThan(3000);
+    expect((await fill(ottla)).sent).toBeGreaterThanOrEqual(Math.floor(freed / batchBytes));
+    expect(await bytesOf(ottla)).toBeLessThanOrEqual(maxBytes);
+  });
+
   it.runIf(where === 'in a directory')('counts what is there when it opens', async () => {
     const first = await open(1_000_000);
     await first.topics.create('t', { partitions: 2, segmentBytes: 1024 });

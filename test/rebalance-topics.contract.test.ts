@@ -1,12 +1,12 @@
 import { expect, it } from 'vitest';
-import type { Consumer, ConsumerOptions, Ottla } from '../src/index.js';
+import type { Consumer, Ottla } from '../src/index.js';
 import { committed, Loop, numbers, owned, send, take, takeValues } from './consuming.js';
 import { describeContract } from './contract.js';
 
 const options = { group: 'g', topics: ['orders', 'bills'], assignor: 'sticky' } as const;
 
-function consumerOf(ottla: Ottla, more: Partial<ConsumerOptions<never>> = {}): Consumer {
-  return ottla.consumer({ ...options, ...more });
+function consumerOf(ottla: Ottla): Consumer {
+  return ottla.consumer(options);
 }
 
 async function withTopics(open: () => Promise<Ottla>): Promise<Ottla> {

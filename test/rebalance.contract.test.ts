@@ -150,10 +150,11 @@ describeContract('a rebalance', ({ open }) => {
       let sent = 0;
       const sendMore = async (): Promise<void> => {
         for (let i = 0; i < 40; i++) {
-          const [topic, partition] = i < 25 ? ['orders', i % 5] : ['bills', i % 3];
-          await producer.send(String(topic), {
+          const topic = i < 25 ? 'orders' : 'bills';
+          const partition = i % (topic === 'orders' ? 5 : 3);
+          await producer.send(topic, {
             value: String(sent++),
-            partition: Number(partition),
+            partition,
           });
         }
       };

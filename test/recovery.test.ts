@@ -2,6 +2,7 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
 import { decodeLeaderEpochs } from '../src/storage/checkpoint.js';
 import type { RecoveryPoint } from '../src/storage/meta-store.js';
+import { DyingMachine } from './dying-machine.js';
 import {
   Machine,
   append,
@@ -26,8 +27,10 @@ const points = [
 ] as const;
 
 /** A log of three batches, with the recovery point behind `synced` of them, after a kill. */
-async function killedMachine(synced: number): Promise<Machine> {
-  const machine = new Machine();
+async function killedMachine<M extends Machine = Machine>(
+  synced: number,
+  machine: M = new Machine() as M,
+): Promise<M> {
   let broker = await machine.open();
   await createTopic(broker);
   for (const [i, batch] of batches.entries()) {
@@ -219,6 +222,35 @@ describe('good batches behind a bad one', () => {
     await broker.close();
     expect((await machine.open()).recovery).toEqual([]);
     expect(machine.read(name)).toEqual(Buffer.concat([bad, later]));
+  });
+});
+
+describe('a kill during the recovery', () => {
+  it.each([
+    ['a torn tail', Buffer.from('torn'), 0],
+    ['good batches behind a bad one', Buffer.concat([withBit(good, 17), good]), 1],
+  ])('of %s, at any of its changes, costs nothing', async (_what, tail, tornFiles) => {
+    let changes = 0;
+    for (let isKilled = true; isKilled; changes++) {
+      const machine = await killedMachine(2, new DyingMachine(false));
+      machine.append(firstLog, tail);
+      machine.left = changes;
+      machine.asked = 0;
+      await machine.open();
+      isKilled = machine.asked > changes;
+      machine.left = Infinity;
+      const broker = await machine.open();
+      const partition = partitionOf(broker);
+      expect(await valuesIn(partition)).toEqual([...kept, 'e', 'f']);
+      expect(machine.read(firstLog)).toHaveLength(fileSize);
+      expect(machine.names().filter((name) => name.endsWith('.torn'))).toHaveLength(tornFiles);
+      // Offsets from 6 on may have been seen with what is cut: whatever comes there has another epoch.
+      expect(partition.leaderEpoch).toBeGreaterThan(0);
+      expect(await append(partition, batchOf(['new']), 'all')).toBe(6);
+      expect((await machine.open()).recovery).toEqual([]);
+    }
+    // The checkpoint, a row with the epoch, the cut, a row with the new end; then none fails.
+    expect(changes).toBe(5 + tornFiles);
   });
 });
 

@@ -36,6 +36,10 @@ describeContract('topics', ({ open }) => {
       options: {
         partitions: 2,
         segmentBytes: 4096,
+        segmentMs: 604_800_000,
+        retentionMs: -1,
+        retentionBytes: -1,
+        retention: 'limits',
         indexIntervalBytes: 4096,
         maxMessageBytes: 1_048_588,
         messageTimestampType: 'CreateTime',

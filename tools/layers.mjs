@@ -22,6 +22,7 @@ export const layers = [
   ['offsets'],
   ['topic'],
   ['group'],
+  ['retention'],
   ['transaction'],
   ['broker'],
   ['verify', 'verify-*'],

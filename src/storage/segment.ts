@@ -42,17 +42,22 @@ export class Segment implements OpenFileHolder {
   /** Offset after the last one written. */
   nextOffset: number;
   maxTimestamp = -1;
+  /** Largest timestamp of the first batch; null: not read yet. */
+  #firstTimestamp: number | null = null;
   /** CRC-32C over the CRCs of all batches, chained. */
   checksum = 0;
   /** CRC of the last batch. */
   lastCrc = 0;
   recentlyUsed = false;
+  /** Its records lie below the log start: nothing more is read of it. Reads under way end as they would have. */
+  isRemoved = false;
   readonly #openFiles: OpenFiles;
   readonly #indexIntervalBytes: number;
   #file: File | null = null;
   /** Reads and syncs under way. */
   #uses = 0;
   #closing = false;
+  #onClosed: (() => void) | null = null;
   #writable = false;
   #directorySynced = false;
   #offsetIndex: OffsetIndex;
@@ -165,6 +170,7 @@ export class Segment implements OpenFileHolder {
    * LogSegment.append: one before a batch once more than indexIntervalBytes came since the last one.
    */
   added(batch: BatchFacts): void {
+    if (this.size === 0) this.#firstTimestamp = batch.maxTimestamp;
     if (batch.maxTimestamp > this.maxTimestamp) {
       this.maxTimestamp = batch.maxTimestamp;
       this.#maxTimestampOffset = batch.lastOffset;
@@ -186,6 +192,12 @@ export class Segment implements OpenFileHolder {
     if (this.#maxTimestampOffset >= 0) {
       this.#timeIndex.append(this.maxTimestamp, this.#maxTimestampOffset);
     }
+  }
+
+  /** Largest timestamp of the first batch: what rolling by time counts from. -1 where there is none. */
+  firstTimestamp(): number {
+    this.#firstTimestamp ??= this.size === 0 ? -1 : (this.#headerAt(0)?.maxTimestamp ?? -1);
+    return this.#firstTimestamp;
   }
 
   /** Adds the last time index entry. To be called once, before the indexes are saved for good. */
@@ -384,7 +396,7 @@ export class Segment implements OpenFileHolder {
       let at = 0;
       while (at < bytes.length) {
         const written = file.write(bytes, at, bytes.length, start + at);
-        if (written === 0) throw new Error(`nothing could be written to ${this.#path(suffix)}`);
+        if (written === 0) throw fileError('ENOSPC', 'write', this.#path(suffix));
         at += written;
       }
       file.truncate(start + bytes.length);
@@ -394,7 +406,28 @@ export class Segment implements OpenFileHolder {
     }
   }
 
+  /**
+   * Removes its files, once no read of it is under way and it is closed: Windows removes no open file. The
+   * log goes last, so that a later removal finds what a crash left of the segment.
+   */
+  async remove(): Promise<void> {
+    this.isRemoved = true;
+    const { files } = this.#openFiles;
+    const closed = new Promise<void>((resolve) => (this.#onClosed = resolve));
+    this.close();
+    await closed;
+    for (const suffix of ['index', 'timeindex', 'log'] as const) {
+      files.removeFile(this.#path(suffix));
+    }
+  }
+
   #use(): File {
+    if (this.isRemoved) {
+      throw new OttlaError(
+        'OFFSET_OUT_OF_RANGE',
+        `${this.path} lay below the log start: it is gone`,
+      );
+    }
     this.recentlyUsed = true;
     this.#file ??= this.#openFiles.open(this.path, this.#writable ? 'write' : 'read', this);
     return this.#file;
@@ -414,6 +447,7 @@ export class Segment implements OpenFileHolder {
     if (this.#closing) return;
     this.#file?.close();
     this.#file = null;
+    this.#onClosed?.();
   }
 
   #endUse(): void {

@@ -1,0 +1,106 @@
+import { join } from 'node:path';
+import { OttlaError, asStorageError } from './errors.js';
+import {
+  decodePartitionMetadata,
+  parseSegmentFileName,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import {
+  put,
+  type Change,
+  type MetaStore,
+  type PartitionRow,
+  type RecoveryPoint,
+} from './storage/meta-store.js';
+
+/** What a log must know of its topic and place. */
+export interface LogPlace {
+  readonly topic: string;
+  readonly topicId: string;
+  readonly partition: number;
+  readonly directory: string;
+}
+
+/** Where a segment that nothing was written to begins. */
+export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
+  return {
+    baseOffset,
+    nextOffset: baseOffset,
+    bytes: 0,
+    offsetIndexBytes: 0,
+    timeIndexBytes: 0,
+    lastCrc: 0,
+    checksum: 0,
+    maxTimestamp: -1,
+    maxTimestampOffset: -1,
+    bytesSinceIndexEntry: 0,
+  };
+}
+
+/** Of a partition that was never synced. */
+const firstRow: PartitionRow = {
+  logStartOffset: 0,
+  leaderEpochs: [[0, 0]],
+  active: emptyRecoveryPoint(0),
+};
+
+/** The row of one partition. It is written one time after the other, so that nothing in it goes back. */
+export class StoredPartition {
+  readonly #store: MetaStore;
+  readonly #topicId: string;
+  readonly #partition: number;
+  #written: Promise<void> = Promise.resolve();
+
+  constructor(store: MetaStore, topicId: string, partition: number) {
+    this.#store = store;
+    this.#topicId = topicId;
+    this.#partition = partition;
+  }
+
+  read(): PartitionRow {
+    return this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+  }
+
+  /**
+   * Writes the row, and others with it. `row` is asked when its turn has come, `done` is called before
+   * the turn of the next.
+   */
+  write(row: () => PartitionRow, others: readonly Change[], done: () => void): Promise<void> {
+    const written = this.#written.then(async () => {
+      const change = put(['partition', this.#topicId, this.#partition], row());
+      await this.#store.write([...others, change]);
+      done();
+    });
+    this.#written = written.catch(() => undefined);
+    return written;
+  }
+}
+
+/**
+ * Base offsets of the .log files, once it is sure that the directory is this topic's.
+ * @throws METADATA_LOST if it is another's; KAFKA_STORAGE_ERROR
+ */
+export function listSegments(files: FileSystem, place: LogPlace): Set<number> {
+  const { topic, partition, directory, topicId } = place;
+  let names: string[];
+  try {
+    names = files.list(directory);
+  } catch (error) {
+    throw asStorageError(`${topic}-${partition}`, error, false);
+  }
+  const metadata = files.readFile(join(directory, partitionMetadataFile));
+  const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
+  if (found !== topicId) {
+    throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
+  }
+  const bases = names.map((name) => parseSegmentFileName(name, 'log'));
+  return new Set(bases.filter((base) => base !== null));
+}
+
+export function metadataLost(directory: string, why: string): OttlaError {
+  return new OttlaError(
+    'METADATA_LOST',
+    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
+  );
+}

@@ -1,0 +1,93 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import type { Broker } from '../src/broker.js';
+import { PartitionReader } from '../src/partition-reader.js';
+import type { Partition } from '../src/partition.js';
+import { FaultyMachine, appendEach, failing, notRetriable } from './faulty-machine.js';
+import {
+  append,
+  batchOf,
+  createTopic,
+  failureOf,
+  firstLog,
+  partitionOf,
+  valuesIn,
+} from './machine.js';
+import { ioError } from './watched-files.js';
+
+describe('a reopening', () => {
+  let machine: FaultyMachine;
+  let broker: Broker;
+  let partition: Partition;
+  let letReadsGo: () => void;
+  let reader: PartitionReader;
+  beforeEach(async () => {
+    machine = new FaultyMachine();
+    broker = await machine.open();
+    partition = await createTopic(broker, { segmentBytes: 1024 });
+    await append(partition, batchOf(['a']), 'all');
+    await append(partition, batchOf(['b']));
+    reader = new PartitionReader(partition, 0);
+    while (reader.read(Buffer.alloc(4096)) > 0);
+    const held = new Promise<void>((resolve) => (letReadsGo = resolve));
+    const { onCall } = machine.watched;
+    machine.watched.onCall = (call) => (call.name === 'readAsync' ? held : onCall(call));
+  });
+
+  async function expectSurvives(): Promise<void> {
+    const again = await machine.open();
+    expect(again.recovery).toEqual([]);
+    expect(await valuesIn(partitionOf(again))).toEqual(['a', 'b', 'c', 'd']);
+  }
+
+  it('lets appends wait until it is done', async () => {
+    const reopened = partition.reopen();
+    await machine.clock.settle();
+    const outcomes = appendEach(partition, ['c', 'd'], 1);
+    await machine.clock.settle();
+    expect(reader.available).toBe(0);
+    letReadsGo();
+    expect(await reopened).toBeNull();
+    expect((await outcomes).map(({ outcome }) => outcome)).toEqual([2, 3]);
+    expect(await reader.readAsync(Buffer.alloc(4096))).toBe(2 * batchOf(['c']).length);
+    expect(await valuesIn(partition)).toEqual(['a', 'b', 'c', 'd']);
+    await expectSurvives();
+  });
+
+  it('after a failure refuses appends until it is done', async () => {
+    machine.fault = failing('sync', ioError('fdatasync', firstLog));
+    expect((await appendEach(partition, ['c'], 'all'))[0]?.outcome).toEqual(notRetriable);
+    const reopened = partition.reopen();
+    await machine.clock.settle();
+    expect((await appendEach(partition, ['d'], 1))[0]?.outcome).toEqual(notRetriable);
+    expect(reader.available).toBe(batchOf(['c']).length);
+    letReadsGo();
+    expect(await reopened).toBeNull();
+    expect((await appendEach(partition, ['d'], 1))[0]?.outcome).toBe(3);
+    await expectSurvives();
+  });
+
+  it('may be asked for several times at once', async () => {
+    const reopened = Promise.all([partition.reopen(), partition.reopen(), partition.reopen()]);
+    const outcomes = appendEach(partition, ['c', 'd'], 'all');
+    letReadsGo();
+    expect(await reopened).toEqual([null, null, null]);
+    expect((await outcomes).map(({ outcome }) => outcome)).toEqual([2, 3]);
+    await broker.close();
+    expect(machine.watched.openCount).toBe(0);
+    await expectSurvives();
+  });
+
+  it('that finds the metadata lost leaves the partition as it was, and refused', async () => {
+    machine.write('00000000000000009999.log', Buffer.from('x'));
+    const reopened = failureOf(partition.reopen());
+    letReadsGo();
+    expect(await reopened).toMatchObject({ code: 'METADATA_LOST' });
+    expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toMatchObject({
+      code: 'METADATA_LOST',
+    });
+    expect(await valuesIn(partition)).toEqual(['a', 'b']);
+    machine.write('00000000000000009999.log', undefined);
+    expect(await partition.reopen()).toBeNull();
+    expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toBe(2);
+  });
+});
