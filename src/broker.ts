@@ -7,6 +7,7 @@ import { OffsetStore, type CommittedOffset } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
+import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
 import {
   decodePartitionMetadata,
@@ -32,6 +33,8 @@ export interface BrokerOptions {
   readonly syncs: SyncQueue;
   readonly readOnly: boolean;
   readonly defaults: Partial<TopicSettings>;
+  /** Bound on the bytes of all logs. @default none */
+  readonly maxBytes?: number;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -77,6 +80,7 @@ export class Broker {
       clock,
       syncs,
       readOnly,
+      quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
     this.offsets = new OffsetStore(store, clock, () => {
@@ -97,6 +101,13 @@ export class Broker {
       warn: (warning) => this.onWarning(warning),
     });
     this.#followTopics();
+  }
+
+  /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
+  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> {
+    this.refuseReadOnly();
+    const { directory, clock, random } = this;
+    return { directory, files: this.#files, store: this.#store, clock, random };
   }
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
@@ -157,6 +168,7 @@ export class Broker {
       if (report !== null) this.recovery.push(report);
     }
     await this.#rewindCommits();
+    if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
   }
 
   #partitions(): Partition[] {

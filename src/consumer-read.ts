@@ -5,9 +5,18 @@ import {
   type ConsumerRecord,
   type RecordOf,
 } from './consumer-record.js';
-import type { Engine, Fetched, Position, Reader } from './engine.js';
+import type { Engine, Fetched, Position, Reader, SkippedRange } from './engine.js';
 import { OttlaError } from './errors.js';
-import { aSignal, checkOptions, either, fromCheck, got, integer, oneOf } from './options.js';
+import {
+  aFunction,
+  aSignal,
+  checkOptions,
+  either,
+  fromCheck,
+  got,
+  integer,
+  oneOf,
+} from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
 /** Where to begin: everywhere alike, or by partition (others from the beginning). */
@@ -21,6 +30,13 @@ export interface ReadOptions {
   readonly until?: 'end' | 'never';
   /** Numbers of the partitions to read. @default all */
   readonly partitions?: readonly number[];
+  /**
+   * What to do where damage has made records unreadable. 'fail': reject with CORRUPT_MESSAGE, which names
+   * topic, partition, offset, file and byte. 'skip': go on at the next batch that is whole and valid, and
+   * tell by a 'warning' what was passed over. A function: the same, told of it instead; what it throws
+   * ends the reading. @default 'fail'
+   */
+  readonly onCorrupt?: 'fail' | 'skip' | ((skipped: SkippedRange) => void);
   /** Ends the reading, without an error. @default none */
   readonly signal?: AbortSignal;
 }
@@ -48,9 +64,15 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   readonly #engine: Engine;
   readonly #topic: TopicDefinition;
   readonly #options: ReadOptions;
+  readonly #warn: (warning: string) => void;
 
   /** @internal */
-  constructor(engine: Engine, topic: T, options: ReadOptions = {}) {
+  constructor(
+    engine: Engine,
+    topic: T,
+    options: ReadOptions = {},
+    warn: (warning: string) => void = () => undefined,
+  ) {
     checkOptions<ReadOptions>(
       'read',
       {
@@ -59,6 +81,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         ),
         until: oneOf('end', 'never'),
         partitions: partitionList,
+        onCorrupt: either(oneOf('fail', 'skip'), aFunction),
         signal: aSignal,
       },
       options,
@@ -66,6 +89,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     this.#engine = engine;
     this.#topic = definitionOf('read', topic);
     this.#options = options;
+    this.#warn = warn;
   }
 
   /** One record after the other; the partitions take turns. */
@@ -95,6 +119,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         }
         if (ends?.size === 0) void reader.close();
       },
+      ...this.#onCorrupt(),
     });
     try {
       ends = await this.#begin(reader);
@@ -116,6 +141,16 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     } finally {
       await reader.close();
     }
+  }
+
+  #onCorrupt(): { onCorrupt?: (skipped: SkippedRange) => void } {
+    const { onCorrupt = 'fail' } = this.#options;
+    if (onCorrupt === 'fail') return {};
+    if (onCorrupt !== 'skip') return { onCorrupt };
+    return {
+      onCorrupt: ({ offset, nextOffset, error }) =>
+        this.#warn(`${error.message}; passed over offsets ${offset} to ${nextOffset - 1}`),
+    };
   }
 
   /** Of what was fetched, the records below `end`. */

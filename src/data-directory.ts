@@ -35,6 +35,7 @@ export async function openDataDirectory(
   path: string,
   readOnly: boolean,
   random: () => number,
+  maxBytes: number = Infinity,
 ): Promise<OpenDirectory> {
   const directory = resolve(path);
   const [{ nodeFiles }, { openLmdbStore }, { acquireLock }] = await Promise.all([
@@ -64,6 +65,7 @@ export async function openDataDirectory(
       syncs: processSyncs,
       readOnly,
       defaults: {},
+      maxBytes,
     });
     if (!readOnly) await broker.recover();
     return { broker, release: () => lock?.close() };
@@ -142,7 +144,10 @@ function hasPartitionDirectories(
 }
 
 function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
+  return new OttlaError(
+    'METADATA_LOST',
+    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
+  );
 }
 
 /**
@@ -193,7 +198,11 @@ function decodeProperties(text: string): string | undefined {
 }
 
 /** The same broker over memory: nothing native, gone at the end. Small segments, so that retention can free them. */
-export function openMemory(clock: Clock, random: () => number): OpenDirectory {
+export function openMemory(
+  clock: Clock,
+  random: () => number,
+  maxBytes: number = Infinity,
+): OpenDirectory {
   const broker = new Broker({
     directory: '/',
     files: new MemoryFiles(),
@@ -203,6 +212,7 @@ export function openMemory(clock: Clock, random: () => number): OpenDirectory {
     syncs: new SyncQueue(Infinity),
     readOnly: false,
     defaults: { segmentBytes: 1024 * 1024 },
+    maxBytes,
   });
   return { broker, release: () => undefined };
 }

@@ -152,6 +152,15 @@ export interface RecordFormat<R> {
   ): R;
 }
 
+/** Offsets of a partition that cannot be read any more. */
+export interface SkippedRange extends TopicPartition {
+  /** The first one, and the next one that can be read: the end of the log if none behind can. */
+  readonly offset: number;
+  readonly nextOffset: number;
+  /** CORRUPT_MESSAGE, with the file, the byte in it and the reason. */
+  readonly error: OttlaError;
+}
+
 export interface ReaderOptions<R> {
   /** Absent: assign() gives the partitions. */
   readonly group?: GroupMembership;
@@ -160,6 +169,8 @@ export interface ReaderOptions<R> {
   readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
   /** Called when a poll has to wait for records. */
   readonly idle: () => void;
+  /** Called before offsets that damage has made unreadable are passed over; absent: the poll rejects. */
+  readonly onCorrupt?: (skipped: SkippedRange) => void;
 }
 
 export interface GroupMembership {

@@ -27,8 +27,18 @@ export type {
   RecordOf,
 } from './consumer-record.js';
 export type { Acks, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
-export type { GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
+export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
+export type {
+  Finding,
+  NoteCode,
+  ProblemCode,
+  VerifyNote,
+  VerifyOptions,
+  VerifyProblem,
+  VerifyProgress,
+  VerifyReport,
+} from './verify-report.js';
 export { OttlaError } from './errors.js';
 export type { ErrorCode, WrittenRun } from './errors.js';
 export { murmur2, offsetsPartitionFor } from './partitioner.js';

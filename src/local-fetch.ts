@@ -2,6 +2,7 @@ import type { Fetched, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Partition } from './partition.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
+import type { ReadablePlace } from './partition-seek.js';
 import { RecordReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
 
@@ -59,6 +60,12 @@ export class PartitionFetch<R> {
     this.#position = offset;
     this.#chunk = null;
     this.#reader = null;
+  }
+
+  /** Goes on at an offset, past damage before it, where its batch is known to begin. */
+  goOnAt({ segment, position, offset }: ReadablePlace): void {
+    this.moveTo(offset);
+    this.reader.goOnAt(segment, position);
   }
 
   /** @throws OFFSET_OUT_OF_RANGE */
@@ -125,6 +132,7 @@ export class PartitionFetch<R> {
       try {
         const batch = readBatchHeader(chunk.buffer, chunk.at, chunk.end)!;
         chunk.at += batch.size;
+        refuseMisplaced(batch, chunk.place);
         if (batch.nextOffset <= this.#position) continue;
         checkBatch(chunk.buffer, start, batch);
         if (batch.isControl) {
@@ -170,4 +178,13 @@ export class PartitionFetch<R> {
   get hasLentChunk(): boolean {
     return this.#records.hasLent;
   }
+}
+
+/** A valid batch with offsets that the segment has not: the file is another segment's. */
+function refuseMisplaced(batch: BatchHeader, { baseOffset, nextOffset }: ReadPlace): void {
+  if (batch.baseOffset >= baseOffset && batch.nextOffset <= nextOffset) return;
+  throw new OttlaError(
+    'CORRUPT_MESSAGE',
+    `a batch of offsets ${batch.baseOffset} to ${batch.lastOffset} in a segment of ${baseOffset} to ${nextOffset - 1}`,
+  );
 }

@@ -13,6 +13,7 @@ import { OttlaError } from './errors.js';
 import { PartitionFetch } from './local-fetch.js';
 import { GroupMember } from './local-member.js';
 import type { From } from './options.js';
+import { findReadable } from './partition-seek.js';
 import { offsetFor } from './partition-offsets.js';
 import type { PartitionReader } from './partition-reader.js';
 
@@ -32,6 +33,13 @@ interface ReadAhead<R> {
   readonly done: Promise<{ readonly length: number } | { readonly error: unknown }>;
 }
 
+/** Damage that a fetch has met at its position. */
+interface Damage<R> {
+  readonly fetch: PartitionFetch<R>;
+  readonly version: number;
+  readonly error: OttlaError;
+}
+
 /**
  * Fetches the assigned partitions in turns, a chunk of up to 1 MiB each. The tail of a log is read at
  * once; colder data off the main thread, one chunk ahead.
@@ -46,6 +54,9 @@ export class LocalReader<R> implements Reader<R> {
   #turn = 0;
   #current: PartitionFetch<R> | null = null;
   #ahead: ReadAhead<R> | null = null;
+  #damage: Damage<R> | null = null;
+  /** Where damage was passed last: met there again, it is none that can be passed. */
+  #passedAt = '';
   /** The one being handed out, and the one being read into. */
   #buffers: [Buffer, Buffer] = [noBuffer, noBuffer];
   #turnEnd = 0;
@@ -179,12 +190,15 @@ export class LocalReader<R> implements Reader<R> {
 
   #takeNow(maxRecords: number): Fetched<R> | undefined {
     if (this.#failure !== null) throw this.#failure;
-    if (this.#isClosed) return undefined;
-    for (;;) {
+    while (!this.#isClosed && this.#damage === null) {
       const fetched = this.#takeCurrent(maxRecords);
-      if (fetched !== null) return fetched;
+      if (fetched !== null) {
+        this.#passedAt = '';
+        return fetched;
+      }
       if (!this.#beginTail()) return undefined;
     }
+    return undefined;
   }
 
   #takeCurrent(maxRecords: number): Fetched<R> | null {
@@ -192,6 +206,9 @@ export class LocalReader<R> implements Reader<R> {
     if (current === null) return null;
     try {
       return current.take(maxRecords);
+    } catch (error) {
+      this.#meet(error, current);
+      return null;
     } finally {
       if (!current.hasChunk) this.#current = null;
       // What records still look at is left to them.
@@ -210,6 +227,11 @@ export class LocalReader<R> implements Reader<R> {
       if (this.#isClosed || signal?.aborted === true) return null;
       const fetched = this.#takeNow(maxRecords);
       if (fetched !== undefined) return fetched;
+      if (this.#damage !== null) {
+        const passed = await this.#pass(this.#damage);
+        if (passed !== null) return passed;
+        continue;
+      }
       if (await this.#beginCold()) continue;
       await this.#wait(signal);
       this.#turnEnd = clock.monotonic() + turnMs;
@@ -263,10 +285,54 @@ export class LocalReader<R> implements Reader<R> {
       this.#turn = turn;
       return false;
     }
-    let length = fetch.reader.read(this.#chunkBufferFor(0, fetch.reader));
-    if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
-    this.#begin(fetch, length);
+    try {
+      let length = fetch.reader.read(this.#chunkBufferFor(0, fetch.reader));
+      if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
+      this.#begin(fetch, length);
+    } catch (error) {
+      this.#meet(error, fetch);
+    }
     return true;
+  }
+
+  /** Damage is looked into by the next poll(), which may wait; anything else is thrown on. */
+  #meet(error: unknown, fetch: PartitionFetch<R>): void {
+    if (!(error instanceof OttlaError) || error.code !== 'CORRUPT_MESSAGE') throw error;
+    this.#damage = { fetch, version: fetch.version, error };
+  }
+
+  /**
+   * Goes on behind damage: without a word if no record is lost, as after seeking behind it, else if the
+   * reader was told to.
+   * @returns what was passed over, as a run without records; null: nothing
+   * @throws CORRUPT_MESSAGE
+   */
+  async #pass({ fetch, version, error }: Damage<R>): Promise<Fetched<R> | null> {
+    const { position: offset, partition, ownership } = fetch;
+    const { topic, index } = partition;
+    const place = await findReadable(partition, offset, this.#broker.clock);
+    this.#damage = null;
+    if (version !== fetch.version || !this.#fetches.includes(fetch)) return null;
+    const passedAt = `${partition.name} ${place.segment.baseOffset} ${place.position}`;
+    const isAgain = passedAt === this.#passedAt;
+    const nextOffset = place.offset;
+    const { onCorrupt } = this.#options;
+    if (isAgain || (nextOffset > offset && onCorrupt === undefined)) {
+      this.#passedAt = '';
+      fetch.moveTo(offset);
+      if (isAgain) throw error;
+      throw new OttlaError(
+        'CORRUPT_MESSAGE',
+        `${error.message}; offset ${offset} cannot be read, the next one that can is ${nextOffset}`,
+        { cause: error },
+      );
+    }
+    const at = { topic, partition: index };
+    if (nextOffset > offset) onCorrupt?.({ ...at, offset, nextOffset, error });
+    this.#passedAt = passedAt;
+    fetch.goOnAt(place);
+    if (nextOffset === offset) return null;
+    return { ...at, records: [], baseOffset: offset, nextOffset, ownership };
   }
 
   #begin(fetch: PartitionFetch<R>, length: number): void {
@@ -297,8 +363,8 @@ export class LocalReader<R> implements Reader<R> {
     if (isVoid) return true;
     if ('error' in result) {
       ahead.fetch.moveTo(ahead.fetch.position);
-      if (isOutOfRange(result.error)) return true;
-      throw result.error;
+      if (!isOutOfRange(result.error)) this.#meet(result.error, ahead.fetch);
+      return true;
     }
     const [used, filled] = this.#buffers;
     this.#buffers = [filled, used];

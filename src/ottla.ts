@@ -22,6 +22,7 @@ import {
 } from './options.js';
 import { Producer } from './producer.js';
 import { checkTopicName, definitionOf, type TopicRef } from './serde.js';
+import type { VerifyOptions, VerifyReport } from './verify-report.js';
 
 /** A topic, and how far each of its partitions is. */
 export interface TopicDescription {
@@ -162,6 +163,12 @@ export interface OpenOptions {
    * followed. @default false
    */
   readonly readOnly?: boolean;
+  /**
+   * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
+   * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
+   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   */
+  readonly maxBytes?: number;
 }
 
 /** Time and randomness for a test that repeats itself. */
@@ -170,6 +177,12 @@ export interface MemoryOptions {
   readonly clock?: Clock;
   /** An integer that makes ids and choices the same in every run. @default none: they differ */
   readonly seed?: number;
+  /**
+   * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
+   * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
+   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   */
+  readonly maxBytes?: number;
 }
 
 type Events = {
@@ -233,11 +246,56 @@ export class Ottla {
    *   UNSUPPORTED_FOR_MESSAGE_FORMAT if a newer Ottla wrote it
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
-    if (typeof directory !== 'string' || directory === '') {
-      throw new TypeError(`Ottla.open: expected the path of a directory, got ${got(directory)}`);
-    }
-    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean }, options);
-    return new Ottla(await openDataDirectory(directory, options.readOnly ?? false, Math.random));
+    checkDirectoryPath('Ottla.open', directory);
+    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean, maxBytes: integer(1) }, options);
+    const { readOnly = false, maxBytes } = options;
+    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, maxBytes));
+  }
+
+  /**
+   * Checks a data directory: the metadata and every row of it, whose partitions' directories these are,
+   * every segment against what the metadata says of it, every batch, its CRC and offsets, every record,
+   * every entry of an index. Changes nothing, and works beside a running owner, also in this process
+   * (which then cannot open the directory anew until the check has ended).
+   *
+   * What damages the log or the metadata is a problem; `ok` says that there is none. What an open mends
+   * by itself, such as a torn write behind the recovery point, is a note. Reads every byte once, in slices
+   * of 2 ms.
+   * @throws KAFKA_STORAGE_ERROR if there is no such directory; ABORTED; TypeError for options
+   */
+  static async verify(directory: string, options: VerifyOptions = {}): Promise<VerifyReport> {
+    checkDirectoryPath('Ottla.verify', directory);
+    checkOptions<VerifyOptions>('Ottla.verify', { signal: aSignal, progress: aFunction }, options);
+    const { verifyDirectory } = await import('./verify.js');
+    return verifyDirectory(directory, options);
+  }
+
+  /**
+   * Mends a data directory that nobody has open, so that open() takes it again. What open() answers with
+   * METADATA_LOST, and partitions that refuse appends because of damage, are mended so:
+   *
+   * - The metadata is rebuilt. Rows that can still be read and belong to the directories that are there
+   *   are kept, groups' commits among them. What is lost is made anew from the partitions: topics and
+   *   their partitions from the directories, segments and recovery points from the logs. Options and
+   *   codec names of a topic whose row is lost have their defaults; its log start is that of the files.
+   * - A log with damage in what was durable ends before it. The bytes from there on, and the segments
+   *   behind, are kept in .torn files; records behind the damage are not in the log any more. To have
+   *   them, read them first: `read(topic, { onCorrupt: 'skip' })`.
+   *
+   * Nothing is removed but index files, which are made anew: the old metadata is kept as meta.<time>-old,
+   * a directory of another topic id as <directory>.<id>-stray. Reads every byte once. May be run again if it
+   * was interrupted.
+   * @returns what was done, one readable sentence each; none: all was well
+   * @throws LOCKED if somebody has it open; KAFKA_STORAGE_ERROR, also if it is no data directory; ABORTED
+   */
+  static async repair(
+    directory: string,
+    options: { readonly signal?: AbortSignal } = {},
+  ): Promise<string[]> {
+    checkDirectoryPath('Ottla.repair', directory);
+    checkOptions<{ readonly signal?: AbortSignal }>('Ottla.repair', { signal: aSignal }, options);
+    const { repairDirectory } = await import('./repair.js');
+    return repairDirectory(directory, Math.random, options.signal);
   }
 
   /** The same engine over memory: nothing native, gone at the end. @throws TypeError, RangeError for options */
@@ -247,11 +305,13 @@ export class Ottla {
       {
         clock: (value) => (isClock(value) ? null : 'a Clock'),
         seed: integer(Number.MIN_SAFE_INTEGER),
+        maxBytes: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed } = options;
-    return new Ottla(openMemory(clock, seed === undefined ? Math.random : seeded(seed)));
+    const { clock = systemClock, seed, maxBytes } = options;
+    const random = seed === undefined ? Math.random : seeded(seed);
+    return new Ottla(openMemory(clock, random, maxBytes));
   }
 
   /**
@@ -291,7 +351,9 @@ export class Ottla {
    */
   read<const T extends TopicRef>(topic: T, options?: ReadOptions): TopicReading<T> {
     this.#refuseClosed();
-    return new TopicReading(this.#engine, topic, options);
+    return new TopicReading(this.#engine, topic, options, (warning) =>
+      this.#emit('warning', warning),
+    );
   }
 
   /**
@@ -346,6 +408,25 @@ export class Ottla {
     }
   }
 
+  /**
+   * Copies all of it, while it is in use, to a directory that is empty or is made: topics with their
+   * records, groups with their commits. The copy is that of a moment between call and end: every record
+   * that was acknowledged before the call is in it, and no commit is ahead of its log. It is durable once
+   * this resolves, and opens as any data directory: as the same store, with the same ids. Of
+   * `Ottla.memory()` too. `Ottla.verify()` checks it.
+   *
+   * A copy that failed or was interrupted is left as it is and cannot be opened.
+   * @throws KAFKA_STORAGE_ERROR, also if the directory is not empty; CORRUPT_MESSAGE if a file is shorter
+   *   than it must be; INVALID_REQUEST in read-only mode; ABORTED; CLOSED
+   */
+  async backup(directory: string, options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    this.#refuseClosed();
+    checkDirectoryPath('backup', directory);
+    checkOptions<{ readonly signal?: AbortSignal }>('backup', { signal: aSignal }, options);
+    const { backupTo } = await import('./backup.js');
+    await backupTo(this.#directory.broker.backupSource, directory, options.signal);
+  }
+
   #refuseClosed(): void {
     if (this.#closing !== null) throw new OttlaError('CLOSED', 'this Ottla is closed');
   }
@@ -383,6 +464,11 @@ export class Ottla {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function checkDirectoryPath(where: string, directory: string): void {
+  if (typeof directory === 'string' && directory !== '') return;
+  throw new TypeError(`${where}: expected the path of a directory, got ${got(directory)}`);
 }
 
 function defined(settings: Omit<TopicOptions, 'partitions'>): Partial<TopicSettings> {

@@ -10,6 +10,7 @@ import {
   metadataLost,
 } from './partition-row.js';
 import type { LogPlace } from './partition-row.js';
+import type { LogQuota } from './partition-quota.js';
 import { encodeLeaderEpochs, segmentFileName, type LeaderEpoch } from './storage/checkpoint.js';
 import {
   put,
@@ -32,6 +33,7 @@ export interface LogEnvironment {
   readonly clock: Clock;
   readonly syncs: SyncQueue;
   readonly readOnly: boolean;
+  readonly quota: LogQuota;
   /** Told, in a sentence, of what is found amiss. */
   readonly warn: (message: string) => void;
 }
@@ -59,6 +61,8 @@ export class PartitionLog {
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
+  /** Bytes of this log in the quota. */
+  #countedBytes = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -311,6 +315,35 @@ export class PartitionLog {
     return report;
   }
 
+  /**
+   * Makes the quota count what there is: to be called when segments came or went, or were read anew. Of
+   * a log that was not opened the rows tell.
+   */
+  count(): void {
+    const { topicId, partition } = this.place;
+    let bytes = 0;
+    if (this.isOpen) {
+      for (const segment of this.#segments) bytes += segment.size;
+    } else {
+      const { active, logStartOffset } = this.#stored.read();
+      bytes += active.bytes;
+      const sealed = this.#env.store.range(['segment', topicId, partition]);
+      for (const { value } of sealed) if (value.nextOffset > logStartOffset) bytes += value.bytes;
+    }
+    this.countMore(bytes - this.#countedBytes);
+  }
+
+  /** Counts what was appended. */
+  countMore(bytes: number): void {
+    this.#countedBytes += bytes;
+    this.#env.quota.add(bytes);
+  }
+
+  /** The log is gone. */
+  countNothing(): void {
+    this.countMore(-this.#countedBytes);
+  }
+
   async #keepAside(position: number, fileSize: number): Promise<string> {
     const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, 'torn'));
     const bytes = Buffer.alloc(fileSize - position);
@@ -436,6 +469,7 @@ export class PartitionLog {
   #drop(below: readonly Segment[]): void {
     if (below.length === 0) return;
     this.#segments = this.#segments.slice(below.length);
+    for (const { size } of below) this.countMore(-size);
     this.#logStartOffset = Math.max(this.#logStartOffset, this.#segments[0]!.baseOffset);
     for (const segment of below) this.#freed.addFiles(segment);
   }

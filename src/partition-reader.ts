@@ -133,10 +133,17 @@ export class PartitionReader {
     return -Math.max(size, 64);
   }
 
+  /** Goes on at a byte of a segment where a batch begins. */
+  goOnAt(segment: Segment, position: number): void {
+    this.#segment = segment;
+    this.#position = position;
+  }
+
   /** Where the last `length` bytes were read, and so the place of damage found in them later. */
   placeBefore(length: number): ReadPlace {
-    const { path } = this.#segment;
-    return { partition: this.#partition.name, path, position: this.#position - length };
+    const { path, baseOffset, nextOffset } = this.#segment;
+    const position = this.#position - length;
+    return { partition: this.#partition.name, path, position, baseOffset, nextOffset };
   }
 
   #corrupt(cause: unknown): OttlaError {
@@ -149,6 +156,9 @@ export interface ReadPlace {
   readonly partition: string;
   readonly path: string;
   readonly position: number;
+  /** What offsets the segment has: from here to below nextOffset. */
+  readonly baseOffset: number;
+  readonly nextOffset: number;
 }
 
 export function damaged({ partition, path, position }: ReadPlace, cause: unknown): OttlaError {

@@ -99,5 +99,8 @@ export function listSegments(files: FileSystem, place: LogPlace): Set<number> {
 }
 
 export function metadataLost(directory: string, why: string): OttlaError {
-  return new OttlaError('METADATA_LOST', `${directory}: ${why}. Nothing was changed.`);
+  return new OttlaError(
+    'METADATA_LOST',
+    `${directory}: ${why}. Nothing was changed; Ottla.repair(directory) mends it`,
+  );
 }

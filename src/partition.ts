@@ -189,6 +189,7 @@ export class Partition {
         void this.#closeGate(() => this.#syncAll());
         return 'wait';
       }
+      this.#env.quota.refuseBeyond(this.name, end - start);
       baseOffset = active.nextOffset;
       if (this.settings.messageTimestampType === 'LogAppendTime') {
         logAppendTime = this.#env.clock.now();
@@ -199,6 +200,7 @@ export class Partition {
         return 'wait';
       }
       active.write(bytes, start, end);
+      this.#log.countMore(end - start);
       for (let at = start; at < end;) {
         const header = readBatchHeader(bytes, at, end)!;
         active.added(header);
@@ -390,6 +392,11 @@ export class Partition {
     }
   }
 
+  /** Makes the quota count this log. */
+  count(): void {
+    this.#log.count();
+  }
+
   /** Whether the segment was freed: read-only, by the owner, which is looked up. */
   isFreed(segment: Segment): boolean {
     if (this.#env.readOnly) this.#log.followLogStart();
@@ -439,7 +446,9 @@ export class Partition {
 
   #replaceLog(log: PartitionLog): void {
     this.#log.closeFiles();
+    this.#log.countNothing();
     this.#log = log;
+    if (this.#env.quota.isBounded) log.count();
     this.#version++;
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
@@ -519,6 +528,7 @@ export class Partition {
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
     await this.#settled();
+    this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }

@@ -98,7 +98,7 @@ describe('LMDB’s data file', () => {
       page.writeBigUInt64LE(BigInt(mainRoot), 24 + page.readUInt16LE(24) + 24);
     });
     await expect(openLmdbStore(directory)).rejects.toThrow(
-      /data\.mdb is damaged: page \d+ is used twice$/,
+      /data\.mdb is damaged: page \d+ is used twice\. /,
     );
   });
 
@@ -110,7 +110,7 @@ describe('LMDB’s data file', () => {
       const end = node + 8 + page.readUInt16LE(node + 6);
       page.writeUInt8(0xff, end - 1);
     });
-    await expect(openLmdbStore(directory)).rejects.toThrow(/keys that are not in order$/);
+    await expect(openLmdbStore(directory)).rejects.toThrow(/keys that are not in order\. /);
   });
 
   it('with any bit flipped is right, or METADATA_LOST, and the process lives', async () => {

@@ -46,7 +46,10 @@ export async function openLmdbStore(
     prepare(path, readOnly, mayBeEmpty);
     return new LmdbStore(path, readOnly);
   } catch (error) {
-    throw asStorageError(directory, error, false);
+    const failure = asStorageError(directory, error, false);
+    if (failure.code !== 'METADATA_LOST') throw failure;
+    const message = `${failure.message}. Nothing was changed; Ottla.repair(directory) mends it`;
+    throw new OttlaError('METADATA_LOST', message, { cause: failure });
   }
 }
 

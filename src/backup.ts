@@ -1,0 +1,258 @@
+import { dirname, join, resolve } from 'node:path';
+import type { Clock } from './clock.js';
+import { OttlaError, asStorageError } from './errors.js';
+import { Slices } from './storage/batch-cursor.js';
+import {
+  encodePartitionMetadata,
+  newTopicId,
+  partitionMetadataFile,
+  segmentFileName,
+} from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import {
+  put,
+  type Change,
+  type MetaStore,
+  type PartitionRow,
+  type Row,
+  type TopicRow,
+} from './storage/meta-store.js';
+
+const chunkBytes = 1024 * 1024;
+const formatVersion = 1;
+const epochsFile = 'leader-epoch-checkpoint';
+/** How often a partition is copied anew that changed meanwhile. */
+const maxTries = 5;
+
+/** What is copied: the files and rows of an Ottla in use. */
+export interface BackupSource {
+  readonly directory: string;
+  readonly files: FileSystem;
+  readonly store: MetaStore;
+  readonly clock: Clock;
+  readonly random: () => number;
+}
+
+/**
+ * Copies a data directory in use to an empty one. Order: all rows, at one moment; then sealed segments;
+ * then active ones, up to their end at that moment; then the rows into the copy, and last its
+ * meta.properties: a copy that was interrupted is METADATA_LOST. So no commit is ahead of its log.
+ * @throws KAFKA_STORAGE_ERROR; CORRUPT_MESSAGE if a file is shorter than its row says; ABORTED
+ */
+export async function backupTo(
+  source: BackupSource,
+  path: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  const target = resolve(path);
+  const [{ nodeFiles }, { openLmdbStore }] = await Promise.all([
+    import('./storage/node-files.js'),
+    import('./storage/lmdb-store.js'),
+  ]);
+  try {
+    refuseUsed(nodeFiles, target);
+    const changes = await new Backup(source, nodeFiles, target, signal).run();
+    const meta = join(target, 'meta');
+    nodeFiles.makeDirectory(meta);
+    const storeId = source.store.get(['store'])?.storeId ?? newTopicId(source.random);
+    const store = await openLmdbStore(meta);
+    try {
+      await store.write([put(['store'], { formatVersion, storeId }), ...changes]);
+    } finally {
+      await store.close();
+    }
+    await nodeFiles.syncDirectory(meta);
+    await nodeFiles.syncDirectory(target);
+    await nodeFiles.replaceFile(
+      join(target, 'meta.properties'),
+      Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
+    );
+    await nodeFiles.syncDirectory(dirname(target));
+  } catch (error) {
+    throw asStorageError(`backup to ${target}`, error, false);
+  }
+}
+
+function refuseUsed(files: FileSystem, target: string): void {
+  files.makeDirectory(target);
+  const [name] = files.list(target);
+  if (name === undefined) return;
+  throw new OttlaError(
+    'KAFKA_STORAGE_ERROR',
+    `backup to ${target}: expected an empty directory, got one with ${name} in it`,
+    { retriable: false },
+  );
+}
+
+interface PartitionRows {
+  readonly row: PartitionRow | undefined;
+  readonly sealed: readonly Row<'segment'>[];
+}
+
+class Backup {
+  readonly #source: BackupSource;
+  readonly #files: FileSystem;
+  readonly #target: string;
+  readonly #slices: Slices;
+
+  constructor(
+    source: BackupSource,
+    files: FileSystem,
+    target: string,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#source = source;
+    this.#files = files;
+    this.#target = target;
+    this.#slices = new Slices(source.clock, `backup to ${target}`, signal);
+  }
+
+  /** @returns the rows of what was copied, but the store's own */
+  async run(): Promise<Change[]> {
+    const { store } = this.#source;
+    // All in one turn, in which no commit can show.
+    const topics = [...store.range(['topic'])];
+    const groups = [...store.range(['group'])].map(({ key, value }) => put(key, value));
+    const offsets = [...store.range(['offset'])];
+    const rows = topics.map(({ value }) =>
+      Array.from({ length: value.partitions }, (_, partition) => this.#look(value.id, partition)),
+    );
+    const changes: Change[] = [...groups];
+    const copied = new Set<string>();
+    for (const [i, { key, value }] of topics.entries()) {
+      const changesOfTopic = await this.#topic(key[1], value, rows[i]!);
+      if (changesOfTopic === null) continue;
+      changes.push(put(key, value), ...changesOfTopic);
+      copied.add(value.id);
+    }
+    for (const { key, value } of offsets) if (copied.has(key[3])) changes.push(put(key, value));
+    return changes;
+  }
+
+  #look(topicId: string, partition: number): PartitionRows {
+    const { store } = this.#source;
+    return {
+      row: store.get(['partition', topicId, partition]),
+      sealed: [...store.range(['segment', topicId, partition])],
+    };
+  }
+
+  /** null: the topic was deleted meanwhile. One that is being created has no records yet. */
+  async #topic(
+    name: string,
+    topic: TopicRow,
+    partitions: readonly PartitionRows[],
+  ): Promise<Change[] | null> {
+    const changes: Change[] = [];
+    if (topic.state === 'creating') return changes;
+    for (const [partition, rows] of partitions.entries()) {
+      const copied = await this.#partition(name, topic.id, partition, rows);
+      if (copied === null) return null;
+      changes.push(...copied);
+    }
+    return changes;
+  }
+
+  /** Copies a partition; anew if a segment was removed or exchanged meanwhile. */
+  async #partition(
+    topic: string,
+    topicId: string,
+    partition: number,
+    first: PartitionRows,
+  ): Promise<Change[] | null> {
+    const name = `${topic}-${partition}`;
+    let rows = first;
+    for (let tries = 1; ; tries++) {
+      const failure = await this.#copyPartition(name, topicId, rows).then(
+        () => null,
+        (error: unknown) => asStorageError(name, error),
+      );
+      // Files go after the row: without one they may be missing, and no error has told.
+      if (this.#source.store.get(['topic', topic])?.id !== topicId) {
+        for (let i = 0; i <= partition; i++) {
+          this.#files.removeDirectory(join(this.#target, `${topic}-${i}`));
+        }
+        return null;
+      }
+      if (failure === null) {
+        const { row, sealed } = rows;
+        const changes: Change[] = sealed.map(({ key, value }) => put(key, value));
+        return row === undefined
+          ? changes
+          : [...changes, put(['partition', topicId, partition], row)];
+      }
+      const now = this.#look(topicId, partition);
+      const isSame = JSON.stringify(now) === JSON.stringify(rows);
+      if (failure.code === 'ABORTED' || isSame || tries === maxTries) throw failure;
+      this.#files.removeDirectory(join(this.#target, name));
+      rows = now;
+    }
+  }
+
+  async #copyPartition(
+    name: string,
+    topicId: string,
+    { row, sealed }: PartitionRows,
+  ): Promise<void> {
+    const { files, directory } = this.#source;
+    const from = join(directory, name);
+    const to = join(this.#target, name);
+    this.#files.makeDirectory(to);
+    const metadata = encodePartitionMetadata(topicId);
+    await this.#files.replaceFile(join(to, partitionMetadataFile), metadata);
+    const epochs = files.readFile(join(from, epochsFile));
+    if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
+    const copy = (base: number, suffix: string, bytes: number): Promise<void> => {
+      const file = segmentFileName(base, suffix);
+      return this.#copyFile(join(from, file), join(to, file), bytes);
+    };
+    const copyIndexes = async (base: number, most: (suffix: string) => number): Promise<void> => {
+      for (const suffix of ['index', 'timeindex']) {
+        const size = files.size(join(from, segmentFileName(base, suffix)));
+        if (size > 0) await copy(base, suffix, Math.min(size, most(suffix)));
+      }
+    };
+    for (const { key, value } of sealed) {
+      await copy(key[3], 'log', value.bytes);
+      await copyIndexes(key[3], () => Infinity);
+    }
+    const active = row?.active;
+    const base = active?.baseOffset ?? 0;
+    const size = Math.max(files.size(join(from, segmentFileName(base, 'log'))), active?.bytes ?? 0);
+    if (size > 0) await copy(base, 'log', size);
+    await copyIndexes(base, (suffix) =>
+      suffix === 'index' ? (active?.offsetIndexBytes ?? 0) : (active?.timeIndexBytes ?? 0),
+    );
+    await this.#files.syncDirectory(to);
+  }
+
+  /** Copies the first bytes of a file, and makes them durable. */
+  async #copyFile(from: string, to: string, bytes: number): Promise<void> {
+    const source = this.#source.files.open(from, 'read');
+    try {
+      const target = this.#files.open(to, 'write');
+      try {
+        const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes));
+        for (let at = 0; at < bytes;) {
+          const length = await source.readAsync(chunk, 0, Math.min(chunk.length, bytes - at), at);
+          if (length === 0) {
+            throw new OttlaError(
+              'CORRUPT_MESSAGE',
+              `${from} has ${at} bytes, expected ${bytes}: Ottla.verify(directory) tells more`,
+            );
+          }
+          for (let written = 0; written < length;) {
+            written += target.write(chunk, written, length, at + written);
+          }
+          at += length;
+          if (this.#slices.isOver) await this.#slices.next();
+        }
+        await target.sync();
+      } finally {
+        target.close();
+      }
+    } finally {
+      source.close();
+    }
+  }
+}

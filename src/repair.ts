@@ -1,0 +1,305 @@
+import { join, resolve } from 'node:path';
+import { systemClock, type Clock } from './clock.js';
+import { loadNativeCrc32c } from './crc32c.js';
+import { OttlaError, asStorageError } from './errors.js';
+import { topicDefaults } from './options.js';
+import { repairPartition } from './repair-partition.js';
+import { Slices } from './storage/batch-cursor.js';
+import {
+  decodePartitionMetadata,
+  encodePartitionMetadata,
+  newTopicId,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import {
+  put,
+  type Change,
+  type PartitionRow,
+  type Row,
+  type RowKind,
+  type SegmentRow,
+  type TopicRow,
+} from './storage/meta-store.js';
+import { topicNameProblem } from './topic-name.js';
+
+const formatVersion = 1;
+const propertiesFile = 'meta.properties';
+/** Where the new metadata is made, before it takes the old one's place. */
+const newMeta = 'meta.repair.tmp';
+const partitionDirectory = /^(.+)-(0|[1-9]\d{0,5})$/;
+
+/** Rows that could still be read, of a store that may be damaged, older, or another's. */
+export type SalvagedRows = { readonly [K in RowKind]: readonly Row<K>[] };
+
+/** What is repaired. */
+export interface RepairSource {
+  readonly directory: string;
+  readonly files: FileSystem;
+  readonly clock: Clock;
+  readonly random: () => number;
+  readonly rows: SalvagedRows;
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Repairs a data directory that nobody has open.
+ * @returns what was done, in sentences; none: all was well
+ * @throws LOCKED; KAFKA_STORAGE_ERROR, also if it is no data directory; ABORTED
+ */
+export async function repairDirectory(
+  path: string,
+  random: () => number,
+  signal?: AbortSignal,
+): Promise<string[]> {
+  const directory = resolve(path);
+  const [{ nodeFiles: files }, { acquireLock }, { openLmdbStore }, { salvageRows }] =
+    await Promise.all([
+      import('./storage/node-files.js'),
+      import('./storage/lock.js'),
+      import('./storage/lmdb-store.js'),
+      import('./storage/salvage.js'),
+      loadNativeCrc32c(),
+    ]);
+  refuseOthers(files, directory);
+  const since = new Date(systemClock.now()).toISOString();
+  const lock = acquireLock(join(directory, 'lock'), since);
+  try {
+    const meta = join(directory, 'meta');
+    const temporary = join(directory, newMeta);
+    // A repair that was interrupted between its two renames left the rows here.
+    const source = files.isDirectory(meta) || !files.isDirectory(temporary) ? meta : temporary;
+    const { rows, problems } = salvageRows(join(source, 'data.mdb'));
+    const report = [...problems];
+    const changes = await repairLogs(
+      { directory, files, clock: systemClock, random, rows, ...(signal && { signal }) },
+      (sentence) => report.push(sentence),
+    );
+    const storeId = statedStoreId(files, directory) ?? rows.store[0]?.value.storeId;
+    const store = put(['store'], { formatVersion, storeId: storeId ?? newTopicId(random) });
+    const all = [store, ...changes];
+    if (source === meta && problems.length === 0 && areSame(rows, all)) {
+      await stateStoreId(files, directory, store.value!.storeId, report);
+      return report;
+    }
+    if (source === temporary)
+      files.rename(temporary, `${temporary}.${since.replaceAll(':', '')}-old`);
+    else files.removeDirectory(temporary);
+    files.makeDirectory(temporary);
+    const opened = await openLmdbStore(temporary);
+    try {
+      await opened.write(all);
+    } finally {
+      await opened.close();
+    }
+    await files.syncDirectory(temporary);
+    if (files.isDirectory(meta)) {
+      const old = join(directory, `meta.${since.replaceAll(':', '')}-old`);
+      files.rename(meta, old);
+      report.push(`The metadata was rebuilt from the partitions; the old one is kept in ${old}.`);
+    } else {
+      report.push('The metadata was gone, and was rebuilt from the partitions.');
+    }
+    files.rename(temporary, meta);
+    await files.syncDirectory(directory);
+    await stateStoreId(files, directory, store.value!.storeId, report);
+    return report;
+  } catch (error) {
+    throw asStorageError(directory, error, false);
+  } finally {
+    lock.close();
+  }
+}
+
+function refuseOthers(files: FileSystem, directory: string): void {
+  const isOurs =
+    files.isDirectory(directory) &&
+    (files.isDirectory(join(directory, 'meta')) ||
+      files.size(join(directory, propertiesFile)) >= 0 ||
+      partitionsIn(files, directory).length > 0);
+  if (isOurs) return;
+  throw new OttlaError(
+    'KAFKA_STORAGE_ERROR',
+    `${directory} is no Ottla directory: it has neither metadata nor partitions`,
+    { retriable: false },
+  );
+}
+
+function statedStoreId(files: FileSystem, directory: string): string | undefined {
+  const text = files.readFile(join(directory, propertiesFile))?.toString();
+  return text === undefined ? undefined : /^store\.id=(\S+)$/m.exec(text)?.[1];
+}
+
+async function stateStoreId(
+  files: FileSystem,
+  directory: string,
+  storeId: string,
+  report: string[],
+): Promise<void> {
+  if (statedStoreId(files, directory) === storeId) return;
+  report.push(`${propertiesFile} was missing or damaged: it names store ${storeId} again.`);
+  await files.replaceFile(
+    join(directory, propertiesFile),
+    Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
+  );
+}
+
+function areSame(rows: SalvagedRows, changes: readonly Change[]): boolean {
+  return textOf(Object.values(rows).flat()) === textOf(changes);
+}
+
+function textOf(rows: readonly { readonly key: unknown; readonly value: unknown }[]): string {
+  return rows
+    .map(({ key, value }) => JSON.stringify([key, value]))
+    .toSorted()
+    .join('\n');
+}
+
+interface FoundPartition {
+  readonly topic: string;
+  readonly partition: number;
+  readonly directory: string;
+  /** null: partition.metadata is missing or damaged. */
+  readonly topicId: string | null;
+}
+
+function partitionsIn(files: FileSystem, directory: string): FoundPartition[] {
+  return files.list(directory).flatMap((name) => {
+    const [, topic = '', number] = partitionDirectory.exec(name) ?? [];
+    const path = join(directory, name);
+    if (topicNameProblem(topic) !== null || !files.isDirectory(path)) return [];
+    const text = files.readFile(join(path, partitionMetadataFile))?.toString();
+    const topicId = text === undefined ? null : decodePartitionMetadata(text);
+    const isOurs =
+      text !== undefined || files.list(path).some((file) => /^\d{20}\.log$/.test(file));
+    return isOurs ? [{ topic, partition: Number(number), directory: path, topicId }] : [];
+  });
+}
+
+/**
+ * Repairs partitions and finds out which rows belong to them.
+ * @returns all rows but the store's
+ */
+export async function repairLogs(
+  source: RepairSource,
+  tell: (sentence: string) => void,
+): Promise<Change[]> {
+  const { files, directory, rows, clock, signal } = source;
+  const slices = new Slices(clock, `repair of ${directory}`, signal);
+  const dying = new Set(rows.tombstone.map(({ key }) => key[1]));
+  const found = new Map<string, FoundPartition[]>();
+  for (const partition of partitionsIn(files, directory)) {
+    if (dying.has(partition.topicId ?? '')) continue;
+    const others = found.get(partition.topic);
+    if (others === undefined) found.set(partition.topic, [partition]);
+    else others.push(partition);
+  }
+  const known = new Map(rows.topic.map(({ key, value }) => [key[1], value]));
+  const changes: Change[] = [
+    ...rows.tombstone.map(({ key, value }) => put(key, value)),
+    ...rows.group.map(({ key, value }) => put(key, value)),
+  ];
+  const partitionCounts = new Map<string, number>();
+  for (const name of new Set([...known.keys(), ...found.keys()])) {
+    const partitions = found.get(name) ?? [];
+    const row = topicRow(name, known.get(name), partitions, source.random, tell);
+    changes.push(put(['topic', name], row));
+    partitionCounts.set(row.id, row.partitions);
+    if (row.state === 'creating') continue;
+    for (let partition = 0; partition < row.partitions; partition++) {
+      await claimDirectory(source, name, row.id, partition, partitions, tell);
+      const damaged = {
+        topic: name,
+        topicId: row.id,
+        partition,
+        directory: join(directory, `${name}-${partition}`),
+        indexIntervalBytes: Number(
+          row.options['indexIntervalBytes'] ?? topicDefaults.indexIntervalBytes,
+        ),
+        mayHaveGaps: [row.options['cleanupPolicy']].flat().includes('compact'),
+        ...rowsOf(rows, row.id, partition),
+      };
+      changes.push(...(await repairPartition(files, damaged, slices, tell)));
+    }
+  }
+  await files.syncDirectory(directory);
+  for (const { key, value } of rows.offset) {
+    const [, , group, topicId, partition] = key;
+    if (partition < (partitionCounts.get(topicId) ?? 0)) changes.push(put(key, value));
+    else
+      tell(
+        `group ${group}: its commit of partition ${partition} of the topic with id ${topicId}, which there is not, was dropped.`,
+      );
+  }
+  return changes;
+}
+
+/** The topic as it is: by its row, if the directories are that topic's, else by the directories. */
+function topicRow(
+  name: string,
+  known: TopicRow | undefined,
+  partitions: readonly FoundPartition[],
+  random: () => number,
+  tell: (sentence: string) => void,
+): TopicRow {
+  const ids = partitions.map(({ topicId }) => topicId).filter((id) => id !== null);
+  const count = (id: string): number => ids.filter((other) => other === id).length;
+  if (known !== undefined && (ids.length === 0 || ids.includes(known.id))) {
+    const own = partitions.filter(({ topicId }) => topicId === null || topicId === known.id);
+    const total = Math.max(known.partitions, ...own.map(({ partition }) => partition + 1));
+    if (total > known.partitions && known.state === 'live') {
+      tell(`topic ${name} has ${total} partitions, the metadata had ${known.partitions}.`);
+      return { ...known, partitions: total };
+    }
+    return known;
+  }
+  const id = ids.toSorted((one, other) => count(other) - count(one))[0] ?? newTopicId(random);
+  const own = partitions.filter(({ topicId }) => topicId === null || topicId === id);
+  const total = Math.max(...own.map(({ partition }) => partition + 1));
+  tell(
+    `topic ${name} was taken over from its directories: ${total} partitions. Its options and the names of its codecs are lost, and have their defaults.`,
+  );
+  return { id, partitions: total, state: 'live', codecs: { key: null, value: null }, options: {} };
+}
+
+/** Makes a partition's directory the topic's: one of another id is moved aside, a missing one made. */
+async function claimDirectory(
+  { files, directory, random }: RepairSource,
+  topic: string,
+  topicId: string,
+  partition: number,
+  partitions: readonly FoundPartition[],
+  tell: (sentence: string) => void,
+): Promise<void> {
+  const name = `${topic}-${partition}`;
+  const path = join(directory, name);
+  const found = partitions.find((one) => one.partition === partition);
+  if (found?.topicId === topicId) return;
+  if (found !== undefined && found.topicId === null) {
+    tell(
+      `${name}: ${partitionMetadataFile} was missing or damaged: it names topic id ${topicId} again.`,
+    );
+  } else {
+    if (files.isDirectory(path)) {
+      const aside = `${path}.${newTopicId(random)}-stray`;
+      files.rename(path, aside);
+      tell(
+        `${name}: the directory is of topic id ${found?.topicId ?? 'none'}, not ${topicId}. Kept in ${aside}.`,
+      );
+    }
+    files.makeDirectory(path);
+    tell(`${name}: there was no directory: it was made, and is empty.`);
+  }
+  const metadata = encodePartitionMetadata(topicId);
+  await files.replaceFile(join(path, partitionMetadataFile), metadata);
+}
+
+function rowsOf(
+  rows: SalvagedRows,
+  topicId: string,
+  partition: number,
+): { row: PartitionRow | undefined; sealed: Map<number, SegmentRow> } {
+  const row = rows.partition.find(({ key }) => key[1] === topicId && key[2] === partition)?.value;
+  const sealed = rows.segment.filter(({ key }) => key[1] === topicId && key[2] === partition);
+  return { row, sealed: new Map(sealed.map(({ key, value }) => [key[3], value])) };
+}

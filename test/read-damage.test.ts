@@ -1,0 +1,206 @@
+import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { Ottla, type ReadOptions, type SkippedRange } from '../src/index.js';
+import { collect } from './contract.js';
+import { batchOf, failureOf } from './machine.js';
+
+const count = 60;
+let place: string;
+let directory: string;
+let logs: string[];
+let batchBytes: number;
+
+beforeEach(async () => {
+  place = mkdtempSync(join(tmpdir(), 'ottla-damage-'));
+  directory = join(place, 'data');
+  await using ottla = await Ottla.open(directory);
+  await ottla.topics.create('t', { segmentBytes: 1024, indexIntervalBytes: 200 });
+  const producer = ottla.producer();
+  for (let i = 0; i < count; i++) await producer.send('t', { value: valueOf(i), timestamp: 1000 });
+  logs = readdirSync(join(directory, 't-0')).filter((name) => name.endsWith('.log'));
+  batchBytes = read(logs[0]!).readUInt32BE(8) + 12;
+});
+afterEach(() => rmSync(place, { recursive: true, force: true }));
+
+function valueOf(offset: number): string {
+  return `value ${String(offset).padStart(2, '0')}`;
+}
+
+function read(name: string): Buffer {
+  return readFileSync(join(directory, 't-0', name));
+}
+
+function write(name: string, bytes: Buffer): void {
+  writeFileSync(join(directory, 't-0', name), bytes);
+}
+
+function baseOf(at: number): number {
+  return Number.parseInt(logs.at(at)!, 10);
+}
+
+function change(at: number, edit: (bytes: Buffer) => void): void {
+  const bytes = read(logs.at(at)!);
+  edit(bytes);
+  write(logs.at(at)!, bytes);
+}
+
+/** What a reading gives, and what it was told of. Every record must be the one of its offset. */
+async function readAll(
+  ottla: Ottla,
+  options: ReadOptions = {},
+): Promise<{ offsets: number[]; skipped: SkippedRange[] }> {
+  const skipped: SkippedRange[] = [];
+  const records = await collect(
+    ottla.read('t', { onCorrupt: (range) => void skipped.push(range), ...options }),
+  );
+  for (const { offset, value } of records) expect(String(value)).toBe(valueOf(offset));
+  return { offsets: records.map(({ offset }) => offset), skipped };
+}
+
+function allBut(from: number, to: number): number[] {
+  return Array.from({ length: count }, (_, i) => i).filter((i) => i < from || i >= to);
+}
+
+describe('reading past damage', () => {
+  const damages: [what: string, edit: (bytes: Buffer, at: number) => void, lost: number][] = [
+    ['in a record', (bytes, at) => (bytes[at + 70]! ^= 1), 1],
+    ['in a CRC', (bytes, at) => (bytes[at + 18]! ^= 1), 1],
+    ['in a length, now larger', (bytes, at) => bytes.writeUInt32BE(5000, at + 8), 1],
+    ['in a length, now too small', (bytes, at) => bytes.writeUInt32BE(1, at + 8), 1],
+    ['in a base offset', (bytes, at) => bytes.writeUInt32BE(7, at + 4), 1],
+    ['in the magic', (bytes, at) => (bytes[at + 16] = 1), 1],
+    ['of zeros over two batches', (bytes, at) => bytes.fill(0, at + 20, at + batchBytes + 20), 2],
+  ];
+
+  describe.each([
+    ['a sealed segment', 1],
+    ['the active segment', -1],
+  ])('in %s', (_what, at) => {
+    it.each(damages)('%s costs what it hits, and is told', async (_damage, edit, lost) => {
+      change(at, (bytes) => edit(bytes, batchBytes));
+      const from = baseOf(at) + 1;
+      await using ottla = await Ottla.open(directory);
+      const failure = await failureOf(collect(ottla.read('t')));
+      expect(failure).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+      expect(failure.message).toContain(`t-0: damage at byte ${batchBytes} of`);
+      expect(failure.message).toContain(`offset ${from} cannot be read`);
+      const { offsets, skipped } = await readAll(ottla);
+      expect(offsets).toEqual(allBut(from, from + lost));
+      expect(skipped).toMatchObject([
+        { topic: 't', partition: 0, offset: from, nextOffset: from + lost },
+      ]);
+      expect(skipped[0]!.error.message).toContain(logs.at(at)!);
+      // Every offset behind the damage can be sought, whatever index entry is before it.
+      for (let start = from + lost; start < Math.min(count, from + 8); start++) {
+        const records = await collect(ottla.read('t', { from: { 0: start } }));
+        expect(records[0]!.offset).toBe(start);
+      }
+    });
+  });
+
+  it('a length that leads to a later batch costs one record', async () => {
+    change(1, (bytes) => bytes.writeUInt32BE(2 * batchBytes - 12, batchBytes + 8));
+    await using ottla = await Ottla.open(directory);
+    const { offsets } = await readAll(ottla);
+    expect(offsets).toEqual(allBut(baseOf(1) + 1, baseOf(1) + 2));
+  });
+
+  it('a segment that is gone is passed over whole', async () => {
+    rmSync(join(directory, 't-0', logs[1]!));
+    await using ottla = await Ottla.open(directory);
+    ottla.on('warning', () => undefined);
+    const { offsets, skipped } = await readAll(ottla);
+    expect(offsets).toEqual(allBut(baseOf(1), baseOf(2)));
+    expect(skipped).toMatchObject([{ offset: baseOf(1), nextOffset: baseOf(2) }]);
+  });
+
+  it('two segments that were swapped are not served', async () => {
+    const [one, two] = [read(logs[1]!), read(logs[2]!)];
+    write(logs[1]!, two);
+    write(logs[2]!, one);
+    await using ottla = await Ottla.open(directory);
+    const failure = await failureOf(collect(ottla.read('t')));
+    expect(failure.message).toMatch(/a batch of offsets \d+ to \d+ in a segment of/);
+    const { offsets, skipped } = await readAll(ottla);
+    expect(offsets).toEqual(allBut(baseOf(1), baseOf(3)));
+    expect(skipped[0]!.offset).toBe(baseOf(1));
+    expect(skipped.at(-1)!.nextOffset).toBe(baseOf(3));
+  });
+
+  it('ends at the end when nothing behind the damage can be read', async () => {
+    change(-1, (bytes) => bytes.fill(0xff, 20));
+    await using ottla = await Ottla.open(directory);
+    ottla.on('warning', () => undefined);
+    const { offsets, skipped } = await readAll(ottla);
+    expect(offsets).toEqual(allBut(baseOf(-1), count));
+    expect(skipped).toMatchObject([{ offset: baseOf(-1), nextOffset: count }]);
+  });
+
+  it('takes no batch in a value for one of the log', async () => {
+    const topic = join(directory, 'u-0', '00000000000000000000.log');
+    {
+      await using ottla = await Ottla.open(directory);
+      await ottla.topics.create('u');
+      const producer = ottla.producer();
+      await producer.send('u', { value: 'a' });
+      const inner = batchOf(['inner'], { baseOffset: 2 });
+      await producer.send('u', {
+        value: Buffer.concat([Buffer.alloc(30), inner, Buffer.alloc(30)]),
+      });
+      await producer.send('u', { value: 'b' });
+      await producer.send('u', { value: 'c' });
+    }
+    const bytes = readFileSync(topic);
+    // The length of the second batch: where it ends is not known any more.
+    bytes.writeUInt32BE(77, bytes.readUInt32BE(8) + 12 + 8);
+    writeFileSync(topic, bytes);
+    await using ottla = await Ottla.open(directory);
+    const values = (await collect(ottla.read('u', { onCorrupt: () => undefined }))).map(
+      ({ value }) => String(value),
+    );
+    expect(values).toEqual(['a', 'b', 'c']);
+  });
+
+  it("'skip' tells by a warning; what a function throws ends the reading", async () => {
+    change(1, (bytes) => bytes.fill(0, batchBytes, 2 * batchBytes));
+    await using ottla = await Ottla.open(directory);
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => warnings.push(warning));
+    await readAll(ottla, { onCorrupt: 'skip' });
+    const lost = baseOf(1) + 1;
+    expect(warnings).toEqual([
+      expect.stringContaining(`passed over offsets ${lost} to ${lost}`) as unknown,
+    ]);
+    const reading = ottla.read('t', {
+      onCorrupt: () => {
+        throw new Error('enough');
+      },
+    });
+    expect(await failureOf(collect(reading))).toMatchObject({ message: 'enough' });
+    expect(() => ottla.read('t', { onCorrupt: 'no' as never })).toThrow(TypeError);
+  });
+
+  it('a group fails at damage, and reads on once it was sought behind it', async () => {
+    change(1, (bytes) => bytes.fill(0, batchBytes, 2 * batchBytes));
+    await using ottla = await Ottla.open(directory);
+    const consumer = ottla.consumer({ group: 'g', topics: ['t'] });
+    const lost = baseOf(1) + 1;
+    const seen: number[] = [];
+    const failure = await failureOf(
+      (async () => {
+        for await (const { offset } of consumer) seen.push(offset);
+      })(),
+    );
+    expect(failure).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+    expect(seen).toEqual(allBut(lost, count));
+    for (const start of [lost + 1, lost + 1, lost + 2]) {
+      await consumer.seek({ topic: 't', partition: 0, offset: start });
+      for await (const { offset } of consumer) {
+        expect(offset).toBe(start);
+        break;
+      }
+    }
+  });
+});
