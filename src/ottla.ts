@@ -166,7 +166,7 @@ export interface OpenOptions {
   /**
    * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
    * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
-   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
 }
@@ -180,7 +180,7 @@ export interface MemoryOptions {
   /**
    * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
    * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
-   * deleting topics make room. From 90 % on there is one 'warning'. @default none
+   * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
 }

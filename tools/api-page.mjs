@@ -16,7 +16,9 @@ const sections = {
   Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
   Consumer: 'Consumer ConsumerOptions From AssignorName OffsetToCommit PartitionLag',
-  'Reading without a group': 'TopicReading ReadOptions ReadFrom',
+  'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
+  'Looking through a directory':
+    'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
   'What was read': 'ConsumerRecord ConsumerBatch RecordOf BatchOf Headers',
   Definitions: 'defineTopic DefinitionOptions TopicDefinition TopicRef SerdeSpec CodecName Codec',
   'Types of definitions': 'StandardSchema KeyIn KeyOut ValueIn ValueOut',
