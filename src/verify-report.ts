@@ -38,9 +38,7 @@ export type NoteCode =
   /** Kept aside by a repair, or left behind by a crash. Nothing reads it. */
   | 'LEFTOVER'
   /** Not Ottla's. Left alone. */
-  | 'UNKNOWN_FILE'
-  /** It was changed by an owner too often to be judged. */
-  | 'BUSY';
+  | 'UNKNOWN_FILE';
 
 /** Something that verify found, with its place as far as there is one. */
 export interface Finding<Code> {
@@ -57,7 +55,9 @@ export interface Finding<Code> {
   readonly message: string;
 }
 
+/** Damage, or metadata and files that contradict each other. */
 export type VerifyProblem = Finding<ProblemCode>;
+/** Nothing wrong: something to know. */
 export type VerifyNote = Finding<NoteCode>;
 
 /** What `Ottla.verify()` found. */
@@ -87,10 +87,11 @@ export interface VerifyProgress {
   readonly totalBytes: number;
 }
 
+/** How `Ottla.verify()` can be watched and ended. */
 export interface VerifyOptions {
-  /** Ends the check with ABORTED. */
+  /** Ends the check with ABORTED. @default none */
   readonly signal?: AbortSignal;
-  /** Called after each segment. It must not throw. */
+  /** Called after each segment. It must not throw. @default none */
   readonly progress?: (progress: VerifyProgress) => void;
 }
 
