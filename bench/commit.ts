@@ -1,36 +1,32 @@
-import type { Consumer } from 'ottla';
-import { consumeAll, filled } from './deliver.js';
-import { writeOneByOne } from './floors.js';
-import type { Row } from './harness.js';
+import { byRecords, consume, filled } from './deliver.js';
+import { writeEach } from './floors.js';
+import { oneByOne, timed, type Measured, type Row } from './harness.js';
 
-/** A commit's row in LMDB: two pages of 4 KiB and the meta page. */
+/** What LMDB writes for a commit: about two pages of 4 KiB and a meta page. */
 const commitBytes = 3 * 4096;
-
-async function committing(consumer: Consumer, count: number): Promise<void> {
-  let committed = 0;
-  for await (const record of consumer) {
-    await record.commit();
-    if (++committed === count) break;
-  }
-}
-
-async function reading(consumer: Consumer, count: number): Promise<void> {
-  let seen = 0;
-  for await (const record of consumer) if (record.value !== null && ++seen === count) break;
-}
 
 export const rows: readonly Row[] = [
   {
     name: 'commit awaited',
     unit: 'commits',
-    what: 'record.commit() awaited for one record after the other; floor: writeSync and fdatasync of 12 KiB for each',
+    what: 'record.commit() awaited for one record after the other, median; floor: writeSync and fdatasync of 12 KiB, median',
     async prepare(setting) {
-      const count = setting.scaled(1000);
-      const { ottla } = await filled(setting, 1, 1000);
+      const { directory, scaled } = setting;
+      const count = scaled(1000);
+      const { ottla } = await filled(setting, 1, count);
       let round = 0;
+      const run = (): Promise<Measured> =>
+        consume(ottla, round++, false, async (consumer) => {
+          const iterator = consumer[Symbol.asyncIterator]();
+          let result = await iterator.next();
+          const next = async (): Promise<void> => {
+            result = await iterator.next();
+          };
+          return oneByOne(count - 1, () => result.value?.commit(), next);
+        });
       return {
-        run: () => consumeAll(ottla, round++, false, count, committing),
-        floor: () => writeOneByOne(setting.directory, commitBytes, count, true),
+        run,
+        floor: () => writeEach(directory, commitBytes, count, true),
         close: () => ottla.close(),
       };
     },
@@ -42,11 +38,11 @@ export const rows: readonly Row[] = [
     async prepare(setting) {
       const { ottla, count } = await filled(setting, 1);
       let round = 0;
-      return {
-        run: () => consumeAll(ottla, round++, true, count, reading),
-        floor: () => consumeAll(ottla, round++, false, count, reading),
-        close: () => ottla.close(),
-      };
+      const read = (autoCommit: boolean) => (): Promise<Measured> =>
+        consume(ottla, round++, autoCommit, (consumer) =>
+          timed(count, () => byRecords(consumer, count)),
+        );
+      return { run: read(true), floor: read(false), close: () => ottla.close() };
     },
   },
 ];

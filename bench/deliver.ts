@@ -1,6 +1,7 @@
 import { Ottla, type Consumer } from 'ottla';
 import { logsOf, scan } from './floors.js';
 import {
+  oneByOne,
   records,
   timed,
   type Goal,
@@ -10,84 +11,78 @@ import {
   type Subject,
 } from './harness.js';
 
-const total = 1_000_000;
-
 /** A topic 'bench' full of records, and the floor of reading it. */
 export async function filled(
   { directory, scaled }: Setting,
   partitions: number,
-  count: number = total,
-): Promise<{ ottla: Ottla; count: number; floor: () => Measured }> {
+  wanted: number = 1_000_000,
+): Promise<{ ottla: Ottla; count: number; floor: () => Promise<Measured> }> {
   const ottla = await Ottla.open(directory);
   await ottla.topics.create('bench', { partitions });
   const producer = ottla.producer({ acks: 1 });
-  const calls = Math.ceil(scaled(count) / records.length);
+  const calls = Math.ceil(scaled(wanted) / records.length);
   for (let i = 0; i < calls; i++) await producer.sendBatch('bench', records);
-  const filledCount = calls * records.length;
-  return {
-    ottla,
-    count: filledCount,
-    floor: () => scan(logsOf(directory, 'bench'), filledCount),
-  };
+  const count = calls * records.length;
+  return { ottla, count, floor: () => scan(logsOf(directory, 'bench'), count) };
 }
 
 async function byBatches(consumer: Consumer, count: number): Promise<void> {
   let seen = 0;
   for await (const batch of consumer.batches()) {
-    seen += batch.records.length;
-    if (seen >= count) break;
+    for (const record of batch) if (record.value !== null) seen++;
+    if (seen === count) break;
   }
 }
 
-async function byRecords(consumer: Consumer, count: number): Promise<void> {
+export async function byRecords(consumer: Consumer, count: number): Promise<void> {
   let seen = 0;
-  for await (const record of consumer) {
-    if (record.value === null) throw new Error('no value');
-    if (++seen === count) break;
-  }
+  for await (const record of consumer) if (record.value !== null && ++seen === count) break;
 }
 
-/** A new group of one consumer that reads the whole topic. */
-export async function consumeAll(
+/** A new group of one consumer reads the first `count` records of the topic. */
+export async function consume(
   ottla: Ottla,
   round: number,
   autoCommit: boolean,
-  count: number,
-  consume: (consumer: Consumer, count: number) => Promise<void>,
+  measured: (consumer: Consumer) => Promise<Measured>,
 ): Promise<Measured> {
   const consumer = ottla.consumer({ group: `bench-${round}`, topics: ['bench'], autoCommit });
   await consumer.ready();
-  const measured = await timed(count, () => consume(consumer, count));
+  const result = await measured(consumer);
   await consumer.close();
-  return measured;
+  return result;
 }
 
 function row(
   name: string,
-  what: string,
   partitions: number,
-  consume: typeof byBatches,
+  how: string,
+  read: typeof byBatches,
   goal?: Goal,
 ): Row {
+  const where = partitions === 1 ? '1 partition' : `${partitions} partitions`;
   return {
     name,
     unit: 'records',
-    what: `${what}, automatic commits; floor: the same files read 1 MiB at a time, and their CRC-32C`,
+    what: `a group of one consumer reads ${where} by ${how}, with automatic commits; floor: the files read 1 MiB at a time, and their CRC-32C`,
     ...(goal === undefined ? {} : { goal }),
     async prepare(setting) {
       const { ottla, count, floor } = await filled(setting, partitions);
       let round = 0;
-      return {
-        run: () => consumeAll(ottla, round++, true, count, consume),
-        floor,
-        close: () => ottla.close(),
-      };
+      const run = (): Promise<Measured> =>
+        consume(ottla, round++, true, (consumer) => timed(count, () => read(consumer, count)));
+      return { run, floor, close: () => ottla.close() };
     },
   };
 }
 
-/** One record at a time to a consumer that waits: from the call of sendBatch or send to the record. */
-async function latency({ directory, scaled }: Setting, single: boolean): Promise<Subject> {
+const turn = (): Promise<void> => new Promise((resolve) => void setImmediate(resolve));
+
+/** One record at a time to a consumer that has found nothing and waits. */
+async function latency(
+  { directory, scaled }: Setting,
+  send: 'send' | 'sendBatch',
+): Promise<Subject> {
   const ottla = await Ottla.open(directory);
   await ottla.topics.create('bench');
   const producer = ottla.producer({ acks: 1 });
@@ -95,64 +90,41 @@ async function latency({ directory, scaled }: Setting, single: boolean): Promise
   await consumer.ready();
   const iterator = consumer[Symbol.asyncIterator]();
   const count = scaled(20_000);
-  let waiting = iterator.next();
-  const run = async (): Promise<Measured> => {
-    let ms = 0;
-    for (let i = 0; i < count; i++) {
-      const record = records[i % records.length]!;
-      // The consumer has found nothing and waits.
-      await new Promise((resolve) => setImmediate(resolve));
-      const began = performance.now();
-      const sent = single ? producer.send('bench', record) : producer.sendBatch('bench', [record]);
-      await waiting;
-      ms += performance.now() - began;
-      await sent;
-      waiting = iterator.next();
-    }
-    return { count, ms };
+  let arrival: Promise<unknown> = Promise.resolve();
+  const wait = async (): Promise<void> => {
+    arrival = iterator.next();
+    await turn();
   };
-  const floor = async (): Promise<Measured> => {
-    let ms = 0;
-    for (let i = 0; i < count; i++) {
-      await new Promise((resolve) => setImmediate(resolve));
-      const began = performance.now();
-      await new Promise((resolve) =>
-        single ? setImmediate(resolve) : queueMicrotask(() => resolve(null)),
-      );
-      ms += performance.now() - began;
-    }
-    return { count, ms };
-  };
+  const run = (): Promise<Measured> =>
+    oneByOne(
+      count,
+      (i) => {
+        const record = records[i % records.length]!;
+        const sent =
+          send === 'send' ? producer.send('bench', record) : producer.sendBatch('bench', [record]);
+        return Promise.all([sent, arrival]);
+      },
+      wait,
+    );
+  const floor = (): Promise<Measured> =>
+    oneByOne(count, send === 'send' ? turn : () => Promise.resolve(), turn);
   return { run, floor, close: () => ottla.close() };
 }
 
 export const rows: readonly Row[] = [
-  row('deliver batches()', 'a group of one consumer reads 1 partition by batches()', 1, byBatches, {
-    least: 0.3,
-  }),
-  row(
-    'deliver batches(), 8 partitions',
-    'a group of one consumer reads 8 partitions by batches()',
-    8,
-    byBatches,
-  ),
-  row(
-    'deliver for await',
-    'a group of one consumer reads 1 partition record by record',
-    1,
-    byRecords,
-    { least: 0.15 },
-  ),
+  row('deliver batches()', 1, 'batches()', byBatches, { least: 0.3 }),
+  row('deliver batches(), 8 partitions', 8, 'batches()', byBatches),
+  row('deliver for await', 1, 'for await', byRecords, { least: 0.15 }),
   {
     name: 'deliver latency, sendBatch',
     unit: 'round trips',
-    what: 'from the call of sendBatch with one record, acks 1, until a waiting for await has it; floor: a promise resolved in a microtask',
-    prepare: (setting) => latency(setting, false),
+    what: 'from a sendBatch of one record, acks 1, to a consumer that waits, median; floor: a promise, median',
+    prepare: (setting) => latency(setting, 'sendBatch'),
   },
   {
     name: 'deliver latency, send',
     unit: 'round trips',
-    what: 'as before with send, which is written at the end of the turn; floor: a promise resolved by setImmediate',
-    prepare: (setting) => latency(setting, true),
+    what: 'from a send, acks 1, written at the end of the turn, to a consumer that waits, median; floor: setImmediate, median',
+    prepare: (setting) => latency(setting, 'send'),
   },
 ];

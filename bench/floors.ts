@@ -1,63 +1,63 @@
 import * as fs from 'node:fs';
 import { join } from 'node:path';
 import { crc32c } from '@node-rs/crc32';
-import type { Measured } from './harness.js';
+import { oneByOne, timed, type Measured } from './harness.js';
 
 const chunkBytes = 1024 * 1024;
 const chunk = Buffer.alloc(chunkBytes, 'ottla');
 
 /** Writes ready buffers of 1 MiB to a new file of so many bytes in all. */
-export function writeFresh(directory: string, bytes: number, count: number): Measured {
-  return withFile(directory, (fd) => {
-    const began = performance.now();
-    for (let at = 0; at < bytes; at += chunkBytes) {
-      fs.writeSync(fd, chunk, 0, Math.min(chunkBytes, bytes - at), at);
-    }
-    return { count, ms: performance.now() - began };
-  });
+export function writeFresh(directory: string, bytes: number, count: number): Promise<Measured> {
+  return withFile(directory, (fd) =>
+    timed(count, () => {
+      for (let at = 0; at < bytes; at += chunkBytes) {
+        fs.writeSync(fd, chunk, 0, Math.min(chunkBytes, bytes - at), at);
+      }
+    }),
+  );
 }
 
-/** Writes `bytes` at the end of a new file, `count` times, and if asked makes each durable. */
-export function writeOneByOne(
+/** Writes `bytes` at the end of a new file, again and again, and if asked makes each durable. */
+export function writeEach(
   directory: string,
   bytes: number,
   count: number,
   durable: boolean,
-): Measured {
-  return withFile(directory, (fd) => {
-    const began = performance.now();
-    for (let i = 0; i < count; i++) {
+): Promise<Measured> {
+  return withFile(directory, (fd) =>
+    oneByOne(count, (i) => {
       fs.writeSync(fd, chunk, 0, bytes, i * bytes);
       if (durable) fs.fdatasyncSync(fd);
-    }
-    return { count, ms: performance.now() - began };
-  });
+    }),
+  );
 }
 
 /** Reads files 1 MiB at a time, and makes the CRC-32C of it all. */
-export function scan(paths: readonly string[], count: number): Measured {
+export async function scan(paths: readonly string[], count: number): Promise<Measured> {
   const buffer = Buffer.allocUnsafeSlow(chunkBytes);
   let crc = 0;
-  const began = performance.now();
-  for (const path of paths) {
-    const fd = fs.openSync(path, 'r');
-    for (;;) {
-      const length = fs.readSync(fd, buffer, 0, chunkBytes, null);
-      if (length === 0) break;
-      crc = crc32c(buffer.subarray(0, length), crc);
+  const measured = await timed(count, () => {
+    for (const path of paths) {
+      const fd = fs.openSync(path, 'r');
+      for (let length = -1; length !== 0;) {
+        length = fs.readSync(fd, buffer, 0, chunkBytes, null);
+        crc = crc32c(buffer.subarray(0, length), crc);
+      }
+      fs.closeSync(fd);
     }
-    fs.closeSync(fd);
-  }
-  const ms = performance.now() - began;
+  });
   if (crc === 0) throw new Error('nothing was read');
-  return { count, ms };
+  return measured;
 }
 
-function withFile(directory: string, work: (fd: number) => Measured): Measured {
+async function withFile(
+  directory: string,
+  work: (fd: number) => Promise<Measured>,
+): Promise<Measured> {
   const path = join(directory, 'floor');
   const fd = fs.openSync(path, 'wx');
   try {
-    return work(fd);
+    return await work(fd);
   } finally {
     fs.closeSync(fd);
     fs.unlinkSync(path);

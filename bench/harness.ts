@@ -88,18 +88,18 @@ export async function measure(
     return measured;
   };
   try {
-    for (let round = -1; round < rounds; round++) {
+    for (let round = 0; round <= rounds; round++) {
       globalThis.gc?.();
       const floorFirst = round % 2 === 0;
       const before = floorFirst ? await subject.floor() : undefined;
       const measured = await run();
       const floor = before ?? (await subject.floor());
-      if (round === -1 && rounds > 1) {
+      if (round === 0) {
         delay.reset();
-        continue;
+      } else {
+        runs.push(measured);
+        floors.push(floor);
       }
-      runs.push(measured);
-      floors.push(floor);
     }
   } finally {
     await subject.close?.();
@@ -139,6 +139,22 @@ function perSecond({ count, ms }: Measured): number {
 function median(values: readonly number[]): number {
   const sorted = values.toSorted((a, b) => a - b);
   return (sorted[sorted.length >> 1]! + sorted[(sorted.length - 1) >> 1]!) / 2;
+}
+
+/** Does something `count` times, one after the other: as if each had taken as long as the median. */
+export async function oneByOne(
+  count: number,
+  step: (i: number) => unknown,
+  before?: () => Promise<void>,
+): Promise<Measured> {
+  const durations = new Float64Array(count);
+  for (let i = 0; i < count; i++) {
+    if (before !== undefined) await before();
+    const began = performance.now();
+    await step(i);
+    durations[i] = performance.now() - began;
+  }
+  return { count, ms: median([...durations]) * count };
 }
 
 /** Measures `count` times of something done in one go. */

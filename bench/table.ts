@@ -1,6 +1,6 @@
 import type { Result } from './harness.js';
 
-const widths = [36, 13, 13, 8, 9, 9, 9, 16] as const;
+const widths = [41, 11, 10, 9, 11, 9, 10, 17] as const;
 
 function print(cells: readonly string[]): void {
   const line = cells.map((cell, i) =>
@@ -32,5 +32,5 @@ export function printResult(result: Result): void {
 function short(perSecond: number): string {
   if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(2)} M`;
   if (perSecond >= 1e4) return `${(perSecond / 1e3).toFixed(0)} k`;
-  return perSecond.toPrecision(3);
+  return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);
 }

@@ -214,7 +214,15 @@ export class RecordReader {
     return end;
   }
 
+  /** Short enough to be inlined, for most are of one byte. */
   #varint(): number {
+    const byte = this.#bytes[this.#position]!;
+    if (byte > 0x7f) return this.#longVarint();
+    this.#position++;
+    return (byte >>> 1) ^ -(byte & 1);
+  }
+
+  #longVarint(): number {
     const bytes = this.#bytes;
     let at = this.#position;
     let byte = bytes[at++]!;
@@ -232,6 +240,7 @@ export class RecordReader {
   #varlong(): number {
     const bytes = this.#bytes;
     const start = this.#position;
+    if (bytes[start]! <= 0x7f) return this.#varint();
     let at = start;
     while (bytes[at]! > 0x7f && at - start < 10) at++;
     if (at - start < 4) return this.#varint();

@@ -388,7 +388,7 @@ export function decode(
   partition: number,
   offset: number,
 ): unknown {
-  const serde = topic[what];
+  const serde = what === 'key' ? topic.key : topic.value;
   if (bytes === null && (what === 'key' || serde === raw)) return null;
   try {
     if (bytes === null) throw new TypeError('expected a value, got null');
