@@ -16,8 +16,9 @@ import {
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
-import type { SyncQueue } from './storage/sync-queue.js';
+import { SyncQueue } from './storage/sync-queue.js';
 import { topicNamesCollide } from './topic-name.js';
+import { LogCleaner } from './partition-cleaner.js';
 import { Topic, type TopicSpec } from './topic.js';
 
 /** What a broker stands on. */
@@ -56,6 +57,7 @@ export class Broker {
   readonly #store: MetaStore;
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
+  readonly #cleaner: LogCleaner;
   #waitingForChange: (() => void)[] = [];
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
@@ -74,9 +76,11 @@ export class Broker {
       store,
       clock,
       syncs,
+      compactions: new SyncQueue(1),
       readOnly,
       warn: (warning) => this.onWarning(warning),
     };
+    this.#cleaner = new LogCleaner(clock, () => this.#partitions());
     this.offsets = new OffsetStore(store, clock, () => this.#tellChange());
     this.coordinator = new GroupCoordinator({
       clock,
@@ -145,6 +149,7 @@ export class Broker {
       if (report !== null) this.recovery.push(report);
     }
     await this.#rewindCommits();
+    this.#cleaner.start();
   }
 
   #partitions(): Partition[] {
@@ -261,6 +266,7 @@ export class Broker {
       await this.#makePartitions(topic, 0);
       this.#topics.set(name, topic);
       this.coordinator.topicsChanged();
+      this.#cleaner.start();
       return topic;
     });
   }
@@ -304,6 +310,7 @@ export class Broker {
         put(['topic', name], { ...row, options: { ...row.options, ...settings } }),
       ]);
       topic.alter(settings);
+      this.#cleaner.start();
     });
   }
 
@@ -358,6 +365,7 @@ export class Broker {
     const rows = [
       ...[...this.#store.range(['partition', id])].map(({ key }) => remove(key)),
       ...[...this.#store.range(['segment', id])].map(({ key }) => remove(key)),
+      ...[...this.#store.range(['compaction', id])].map(({ key }) => remove(key)),
     ];
     await this.#store.write([...rows, remove(['tombstone', id])]);
   }
@@ -370,6 +378,7 @@ export class Broker {
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
+    this.#cleaner.stop();
     const partitions = [...this.#topics.values()].flatMap((topic) => topic.partitions);
     await Promise.all(partitions.map((partition) => partition.close()));
     await this.#store.close();

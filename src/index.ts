@@ -20,7 +20,14 @@ export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
 export type { ConsumerBatch, ConsumerRecord, Headers, RecordOf } from './consumer-record.js';
-export type { Acks, CleanupPolicy, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
+export type {
+  Acks,
+  CleanupPolicy,
+  From,
+  Partitioner,
+  ProducerOptions,
+  TopicOptions,
+} from './options.js';
 export type { GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export { OttlaError } from './errors.js';

@@ -13,6 +13,8 @@ interface Chunk {
   readonly end: number;
   at: number;
   batch: BatchHeader | null;
+  /** Behind the chunk there is nothing up to here, where the log ends; -1: there is more. */
+  readonly logEnd: number;
 }
 
 /**
@@ -65,9 +67,15 @@ export class PartitionFetch<R> {
     return this.#reader;
   }
 
+  /** @throws OFFSET_OUT_OF_RANGE */
+  get hasMore(): boolean {
+    return this.reader.available > 0 || (!this.hasChunk && this.#position < this.reader.endReached);
+  }
+
   /** Hands records out of this chunk from now on. */
   begin(buffer: Buffer, length: number): void {
-    this.#chunk = { buffer, end: length, at: 0, batch: null };
+    const logEnd = this.reader.endReached;
+    this.#chunk = { buffer, end: length, at: 0, batch: null, logEnd };
     this.#records.hasLent = false;
   }
 
@@ -97,6 +105,7 @@ export class PartitionFetch<R> {
       if (chunk === null) return;
       chunk.batch ??= this.#nextBatch(chunk);
       if (chunk.batch === null) {
+        this.#position = Math.max(this.#position, chunk.logEnd);
         this.#chunk = null;
         return;
       }

@@ -230,7 +230,7 @@ export class LocalReader<R> implements Reader<R> {
 
   #hasMore(fetch: PartitionFetch<R>): boolean {
     try {
-      return fetch.reader.available > 0;
+      return fetch.hasMore;
     } catch (error) {
       if (!(error instanceof OttlaError) || error.code !== 'OFFSET_OUT_OF_RANGE') throw error;
       return this.#reset(fetch, error);
@@ -245,7 +245,7 @@ export class LocalReader<R> implements Reader<R> {
     const offset = from === 'latest' ? highWatermark : logStartOffset;
     this.#warn(`${error.message}; going on at ${offset}, as from says`);
     fetch.moveTo(offset);
-    return fetch.reader.available > 0;
+    return fetch.hasMore;
   }
 
   /** Begins the next chunk if it can be read without blocking. */

@@ -12,14 +12,17 @@ import {
 } from './storage/checkpoint.js';
 import {
   put,
+  type CompactionRow,
   type MetaStore,
   type PartitionRow,
   type RecoveryPoint,
   type Row,
+  type SwapRange,
 } from './storage/meta-store.js';
 import type { OpenFiles } from './storage/open-files.js';
 import { addBatchesUpTo, endsWithKnownBatch, hasLaterBatch } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
+import { settleSwap } from './storage/segment-swap.js';
 import type { SyncQueue } from './storage/sync-queue.js';
 
 /** What every partition of one data directory works with. */
@@ -28,6 +31,8 @@ export interface LogEnvironment {
   readonly store: MetaStore;
   readonly clock: Clock;
   readonly syncs: SyncQueue;
+  /** One compaction at a time: each takes memory for its keys. */
+  readonly compactions: SyncQueue;
   readonly readOnly: boolean;
   /** Told, in a sentence, of what is found amiss. */
   readonly warn: (message: string) => void;
@@ -63,6 +68,8 @@ export class PartitionLog {
   #syncFailed = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
+  /** The compaction's count of swaps that was read last. */
+  #swaps = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -155,6 +162,7 @@ export class PartitionLog {
    */
   open(): void {
     if (this.#segments.length > 0) return;
+    const swapping = this.#settleSwap();
     const { row, sealed, present } = this.#look();
     const segments: Segment[] = [];
     let missing: number | null = null;
@@ -162,6 +170,7 @@ export class PartitionLog {
       const base = key[3];
       const segment = this.#newSegment(base);
       segment.restoreSealed(value);
+      if (swapping?.baseOffset === base) standIn(segment, swapping, present);
       if (present.delete(base)) {
         this.#checkSize(segment.path, segment.fileSize(), value.bytes, value.bytes);
       } else if (segments.length > 0) {
@@ -205,11 +214,42 @@ export class PartitionLog {
     const { topicId, partition } = this.place;
     for (;;) {
       const row = this.#readRow();
+      const swaps = this.#compactionRow()?.swaps ?? 0;
       const present = this.#listSegments();
       const sealed = [...this.#env.store.range(['segment', topicId, partition])];
       // An owner beside us may roll in between: then rows and files do not belong together.
-      const isSame = this.#readRow().active.baseOffset === row.active.baseOffset;
+      const isSame =
+        this.#readRow().active.baseOffset === row.active.baseOffset && !this.#wasCompacted(swaps);
+      this.#swaps = swaps;
       if (isSame) return { row, sealed, present };
+    }
+  }
+
+  #compactionRow(): CompactionRow | undefined {
+    return this.#env.store.get(['compaction', this.place.topicId, this.place.partition]);
+  }
+
+  #wasCompacted(swaps: number): boolean {
+    return (this.#compactionRow()?.swaps ?? 0) !== swaps;
+  }
+
+  /**
+   * A compaction that a crash cut short is finished or undone.
+   * @returns read-only, which segment's files may still be on the way to their names
+   */
+  #settleSwap(): SwapRange | null {
+    const swapping = this.#compactionRow()?.swapping ?? null;
+    if (this.#env.readOnly) return swapping;
+    settleSwap(this.#env.openFiles.files, this.place.directory, swapping);
+    return null;
+  }
+
+  /** Puts a compacted segment in the place of those it was made of, whose rows it has replaced. */
+  replaceSegments(old: readonly Segment[], compacted: Segment): void {
+    this.#segments.splice(this.#segments.indexOf(old[0]!), old.length, compacted);
+    for (const segment of old) {
+      segment.isReplaced = true;
+      segment.close();
     }
   }
 
@@ -380,7 +420,8 @@ export class PartitionLog {
 
   /** Read-only, beside a running owner: takes over what it wrote since, up to the first incomplete batch. */
   async refresh(): Promise<void> {
-    if (this.#readRow().active.baseOffset !== this.active.baseOffset) {
+    const hasRolled = this.#readRow().active.baseOffset !== this.active.baseOffset;
+    if (hasRolled || this.#wasCompacted(this.#swaps)) {
       this.reset();
       this.open();
     }
@@ -392,6 +433,7 @@ export class PartitionLog {
   /** Forgets all that is in memory: the files are read again at the next use. */
   reset(): void {
     this.closeFiles();
+    for (const segment of this.#segments) segment.isReplaced = true;
     this.#segments = [];
     this.#failure = null;
   }
@@ -407,7 +449,18 @@ export class PartitionLog {
   }
 }
 
-function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
+/** Beside an owner that swaps files, or died at it: the segment is read where its files are now. */
+function standIn(segment: Segment, range: SwapRange, present: Set<number>): void {
+  segment.nameSuffix = '.swap';
+  if (segment.fileSize() < 0) segment.nameSuffix = '';
+  for (const base of present) {
+    if (base > range.baseOffset && base < range.nextOffset) present.delete(base);
+  }
+  present.add(range.baseOffset);
+}
+
+/** Where a segment begins that nothing was written to. */
+export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
   return {
     baseOffset,
     nextOffset: baseOffset,

@@ -1,6 +1,6 @@
 import { OttlaError, asStorageError } from './errors.js';
 import type { Partition } from './partition.js';
-import { batchSizeAt } from './record.js';
+import { BatchHeader, batchSizeAt } from './record.js';
 import type { Segment } from './storage/segment.js';
 
 /** Bytes at the end of the active segment that were written just now: the page cache has them. */
@@ -14,6 +14,8 @@ export class PartitionReader {
   readonly #partition: Partition;
   #segment: Segment;
   #position: number;
+  /** Below it all was read. */
+  #offset: number;
 
   /**
    * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
@@ -28,6 +30,7 @@ export class PartitionReader {
       );
     }
     this.#partition = partition;
+    this.#offset = offset;
     this.#segment = partition.segmentFor(offset);
     this.#position = this.#segment.positionBefore(offset);
   }
@@ -38,6 +41,10 @@ export class PartitionReader {
    */
   get available(): number {
     this.#partition.refuseIfEnded();
+    if (this.#segment.isReplaced) {
+      this.#segment = this.#partition.segmentFor(this.#offset);
+      this.#position = this.#segment.positionBefore(this.#offset);
+    }
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
@@ -45,6 +52,11 @@ export class PartitionReader {
       this.#position = 0;
     }
     return this.#segment.size - this.#position;
+  }
+
+  /** Where the log ends, once all that is there was read: what compaction removed last lies before it. -1: not yet. */
+  get endReached(): number {
+    return this.available > 0 ? -1 : this.#segment.nextOffset;
   }
 
   /** Whether the next read is of what was written just now, so that it does not block. */
@@ -74,12 +86,14 @@ export class PartitionReader {
   async readAsync(buffer: Buffer): Promise<number> {
     const wanted = Math.min(buffer.length, this.available);
     if (wanted === 0) return 0;
+    const segment = this.#segment;
     let length: number;
     try {
-      length = await this.#segment.readAsync(buffer, wanted, this.#position);
+      length = await segment.readAsync(buffer, wanted, this.#position);
     } catch (error) {
       throw this.#unreadable(error);
     }
+    if (segment !== this.#segment) return this.readAsync(buffer);
     return this.#wholeBatches(buffer, length, wanted);
   }
 
@@ -92,11 +106,13 @@ export class PartitionReader {
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
     let at = 0;
+    let last = 0;
     let size = 0;
     try {
       while (at < length) {
         size = batchSizeAt(buffer, at, length);
         if (size === -1 || at + size > length) break;
+        last = at;
         at += size;
       }
     } catch (error) {
@@ -104,9 +120,11 @@ export class PartitionReader {
     }
     if (at > 0) {
       this.#position += at;
+      this.#offset = Math.max(this.#offset, new BatchHeader(buffer, last).nextOffset);
       return at;
     }
-    if (length < wanted || size > this.available || (size === -1 && wanted === this.available)) {
+    const rest = this.#segment.size - this.#position;
+    if (length < wanted || size > rest || (size === -1 && wanted === rest)) {
       throw this.corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`), 0);
     }
     return -Math.max(size, 64);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
+import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
 import type { Segment } from './storage/segment.js';
@@ -41,6 +42,7 @@ export class Partition {
   readonly directory: string;
   readonly #env: LogEnvironment;
   readonly #log: PartitionLog;
+  readonly #compaction: PartitionCompaction;
   /** Set when no more appends are taken: by close, or because the topic is gone. */
   #ended: OttlaError | null = null;
   #queue: QueuedAppend[] = [];
@@ -66,6 +68,7 @@ export class Partition {
       { topic: topic.name, topicId: topic.id, partition: index, directory: this.directory },
       topic.settings,
     );
+    this.#compaction = new PartitionCompaction(env, this.#log);
   }
 
   get name(): string {
@@ -261,6 +264,22 @@ export class Partition {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
     await this.#log.roll();
+    void this.compact();
+  }
+
+  /**
+   * Compacts what is sealed, if the topic asks for it and enough of it is dirty. Never rejects: what goes
+   * wrong is a warning, and leaves the log as it was.
+   */
+  async compact(): Promise<void> {
+    if (this.#ended !== null || this.#env.readOnly || this.#log.failure !== null) return;
+    try {
+      this.open();
+    } catch {
+      // Whoever uses the partition is told.
+      return;
+    }
+    if (this.#log.isOpen) await this.#compaction.run();
   }
 
   /** One sync after the other: a recovery point saved by an earlier one must not undo what comes later. */
@@ -374,9 +393,10 @@ export class Partition {
   }
 
   async #settled(): Promise<void> {
-    while (this.#gate !== null || this.#syncing !== null) {
+    while (this.#gate !== null || this.#syncing !== null || this.#compaction.isUnderWay) {
       await this.#gate;
       await this.#syncing;
+      await this.#compaction.stop();
     }
   }
 

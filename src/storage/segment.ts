@@ -47,12 +47,17 @@ export class Segment implements OpenFileHolder {
   /** CRC of the last batch. */
   lastCrc = 0;
   recentlyUsed = false;
+  /** Set once a compacted segment took its place: a reader has to look for its offset anew. */
+  isReplaced = false;
+  /** Behind the names of its files while a compaction writes them, and until they are in place. */
+  nameSuffix: '' | '.cleaned' | '.swap' = '';
   readonly #openFiles: OpenFiles;
   readonly #indexIntervalBytes: number;
   #file: File | null = null;
   /** Reads and syncs under way. */
   #uses = 0;
   #closing = false;
+  #waitingForEndOfUse: (() => void)[] = [];
   #writable = false;
   #directorySynced = false;
   #offsetIndex: OffsetIndex;
@@ -83,7 +88,7 @@ export class Segment implements OpenFileHolder {
   }
 
   #path(suffix: 'log' | 'index' | 'timeindex'): string {
-    return join(this.directory, segmentFileName(this.baseOffset, suffix));
+    return join(this.directory, segmentFileName(this.baseOffset, suffix)) + this.nameSuffix;
   }
 
   /** Takes over what the metadata says of a sealed segment; its indexes are read at first use. */
@@ -416,8 +421,20 @@ export class Segment implements OpenFileHolder {
     this.#file = null;
   }
 
+  /** Closes the file once no read of it is under way, and calls `then` before another one can begin. */
+  async whenUnused(then: () => void): Promise<void> {
+    while (this.#uses > 0) {
+      await new Promise<void>((resolve) => this.#waitingForEndOfUse.push(resolve));
+    }
+    this.close();
+    then();
+  }
+
   #endUse(): void {
     this.#uses--;
     if (this.#closing) this.close();
+    const waiting = this.#waitingForEndOfUse;
+    this.#waitingForEndOfUse = [];
+    for (const resolve of waiting) resolve();
   }
 }
