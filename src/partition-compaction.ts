@@ -28,7 +28,8 @@ export class PartitionCompaction {
   #pace: Pace | null = null;
   /** Whether it is this partition's turn. */
   #isUnderWay = false;
-  #lastWarning = '';
+  /** It is tried again, and fails again: that is told once. */
+  #hasWarned = false;
 
   constructor(env: LogEnvironment, log: PartitionLog) {
     this.#env = env;
@@ -63,12 +64,11 @@ export class PartitionCompaction {
     this.#pace = pace;
     try {
       await this.#env.compactions.run(() => this.#passes(pace));
-      this.#lastWarning = '';
+      this.#hasWarned = false;
     } catch (error) {
       const failure = asStorageError(this.#log.name, error);
-      if (failure.code === 'ABORTED' || failure.message === this.#lastWarning) return;
-      // It is tried again, and fails again: that is told once.
-      this.#lastWarning = failure.message;
+      if (failure.code === 'ABORTED' || this.#hasWarned) return;
+      this.#hasWarned = true;
       this.#env.warn(`${this.#log.name} could not be compacted: ${failure.message}.`);
     }
   }

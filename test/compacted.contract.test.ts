@@ -1,6 +1,14 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import { defineTopic, type TopicOptions } from '../src/index.js';
-import { collect, describeContract, failureOf } from './contract.js';
+import { Ottla, defineTopic, type TopicOptions } from '../src/index.js';
+import {
+  closedAfterEach,
+  collect,
+  describeContract,
+  describeDirectory,
+  failureOf,
+} from './contract.js';
+import { ManualClock } from './manual-clock.js';
 
 const both = ['compact', 'delete'] as const;
 
@@ -59,6 +67,96 @@ describeContract('a compacted topic', (harness) => {
     expect(differs.message).toContain('cleanupPolicy is ["compact","delete"], asked for "delete"');
     await ottla.topics.alter('users', { cleanupPolicy: 'delete' });
     expect((await ottla.producer().send('users', { value: 'v' })).offset).toBe(0);
+  });
+});
+
+describeDirectory('a compacted log', (harness) => {
+  it('has the latest record of each key, at its offset, then and after a restart', async () => {
+    let ottla = await harness.open();
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => warnings.push(warning));
+    const users = defineTopic('users', {
+      cleanupPolicy: 'compact',
+      minCleanableDirtyRatio: 0,
+      segmentBytes: 4096,
+      key: 'string',
+      value: 'string',
+    });
+    await ottla.topics.create(users);
+    const producer = ottla.producer();
+    for (let i = 0; i < 60; i++) {
+      await producer.send(users, { key: `k${i % 3}`, value: `${i}`.padEnd(500) });
+    }
+    const bytes = async (): Promise<number> =>
+      (await ottla.topics.describe(users)).partitions[0]!.bytes;
+    while ((await bytes()) > 10_000) await turn();
+    const records = await collect(ottla.read(users));
+    const offsets = records.map(({ offset }) => offset);
+    expect(offsets.length).toBeLessThan(20);
+    expect(offsets.slice(-3)).toEqual([57, 58, 59]);
+    for (const { offset, value } of records) expect(value?.trim()).toBe(String(offset));
+    ottla = await harness.reopen(ottla);
+    const again = await collect(ottla.read(users));
+    expect(again.slice(-3).map(({ offset }) => offset)).toEqual([57, 58, 59]);
+    expect((await ottla.producer().send(users, { key: 'k0', value: 'new' })).offset).toBe(60);
+    expect([...ottla.recovery, ...warnings]).toEqual([]);
+    expect(harness.files().filter((name) => /cleaned|swap|deleted/.test(name))).toEqual([]);
+  });
+});
+
+describe('the end of a compacted log', () => {
+  const opened = closedAfterEach();
+
+  /** Offsets 0 to 3 hold records of which nothing is left; the log goes on at 4. */
+  async function emptied(): Promise<{ ottla: Ottla; clock: ManualClock }> {
+    const clock = new ManualClock();
+    const ottla = opened(Ottla.memory({ clock }));
+    await ottla.topics.create('users', {
+      cleanupPolicy: 'compact',
+      segmentBytes: 1024,
+      minCleanableDirtyRatio: 0,
+    });
+    const producer = ottla.producer();
+    const send = async (key: string, value: string | null): Promise<void> => {
+      const sent = producer.send('users', { key, value });
+      await clock.settle();
+      await sent;
+      await clock.settle();
+    };
+    const large = 'x'.repeat(900);
+    await send('a', large);
+    await send('a', null);
+    await send('b', large);
+    await send('b', null);
+    await send('c', large);
+    await clock.advance(86_400_000);
+    await send('c', null);
+    await send('d', large);
+    await clock.advance(86_400_000);
+    return { ottla, clock };
+  }
+
+  it('is reached by a reader and by a group, past what is gone', async () => {
+    const { ottla, clock } = await emptied();
+    const reading = collect(ottla.read('users'));
+    await clock.settle();
+    const offsets = (await reading).map(({ offset }) => offset);
+    expect(offsets.at(-1)).toBe(6);
+    expect(offsets.length).toBeLessThan(6);
+    const consumer = ottla.consumer({ group: 'g', topics: ['users'] });
+    const running = collect(consumer);
+    const idle = ottla.idle();
+    await clock.advance(1000);
+    await idle;
+    expect((await ottla.groups.describe('g')).partitions[0]).toMatchObject({
+      committed: 7,
+      lag: 0,
+    });
+    expect(consumer.lag()).toEqual([{ topic: 'users', partition: 0, lag: 0 }]);
+    const closing = consumer.close();
+    await clock.advance(1000);
+    await closing;
+    expect((await running).map(({ offset }) => offset)).toEqual(offsets);
   });
 });
 
