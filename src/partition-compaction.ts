@@ -1,4 +1,4 @@
-import { OttlaError, asStorageError } from './errors.js';
+import { OttlaError } from './errors.js';
 import { isCompacted } from './options.js';
 import { emptyRecoveryPoint, type LogEnvironment, type PartitionLog } from './partition-log.js';
 import { CleaningPlan, Pace, groupSegments, writeCleaned } from './storage/compaction.js';
@@ -30,6 +30,8 @@ export class PartitionCompaction {
   #isUnderWay = false;
   /** It is tried again, and fails again: that is told once. */
   #hasWarned = false;
+  /** What damage has ended would only end there again. */
+  #isGivenUp = false;
 
   constructor(env: LogEnvironment, log: PartitionLog) {
     this.#env = env;
@@ -38,10 +40,11 @@ export class PartitionCompaction {
 
   /**
    * Compacts for as long as the dirty share of the sealed segments is minCleanableDirtyRatio or more.
-   * Never rejects. Joins the run that is under way, if there is one.
+   * Never rejects. Joins the run that is under way, if there is one. After damage nothing is done until
+   * reset(): it would be read up to there again and again.
    */
   run(): Promise<void> {
-    if (!isCompacted(this.#log.settings) || this.#env.readOnly) return Promise.resolve();
+    if (!isCompacted(this.#log.settings) || this.#isGivenUp) return Promise.resolve();
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
       this.#pace = null;
@@ -49,11 +52,20 @@ export class PartitionCompaction {
     return this.#running;
   }
 
+  /** After the log was opened anew: what was amiss may be mended. */
+  reset(): void {
+    this.#isGivenUp = false;
+    this.#hasWarned = false;
+  }
+
   get isUnderWay(): boolean {
     return this.#isUnderWay;
   }
 
-  /** Ends the run under way before its next commit, and waits for that; one that waits for its turn does nothing. */
+  /**
+   * Ends the run under way before its next commit, and waits for that; one that waits for its turn will do
+   * nothing.
+   */
   async stop(): Promise<void> {
     this.#pace?.stop();
     if (this.#isUnderWay) await this.#running;
@@ -66,11 +78,17 @@ export class PartitionCompaction {
       await this.#env.compactions.run(() => this.#passes(pace));
       this.#hasWarned = false;
     } catch (error) {
-      const failure = asStorageError(this.#log.name, error);
-      if (failure.code === 'ABORTED' || this.#hasWarned) return;
-      this.#hasWarned = true;
-      this.#env.warn(`${this.#log.name} could not be compacted: ${failure.message}.`);
+      this.#failed(error);
     }
+  }
+
+  #failed(error: unknown): void {
+    if (error instanceof OttlaError && error.code === 'ABORTED') return;
+    this.#isGivenUp = error instanceof OttlaError && !error.retriable;
+    if (this.#hasWarned) return;
+    this.#hasWarned = true;
+    const reason = error instanceof Error ? error.message : String(error);
+    this.#env.warn(`${this.#log.name} could not be compacted: ${reason}.`);
   }
 
   async #passes(pace: Pace): Promise<void> {

@@ -54,7 +54,10 @@ export class PartitionReader {
     return this.#segment.size - this.#position;
   }
 
-  /** Where the log ends, once all that is there was read: what compaction removed last lies before it. -1: not yet. */
+  /**
+   * Where the log ends, once all that is there was read: what compaction removed at the end lies before
+   * it. -1: there is more to read.
+   */
   get endReached(): number {
     return this.available > 0 ? -1 : this.#segment.nextOffset;
   }

@@ -389,6 +389,7 @@ export class Partition {
   async reopen(): Promise<string | null> {
     await this.#settled();
     this.#log.reset();
+    this.#compaction.reset();
     return this.#log.needsRecovery() ? this.recover() : null;
   }
 

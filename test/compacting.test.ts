@@ -8,7 +8,7 @@ import { PartitionReader } from '../src/partition-reader.js';
 import { put } from '../src/storage/meta-store.js';
 import { FaultyMachine } from './faulty-machine.js';
 import { keyedBatch, keyedRecords } from './keyed.js';
-import { append, createTopic, partitionOf } from './machine.js';
+import { append, createTopic, firstLog, partitionOf } from './machine.js';
 import { noSpace } from './watched-files.js';
 
 const large = 'x'.repeat(400);
@@ -85,6 +85,27 @@ describe('a compacted partition', () => {
     machine.fault = () => undefined;
     await machine.clock.advance(15_000);
     expect(await offsetsOf(partition)).toEqual([1, 3, 4]);
+  });
+
+  it('with damage is given up, until it is reopened', async () => {
+    const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
+    await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
+    const whole = machine.read(firstLog);
+    const damaged = Buffer.from(whole);
+    damaged[200]! ^= 1;
+    machine.write(firstLog, damaged);
+    await partition.reopen();
+    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await partition.compact();
+    expect(warnings).toEqual([expect.stringMatching(/^t-0 could not be compacted: .* crc /)]);
+    machine.write(firstLog, whole);
+    machine.fault = ({ path }) => (path.endsWith('.log') ? noSpace(path) : undefined);
+    await partition.compact();
+    machine.fault = () => undefined;
+    await partition.reopen();
+    await partition.compact();
+    expect(await offsetsOf(partition)).toEqual([3, 4]);
+    expect(warnings).toHaveLength(1);
   });
 
   it('lets appends, deletion and closing go on at once while it is compacted', async () => {
