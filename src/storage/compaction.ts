@@ -16,6 +16,8 @@ import type { SyncQueue } from './sync-queue.js';
 
 const chunkBytes = 1024 * 1024;
 const sliceMs = 2;
+/** A batch may hold thousands of records. */
+const recordsPerTurn = 64;
 const unsyncedBytesTarget = 8 * 1024 * 1024;
 const maxInt32 = 2 ** 31 - 1;
 
@@ -143,7 +145,7 @@ export class CleaningPlan {
       const from = segment.positionBefore(firstDirtyOffset);
       for await (const batch of batchesOf(segment, from, pace)) {
         if (batch.header.nextOffset <= firstDirtyOffset) continue;
-        if (!plan.#readBatch(batch)) return plan;
+        if (!(await plan.#readBatch(batch))) return plan;
       }
     }
     return plan;
@@ -155,14 +157,15 @@ export class CleaningPlan {
   }
 
   /** @returns false if the map is full: then the section ends here */
-  #readBatch({ bytes, at, header }: BatchInPlace): boolean {
+  async #readBatch({ bytes, at, header }: BatchInPlace): Promise<boolean> {
     if (header.isControl) return true;
     if (header.hasProducerId) this.#lastOffsets.set(header.producerId, header.lastOffset);
     // Whether a transaction was committed is not known: what was aborted must hide nothing.
     if (header.isTransactional) return true;
     const records = this.#records;
     records.open(bytes, at, header, this.#terms.firstDirtyOffset);
-    while (records.next()) {
+    for (let i = 1; records.next(); i++) {
+      if (i % recordsPerTurn === 0) await this.#pace.turn();
       const key = records.key(false);
       if (key === null || this.#map.put(key, records.offset)) continue;
       this.endOffset = records.offset;
@@ -182,7 +185,8 @@ export class CleaningPlan {
     let hasTombstone = false;
     let count = 0;
     records.open(bytes, at, header);
-    while (records.next()) {
+    for (let i = 1; records.next(); i++) {
+      if (i % recordsPerTurn === 0) await this.#pace.turn();
       const survives = this.#survives(records, header);
       survivors.push(survives);
       if (!survives) continue;
