@@ -198,7 +198,7 @@ async function expectWhole(broker: Broker, all: KeyedRecord[], left: KeyedRecord
   expect(partitionOf(broker).logEndOffset).toBe(31);
 }
 
-describe('each call of a compaction', () => {
+describe('each call of a compaction', { timeout: 30_000 }, () => {
   let machine: FaultyMachine;
   let broker: Broker;
   let all: KeyedRecord[];
