@@ -18,8 +18,9 @@ import {
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
-import type { SyncQueue } from './storage/sync-queue.js';
+import { SyncQueue } from './storage/sync-queue.js';
 import { topicNamesCollide } from './topic-name.js';
+import { LogCleaner } from './partition-cleaner.js';
 import { Topic, type TopicSpec } from './topic.js';
 
 /** What a broker stands on. */
@@ -61,6 +62,7 @@ export class Broker {
   readonly #store: MetaStore;
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
+  readonly #cleaner: LogCleaner;
   #waitingForChange: (() => void)[] = [];
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
@@ -79,10 +81,12 @@ export class Broker {
       store,
       clock,
       syncs,
+      compactions: new SyncQueue(1),
       readOnly,
       quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
+    this.#cleaner = new LogCleaner(clock, () => this.#partitions());
     this.offsets = new OffsetStore(store, clock, () => {
       this.#tellChange();
       this.retention.committed();
@@ -169,6 +173,7 @@ export class Broker {
     }
     await this.#rewindCommits();
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
+    this.#cleaner.start();
   }
 
   #partitions(): Partition[] {
@@ -299,6 +304,7 @@ export class Broker {
       this.#topics.set(name, topic);
       this.coordinator.topicsChanged();
       this.retention.topicsChanged();
+      this.#cleaner.start();
       return topic;
     });
   }
@@ -355,6 +361,7 @@ export class Broker {
       ]);
       topic.alter(settings);
       this.retention.topicsChanged();
+      this.#cleaner.start();
     });
   }
 
@@ -425,6 +432,7 @@ export class Broker {
     const rows = [
       ...[...this.#store.range(['partition', id])].map(({ key }) => remove(key)),
       ...[...this.#store.range(['segment', id])].map(({ key }) => remove(key)),
+      ...[...this.#store.range(['compaction', id])].map(({ key }) => remove(key)),
     ];
     await this.#store.write([...rows, remove(['tombstone', id])]);
   }
@@ -442,6 +450,7 @@ export class Broker {
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
+    this.#cleaner.stop();
     await this.retention.stop();
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();

@@ -26,7 +26,14 @@ export type {
   Headers,
   RecordOf,
 } from './consumer-record.js';
-export type { Acks, From, Partitioner, ProducerOptions, TopicOptions } from './options.js';
+export type {
+  Acks,
+  CleanupPolicy,
+  From,
+  Partitioner,
+  ProducerOptions,
+  TopicOptions,
+} from './options.js';
 export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export type {

@@ -16,6 +16,8 @@ interface Chunk {
   readonly end: number;
   at: number;
   batch: BatchHeader | null;
+  /** Behind the chunk there is nothing up to here, where the log ends; -1: there is more. */
+  readonly logEnd: number;
 }
 
 /**
@@ -75,20 +77,22 @@ export class PartitionFetch<R> {
   }
 
   /**
-   * Bytes that can be read next; 0 at the end of the log.
+   * Whether there is more to read, or to pass over up to the end of the log.
    * @throws OFFSET_OUT_OF_RANGE once what was read is handed out
    */
-  get available(): number {
+  get hasMore(): boolean {
     if (this.#chunk === null && this.#position < this.partition.logStartOffset) {
       throw this.partition.outOfRange(this.#position);
     }
-    return this.reader.available;
+    const { reader } = this;
+    return reader.available > 0 || (this.#chunk === null && this.#position < reader.endReached);
   }
 
   /** Hands records out of this chunk from now on. */
   begin(buffer: Buffer, length: number): void {
-    const place = this.reader.placeBefore(length);
-    this.#chunk = { buffer, place, end: length, at: 0, batch: null };
+    const { reader } = this;
+    const place = reader.placeBefore(length);
+    this.#chunk = { buffer, place, end: length, at: 0, batch: null, logEnd: reader.endReached };
     this.#records.hasLent = false;
   }
 
@@ -118,6 +122,7 @@ export class PartitionFetch<R> {
       if (chunk === null) return;
       chunk.batch ??= this.#nextBatch(chunk);
       if (chunk.batch === null) {
+        this.#position = Math.max(this.#position, chunk.logEnd);
         this.#chunk = null;
         return;
       }

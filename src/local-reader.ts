@@ -252,7 +252,7 @@ export class LocalReader<R> implements Reader<R> {
 
   #hasMore(fetch: PartitionFetch<R>): boolean {
     try {
-      return fetch.available > 0;
+      return fetch.hasMore;
     } catch (error) {
       if (!isOutOfRange(error)) throw error;
       // What was read before it was deleted is handed out first.
@@ -271,7 +271,7 @@ export class LocalReader<R> implements Reader<R> {
     const offset = from === 'latest' ? highWatermark : logStartOffset;
     this.#warn(`${error.message}; going on at ${offset}`);
     fetch.moveTo(offset);
-    return fetch.reader.available > 0;
+    return fetch.hasMore;
   }
 
   /** Begins the next chunk if it can be read without blocking. */

@@ -1,6 +1,7 @@
 import type { Clock, Timer } from './clock.js';
 import type { AppendSink, RawRecord, RawRecords, Writer, WriterOptions } from './engine.js';
 import { OttlaError } from './errors.js';
+import { isCompacted } from './options.js';
 import type { AppendListener, Partition } from './partition.js';
 import { StickyPartitioner } from './partitioner.js';
 import { BatchBuilder, recordSizeUpperBound } from './record-writer.js';
@@ -80,7 +81,7 @@ export class Accumulator {
     this.#last = null;
   }
 
-  /** Adds one record to its partition's open batch; returns the partition. @throws MESSAGE_TOO_LARGE */
+  /** Adds one record to its partition's open batch; returns the partition. @throws MESSAGE_TOO_LARGE, INVALID_RECORD */
   append(
     writer: LocalWriter,
     info: TopicInfo,
@@ -89,6 +90,7 @@ export class Accumulator {
     sink: AppendSink,
   ): number {
     const queues = this.#queuesOf(info, writer);
+    if (record.key === null) refuseKeyless(queues.topic);
     const index = partition === -1 ? queues.sticky.current() : partition;
     let batch = queues.open[index];
     let bytes = batch === undefined ? 0 : batch.add(writer, record, sink);
@@ -175,7 +177,7 @@ export class Accumulator {
   /**
    * Writes many records at once, partition by partition, behind what is open for them. A partition of -1
    * is filled in by the sticky rule.
-   * @throws MESSAGE_TOO_LARGE, having written nothing
+   * @throws MESSAGE_TOO_LARGE, INVALID_RECORD, having written nothing
    */
   appendAll(
     writer: LocalWriter,
@@ -189,6 +191,7 @@ export class Accumulator {
       for (const record of records) refuseTooLarge(topic, batchSizeFor(record));
     }
     for (let i = 0; i < records.length; i++) {
+      if (records[i]!.key === null) refuseKeyless(topic);
       if (partitions[i] !== -1) continue;
       partitions[i] = sticky.current();
       sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
@@ -298,6 +301,15 @@ function refuseTooLarge({ name, settings }: Topic, bytes: number): void {
   throw new OttlaError(
     'MESSAGE_TOO_LARGE',
     `${name}: a record whose batch takes up to ${bytes} bytes, expected at most ${settings.maxMessageBytes}, the topic's maxMessageBytes`,
+  );
+}
+
+/** A compacted topic keeps records by their keys. @throws INVALID_RECORD */
+function refuseKeyless({ name, settings }: Topic): void {
+  if (!isCompacted(settings)) return;
+  throw new OttlaError(
+    'INVALID_RECORD',
+    `${name}: a record without a key, which a compacted topic cannot take`,
   );
 }
 

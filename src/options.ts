@@ -39,6 +39,35 @@ export interface TopicOptions {
   readonly maxMessageBytes?: number;
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
+  /**
+   * What frees a log's space. 'delete': its oldest segments go, as retention says. 'compact': of each key
+   * the latest record is kept; records need a key, and one whose value is null, a tombstone, deletes its
+   * key. Both: compacted, and the oldest segments go. @default 'delete'
+   */
+  readonly cleanupPolicy?: CleanupPolicy;
+  /**
+   * A log is compacted once this share of the bytes in its sealed segments came since the last time: a
+   * number from 0 to 1. @default 0.5
+   */
+  readonly minCleanableDirtyRatio?: number;
+  /**
+   * How long a tombstone stays after the first compaction that met it, in ms: who reads a compacted log
+   * from the start within this time sees every deletion (KIP-534). @default 86400000 ms, a day
+   */
+  readonly deleteRetentionMs?: number;
+}
+
+/** What frees a log's space: see `cleanupPolicy` of TopicOptions. */
+export type CleanupPolicy = 'delete' | 'compact' | readonly ['compact', 'delete'];
+
+/** Whether a topic keeps the latest record of each key. */
+export function isCompacted({ cleanupPolicy }: Pick<TopicOptions, 'cleanupPolicy'>): boolean {
+  return cleanupPolicy !== undefined && cleanupPolicy !== 'delete';
+}
+
+/** Whether a topic's oldest segments go, as retention says. */
+export function isDeleted({ cleanupPolicy }: Pick<TopicOptions, 'cleanupPolicy'>): boolean {
+  return cleanupPolicy !== 'compact';
 }
 
 /** Every topic option but the number of partitions, with its value. */
@@ -136,6 +165,14 @@ export const milliseconds: Check = integer(0, maxTimerMs);
 
 export const fromCheck: Check = either(oneOf('earliest', 'latest', 'none'), aDate);
 
+const bothPolicies: Check = (value) =>
+  Array.isArray(value) && value.length === 2 && value[0] === 'compact' && value[1] === 'delete'
+    ? null
+    : "['compact', 'delete']";
+
+const fraction: Check = (value) =>
+  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number from 0 to 1';
+
 /** A batch of the largest size, and the header it lies behind, must fit one segment. */
 const maxBatchBytes = 256 * 1024 * 1024;
 
@@ -149,6 +186,9 @@ export const topicOptions: Table<TopicOptions> = {
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+  cleanupPolicy: either(oneOf('delete', 'compact'), bothPolicies),
+  minCleanableDirtyRatio: fraction,
+  deleteRetentionMs: integer(0),
 };
 
 export const topicDefaults: TopicSettings = {
@@ -160,6 +200,9 @@ export const topicDefaults: TopicSettings = {
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',
+  cleanupPolicy: 'delete',
+  minCleanableDirtyRatio: 0.5,
+  deleteRetentionMs: 86_400_000,
 };
 
 export const producerOptions: Table<ProducerOptions> = {

@@ -16,14 +16,17 @@ import {
   put,
   remove,
   type Change,
+  type CompactionRow,
   type MetaStore,
   type PartitionRow,
   type RecoveryPoint,
   type Row,
+  type SwapRange,
 } from './storage/meta-store.js';
 import type { OpenFiles } from './storage/open-files.js';
 import { addBatchesUpTo, endsWithKnownBatch, hasLaterBatch } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
+import { settleSwap } from './storage/segment-swap.js';
 import type { SyncQueue } from './storage/sync-queue.js';
 
 /** What every partition of one data directory works with. */
@@ -32,6 +35,8 @@ export interface LogEnvironment {
   readonly store: MetaStore;
   readonly clock: Clock;
   readonly syncs: SyncQueue;
+  /** One compaction at a time: each takes memory for its keys. */
+  readonly compactions: SyncQueue;
   readonly readOnly: boolean;
   readonly quota: LogQuota;
   /** Told, in a sentence, of what is found amiss. */
@@ -63,6 +68,8 @@ export class PartitionLog {
   #savedAt = 0;
   /** Bytes of this log in the quota. */
   #countedBytes = 0;
+  /** The compaction's count of swaps that was read last. */
+  #swaps = 0;
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -162,7 +169,11 @@ export class PartitionLog {
    */
   open(): void {
     if (this.#segments.length > 0) return;
-    const { row, sealed, present } = this.#look();
+    if (!this.#env.readOnly) {
+      const swapping = this.#compactionRow()?.swapping ?? null;
+      settleSwap(this.#env.openFiles.files, this.place.directory, swapping);
+    }
+    const { row, sealed, present, swapping } = this.#look();
     const segments: Segment[] = [];
     let missing: number | null = null;
     for (const { key, value } of sealed) {
@@ -174,6 +185,7 @@ export class PartitionLog {
         if (present.delete(base)) this.#freed.addFiles(segment);
         continue;
       }
+      if (swapping?.baseOffset === base) standIn(segment, swapping, present);
       if (present.delete(base)) {
         this.#checkSize(segment.path, segment.fileSize(), value.bytes, value.bytes);
       } else if (segments.length > 0) {
@@ -222,17 +234,32 @@ export class PartitionLog {
     readonly row: PartitionRow;
     readonly sealed: readonly Row<'segment'>[];
     readonly present: Set<number>;
+    /** Read-only: which segment's files may still be on the way to their names. */
+    readonly swapping: SwapRange | null;
   } {
     const { topicId, partition } = this.place;
     for (;;) {
       const row = this.#stored.read();
+      const compaction = this.#compactionRow();
+      this.#swaps = compaction?.swaps ?? 0;
       const present = listSegments(this.#env.openFiles.files, this.place);
       const sealed = [...this.#env.store.range(['segment', topicId, partition])];
-      // An owner beside us may roll in between, or free segments: then rows and files do not belong together.
+      // An owner beside us may roll, free or compact in between: then rows and files do not belong together.
       const { active, logStartOffset } = this.#stored.read();
-      const isSame = active.baseOffset === row.active.baseOffset;
-      if (isSame && logStartOffset === row.logStartOffset) return { row, sealed, present };
+      const isSame =
+        active.baseOffset === row.active.baseOffset && logStartOffset === row.logStartOffset;
+      if (!isSame || this.#wasCompacted) continue;
+      const swapping = this.#env.readOnly ? (compaction?.swapping ?? null) : null;
+      return { row, sealed, present, swapping };
     }
+  }
+
+  #compactionRow(): CompactionRow | undefined {
+    return this.#env.store.get(['compaction', this.place.topicId, this.place.partition]);
+  }
+
+  get #wasCompacted(): boolean {
+    return (this.#compactionRow()?.swaps ?? 0) !== this.#swaps;
   }
 
   #checkSize(path: string, size: number, min: number, max: number): void {
@@ -413,6 +440,30 @@ export class PartitionLog {
     this.#segments.push(this.#active);
   }
 
+  /** Writes rows along with the partition's own. `done` is called before anything else of it is written. */
+  writeRows(others: readonly Change[], done: () => void): Promise<void> {
+    return this.#stored.write(() => this.#row(this.#savedPoint), others, done);
+  }
+
+  /** Puts a compacted segment in the place of those it was made of, whose rows it has replaced. */
+  replaceSegments(old: readonly Segment[], compacted: Segment): void {
+    this.#segments = this.#segments.toSpliced(
+      this.#segments.indexOf(old[0]!),
+      old.length,
+      compacted,
+    );
+    for (const segment of old) {
+      segment.isRemoved = true;
+      segment.close();
+    }
+    if (this.#env.quota.isBounded) this.count();
+  }
+
+  /** Runs what takes segments out of the log when nothing else does. */
+  changeSegments(change: () => Promise<void>): Promise<void> {
+    return this.#freed.inOrder(change);
+  }
+
   /**
    * Moves the log start up to `offset`, which must be durable in the log, and frees the sealed segments
    * below. Order: the row, durably, then the files: what a crash leaves of them is below the row's start,
@@ -421,10 +472,10 @@ export class PartitionLog {
    * @throws KAFKA_STORAGE_ERROR: the start is not there, or not durably
    */
   moveLogStart(offset: number): Promise<void> {
-    return this.#freed.inOrder(() => this.#moveLogStart(offset));
+    return this.changeSegments(() => this.#moveLogStart(offset));
   }
 
-  /** Settles when the log start stands still; null: it does. Never rejects. */
+  /** Settles when no segments are being taken out of the log; null: none are. Never rejects. */
   get moving(): Promise<void> | null {
     return this.#freed.underWay;
   }
@@ -497,11 +548,13 @@ export class PartitionLog {
     this.#logStartOffset = Math.max(logStartOffset, this.#logStartOffset);
   }
 
-  /** Read-only: whether the owner has rolled, or cut what was torn, so that all must be read anew. */
+  /** Read-only: whether the owner has rolled, compacted, or cut what was torn, so that all must be read anew. */
   isOutdated(): boolean {
     const { active, leaderEpochs } = this.#stored.read();
     return (
-      active.baseOffset !== this.active.baseOffset || leaderEpochs.at(-1)![0] !== this.leaderEpoch
+      active.baseOffset !== this.active.baseOffset ||
+      leaderEpochs.at(-1)![0] !== this.leaderEpoch ||
+      this.#wasCompacted
     );
   }
 
@@ -521,4 +574,20 @@ export class PartitionLog {
   closeFiles(): void {
     for (const segment of this.#segments) segment.close();
   }
+
+  /** Closes the files: another log was read in the place of this one. */
+  retire(): void {
+    this.closeFiles();
+    for (const segment of this.#segments) segment.isRemoved = true;
+  }
+}
+
+/** Beside an owner that swaps files, or died at it: the segment is read where its files are now. */
+function standIn(segment: Segment, range: SwapRange, present: Set<number>): void {
+  segment.nameSuffix = '.swap';
+  if (segment.fileSize() < 0) segment.nameSuffix = '';
+  for (const base of present) {
+    if (base > range.baseOffset && base < range.nextOffset) present.delete(base);
+  }
+  present.add(range.baseOffset);
 }

@@ -1,6 +1,6 @@
 import { OttlaError, asStorageError } from './errors.js';
 import type { Partition } from './partition.js';
-import { batchSizeAt } from './record.js';
+import { BatchHeader, batchSizeAt } from './record.js';
 import type { Segment } from './storage/segment.js';
 
 /** Bytes at the end of the active segment that were written just now: the page cache has them. */
@@ -14,8 +14,8 @@ export class PartitionReader {
   readonly #partition: Partition;
   #segment: Segment;
   #position: number;
-  /** The partition's, when it gave out the segment. */
-  #version: number;
+  /** Below it all was read. */
+  #offset: number;
 
   /**
    * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
@@ -25,7 +25,7 @@ export class PartitionReader {
     const { logStartOffset, highWatermark } = partition;
     if (offset < logStartOffset || offset > highWatermark) throw partition.outOfRange(offset);
     this.#partition = partition;
-    this.#version = partition.version;
+    this.#offset = offset;
     this.#segment = partition.segmentFor(offset);
     this.#position = this.#segment.positionBefore(offset);
   }
@@ -37,7 +37,7 @@ export class PartitionReader {
    */
   get available(): number {
     this.#partition.refuseIfEnded();
-    if (this.#version !== this.#partition.version) this.#findSegmentAgain();
+    if (this.#segment.isRemoved) this.#findSegmentAgain();
     while (this.#position === this.#segment.size) {
       const next = this.#partition.segmentAfter(this.#segment);
       if (next === null) return 0;
@@ -47,21 +47,37 @@ export class PartitionReader {
       }
       this.#segment = next;
       this.#position = 0;
+      this.#offset = Math.max(this.#offset, next.baseOffset);
     }
-    if (this.#segment.isRemoved) throw this.#partition.outOfRange(this.#segment.baseOffset);
     return this.#segment.size - this.#position;
   }
 
-  /** The partition was read anew, by reopen or because its owner went on: this place is in another object now. */
+  /** The segment is part of the log no more: what comes next is in another one, or gone. */
   #findSegmentAgain(): void {
-    const { baseOffset } = this.#segment;
-    this.#version = this.#partition.version;
-    this.#segment = this.#partition.segmentFor(baseOffset);
-    if (this.#segment.baseOffset === baseOffset && this.#position <= this.#segment.size) return;
-    throw new OttlaError(
-      'OFFSET_OUT_OF_RANGE',
-      `${this.#partition.name}: byte ${this.#position} of segment ${baseOffset}, which was read up to there, is gone`,
-    );
+    const { size, nextOffset } = this.#segment;
+    // What compaction removed at its end was read, too.
+    const isRead = this.#position === size && nextOffset > this.#offset;
+    const offset = isRead ? nextOffset : this.#offset;
+    const { logStartOffset, highWatermark } = this.#partition;
+    if (offset < logStartOffset || offset > highWatermark) throw this.#partition.outOfRange(offset);
+    this.#offset = offset;
+    this.#segment = this.#partition.segmentFor(offset);
+    this.#position = this.#segment.positionOf(offset);
+  }
+
+  /**
+   * Where the log ends, once all that is there was read: what compaction removed at the end lies before
+   * it. -1: there is more to read, or to be found out by `available`.
+   */
+  get endReached(): number {
+    let segment = this.#segment;
+    if (segment.isRemoved) return -1;
+    for (let position = this.#position; position === segment.size; position = 0) {
+      const next = this.#partition.segmentAfter(segment);
+      if (next === null) return segment.nextOffset;
+      segment = next;
+    }
+    return -1;
   }
 
   /** Whether the next read is of what was written just now, so that it does not block. */
@@ -91,12 +107,14 @@ export class PartitionReader {
   async readAsync(buffer: Buffer): Promise<number> {
     const wanted = Math.min(buffer.length, this.available);
     if (wanted === 0) return 0;
+    const segment = this.#segment;
     let length: number;
     try {
-      length = await this.#segment.readAsync(buffer, wanted, this.#position);
+      length = await segment.readAsync(buffer, wanted, this.#position);
     } catch (error) {
       throw this.#unreadable(error);
     }
+    if (segment !== this.#segment) return this.readAsync(buffer);
     return this.#wholeBatches(buffer, length, wanted);
   }
 
@@ -113,11 +131,13 @@ export class PartitionReader {
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
     let at = 0;
+    let last = 0;
     let size = 0;
     try {
       while (at < length) {
         size = batchSizeAt(buffer, at, length);
         if (size === -1 || at + size > length) break;
+        last = at;
         at += size;
       }
     } catch (error) {
@@ -125,9 +145,11 @@ export class PartitionReader {
     }
     if (at > 0) {
       this.#position += at;
+      this.#offset = Math.max(this.#offset, new BatchHeader(buffer, last).nextOffset);
       return at;
     }
-    if (length < wanted || size > this.available || (size === -1 && wanted === this.available)) {
+    const rest = this.#segment.size - this.#position;
+    if (length < wanted || size > rest || (size === -1 && wanted === rest)) {
       throw this.#corrupt(new Error(`a batch of ${size} bytes passes the end of the segment`));
     }
     return -Math.max(size, 64);

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
+import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
 import type { Segment } from './storage/segment.js';
@@ -41,7 +42,7 @@ export class Partition {
   readonly directory: string;
   readonly #env: LogEnvironment;
   #log: PartitionLog;
-  #version = 0;
+  #compaction: PartitionCompaction;
   /** Set when no more appends are taken: by close, or because the topic is gone. */
   #ended: OttlaError | null = null;
   #queue: QueuedAppend[] = [];
@@ -66,6 +67,7 @@ export class Partition {
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
     this.#log = this.#newLog(topic.settings);
+    this.#compaction = new PartitionCompaction(env, this.#log);
   }
 
   #newLog(settings: TopicSettings): PartitionLog {
@@ -102,11 +104,6 @@ export class Partition {
   /** First offset of the oldest open transaction, else the high watermark. */
   get lastStableOffset(): number {
     return this.highWatermark;
-  }
-
-  /** Grows when files and rows were read anew: segments from before are of no use then. */
-  get version(): number {
-    return this.#version;
   }
 
   get leaderEpoch(): number {
@@ -284,6 +281,23 @@ export class Partition {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
     await this.#log.roll();
+    void this.compact();
+  }
+
+  /**
+   * Compacts what is sealed, if the topic asks for it and enough of it is dirty. Never rejects: what goes
+   * wrong is a warning, and leaves the log as it was.
+   */
+  async compact(): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    if (this.#ended !== null || this.#env.readOnly || this.#log.failure !== null) return;
+    try {
+      this.open();
+    } catch {
+      // Whoever uses the partition is told.
+      return;
+    }
+    if (this.#log.isOpen) await this.#compaction.run();
   }
 
   /** One sync after the other: a recovery point saved by an earlier one must not undo what comes later. */
@@ -426,10 +440,7 @@ export class Partition {
    * @throws why it takes no records still; METADATA_LOST
    */
   async reopen(): Promise<string | null> {
-    while (this.#gate !== null || this.#syncing !== null) {
-      await this.#gate;
-      await this.#syncing;
-    }
+    await this.#settled();
     const reopening = this.#readAnew();
     void this.#closeGate(() => reopening.then(() => undefined));
     return reopening;
@@ -445,11 +456,11 @@ export class Partition {
   }
 
   #replaceLog(log: PartitionLog): void {
-    this.#log.closeFiles();
+    this.#log.retire();
     this.#log.countNothing();
     this.#log = log;
     if (this.#env.quota.isBounded) log.count();
-    this.#version++;
+    this.#compaction = new PartitionCompaction(this.#env, log);
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 
@@ -457,9 +468,17 @@ export class Partition {
     while (this.#gate !== null || this.#syncing !== null || this.#log.moving !== null) {
       await this.#gate;
       await this.#syncing;
+      await this.#compaction.stop();
       await this.#log.moving;
     }
     await this.#refreshing?.catch(() => undefined);
+    await this.#compaction.stop();
+  }
+
+  /** A compaction under way gives way, and begins anew later. It is waited for in the log's order. */
+  #moveLogStart(offset: number): Promise<void> {
+    void this.#compaction.stop();
+    return this.#log.moveLogStart(offset);
   }
 
   /**
@@ -480,7 +499,7 @@ export class Partition {
       if (this.#log.active === active) last = sealed;
       if (this.#log.failure !== null) return;
     }
-    if (last !== undefined) await this.#log.moveLogStart(last.nextOffset);
+    if (last !== undefined) await this.#moveLogStart(last.nextOffset);
     else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
   }
 
@@ -498,7 +517,7 @@ export class Partition {
     if (offset > this.highWatermark) throw this.outOfRange(offset);
     // A log must not end below its start after a power loss.
     if (offset > this.#log.active.baseOffset) await this.#syncAll();
-    if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
+    if (offset > this.logStartOffset) await this.#moveLogStart(offset);
   }
 
   /** The error for an offset that the log does not have. */

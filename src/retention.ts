@@ -2,6 +2,7 @@ import type { Clock, Timer } from './clock.js';
 import { asStorageError } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import type { CommittedOffset, OffsetStore } from './offsets.js';
+import { isDeleted } from './options.js';
 import type { Partition } from './partition.js';
 import { expiredSegments } from './partition-retention.js';
 import type { Topic } from './topic.js';
@@ -248,11 +249,12 @@ function hasLeftovers({ partitions }: Topic): boolean {
 }
 
 function countsConsumed({ settings }: Topic): boolean {
-  return settings.retention === 'consumed';
+  return settings.retention === 'consumed' && isDeleted(settings);
 }
 
 function hasLimits({ settings }: Topic): boolean {
   const { retention, retentionBytes, retentionMs } = settings;
+  if (!isDeleted(settings)) return false;
   return retention === 'consumed' || retentionBytes >= 0 || retentionMs >= 0;
 }
 

@@ -1,6 +1,13 @@
 import { createRequire } from 'node:module';
 import { OttlaError } from './errors.js';
-import { checkOptions, got, topicOptions, type TopicOptions } from './options.js';
+import {
+  checkOptions,
+  got,
+  isCompacted,
+  topicOptions,
+  type CleanupPolicy,
+  type TopicOptions,
+} from './options.js';
 import type { Bytes } from './record.js';
 import { topicNameProblem } from './topic-name.js';
 
@@ -119,13 +126,13 @@ export type TopicRef = string | TopicDefinition;
 
 /** The key that may be sent to a topic. */
 export type KeyIn<T> = T extends TopicDefinition<string, infer K> ? K : Raw;
-/** The value that may be sent; null deletes where there is no codec. */
+/** The value that may be sent. Null, which deletes its key in a compacted topic: there, or without a codec. */
 export type ValueIn<T> =
   T extends TopicDefinition<string, never, unknown, infer V> ? V : Raw | null;
 /** A record's key as it is read. */
 export type KeyOut<T> =
   T extends TopicDefinition<string, never, infer K> ? K | null : Buffer | null;
-/** A record's value as it is read. */
+/** A record's value as it is read; null is a tombstone, in a compacted topic or without a codec. */
 export type ValueOut<T> =
   T extends TopicDefinition<string, never, unknown, never, infer V> ? V : Buffer | null;
 /** A topic's name, as a literal where it is one. */
@@ -146,7 +153,12 @@ export interface DefinitionOptions extends TopicOptions {
 type SpecOf<O, K extends 'key' | 'value'> = O extends { readonly [P in K]: infer S }
   ? S
   : undefined;
-type OrNull<S, T> = S extends undefined ? T | null : T;
+/** A value may be null without a codec, and as a tombstone of a compacted topic. */
+type OrNull<O, T> =
+  SpecOf<O, 'value'> extends undefined ? T | null : O extends Compacted ? T | null : T;
+interface Compacted {
+  readonly cleanupPolicy: Exclude<CleanupPolicy, 'delete'>;
+}
 
 /**
  * Names a topic, its options and what its records are made of. Creates nothing: pass it to
@@ -160,8 +172,8 @@ export function defineTopic<const Name extends string, const O extends Definitio
   Name,
   InputOf<SpecOf<O, 'key'>>,
   OutputOf<SpecOf<O, 'key'>>,
-  OrNull<SpecOf<O, 'value'>, InputOf<SpecOf<O, 'value'>>>,
-  OrNull<SpecOf<O, 'value'>, OutputOf<SpecOf<O, 'value'>>>
+  OrNull<O, InputOf<SpecOf<O, 'value'>>>,
+  OrNull<O, OutputOf<SpecOf<O, 'value'>>>
 > {
   checkTopicName('defineTopic', name);
   const { key, value, ...topic } = checkedDefinition(options);
@@ -361,6 +373,11 @@ function describeIssue({ message, path }: SchemaIssue): string {
   return `${keys.join('.')}: ${message}`;
 }
 
+/** Whether a value may be null. */
+function takesNull({ value, options }: TopicDefinition): boolean {
+  return value === raw || isCompacted(options);
+}
+
 /** Bytes of a key or value to send; null only for none. @throws TypeError naming what and where */
 export function encode(
   topic: TopicDefinition,
@@ -369,7 +386,7 @@ export function encode(
 ): Bytes | null {
   const serde = what === 'key' ? topic.key : topic.value;
   if (value === null || value === undefined) {
-    if (what === 'key' || (value === null && serde === raw)) return null;
+    if (what === 'key' || (value === null && takesNull(topic))) return null;
     throw new TypeError(`${topic.name}: expected a value, got ${String(value)}`);
   }
   try {
@@ -389,7 +406,7 @@ export function decode(
   offset: number,
 ): unknown {
   const serde = what === 'key' ? topic.key : topic.value;
-  if (bytes === null && (what === 'key' || serde === raw)) return null;
+  if (bytes === null && (what === 'key' || takesNull(topic))) return null;
   try {
     if (bytes === null) throw new TypeError('expected a value, got null');
     return serde.decode(bytes);

@@ -99,8 +99,9 @@ export class Topic implements TopicInfo {
   differences(spec: TopicSpec): string[] {
     const differences: string[] = [];
     const compare = (what: string, has: unknown, asked: unknown): void => {
-      if (has === asked) return;
-      differences.push(`${what} is ${JSON.stringify(has)}, asked for ${JSON.stringify(asked)}`);
+      // Two lists of the same are equal.
+      const [is, wanted] = [JSON.stringify(has), JSON.stringify(asked)];
+      if (is !== wanted) differences.push(`${what} is ${is}, asked for ${wanted}`);
     };
     compare('partitions', this.partitionCount, spec.partitionCount);
     compare('key codec', this.codecs.key, spec.codecs.key);

@@ -361,12 +361,13 @@ describe('close', () => {
     await useOnce();
     const before = openFiles();
     for (let i = 0; i < 25; i++) await useOnce();
-    expect(openFiles()).toBe(before);
+    // Files of tests that ended before may close meanwhile.
+    expect(openFiles()).toBeLessThanOrEqual(before);
     fs.appendFileSync(join(data, 'orders-1', '00000000000000000004.log'), 'torn');
     fs.writeFileSync(join(data, 'orders-1', '00000000000000009999.log'), '');
     for (let i = 0; i < 5; i++) {
       expect(await refusal()).toMatchObject({ code: 'METADATA_LOST' });
     }
-    expect(openFiles()).toBe(before);
+    expect(openFiles()).toBeLessThanOrEqual(before);
   });
 });

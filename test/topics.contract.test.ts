@@ -43,6 +43,9 @@ describeContract('topics', ({ open }) => {
         indexIntervalBytes: 4096,
         maxMessageBytes: 1_048_588,
         messageTimestampType: 'CreateTime',
+        cleanupPolicy: 'delete',
+        minCleanableDirtyRatio: 0.5,
+        deleteRetentionMs: 86_400_000,
       },
       partitions: [
         {

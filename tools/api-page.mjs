@@ -11,7 +11,7 @@ import { membersOf, oneLine, publicDeclarations } from './declarations.mjs';
 /** Every public name, in the order of the page. */
 const sections = {
   Ottla: 'Ottla OpenOptions MemoryOptions',
-  Topics: 'Topics TopicOptions TopicDescription PartitionInfo',
+  Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo',
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',

@@ -18,6 +18,7 @@ export class MemoryStore implements MetaStore {
     tombstone: [],
     partition: [],
     segment: [],
+    compaction: [],
     group: [],
     offset: [],
   };

@@ -64,6 +64,7 @@ export interface Keys {
   tombstone: [topicId: string];
   partition: [topicId: string, partition: number];
   segment: [topicId: string, partition: number, baseOffset: number];
+  compaction: [topicId: string, partition: number];
   group: [group: string];
   offset: [offsetsPartition: number, group: string, topicId: string, partition: number];
 }
@@ -74,6 +75,7 @@ export interface Rows {
   tombstone: TombstoneRow;
   partition: PartitionRow;
   segment: SegmentRow;
+  compaction: CompactionRow;
   group: GroupRow;
   offset: OffsetRow;
 }
@@ -136,6 +138,23 @@ export interface SegmentRow {
   readonly maxTimestamp: number;
   /** CRC-32C over the CRCs of its batches, four bytes each, big endian. */
   readonly checksum: number;
+}
+
+/** How far a partition is compacted. */
+export interface CompactionRow {
+  /** The cleaner's checkpoint: below it no key has two records, but for what transactions wrote. */
+  readonly firstDirtyOffset: number;
+  /** How many swaps were committed: who reads beside the owner sees by it that files have changed. */
+  readonly swaps: number;
+  /** The swap that was committed last, until its files are known to be in place. */
+  readonly swapping: SwapRange | null;
+}
+
+/** The offsets of the sealed segments that one compacted segment takes the place of. */
+export interface SwapRange {
+  readonly baseOffset: number;
+  /** Exclusive. */
+  readonly nextOffset: number;
 }
 
 export interface GroupRow {

@@ -36,6 +36,11 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     }),
   }),
   segment: z.object({ nextOffset: count, bytes: count, maxTimestamp: orNone, checksum: crc }),
+  compaction: z.object({
+    firstDirtyOffset: count,
+    swaps: count,
+    swapping: z.object({ baseOffset: count, nextOffset: count }).nullable(),
+  }),
   group: z.object({ generation: count }),
   offset: z.object({
     offset: count,
@@ -51,6 +56,7 @@ const keys: { readonly [K in RowKind]: z.ZodType<Key<K>> } = {
   tombstone: z.tuple([z.literal('tombstone'), z.string()]),
   partition: z.tuple([z.literal('partition'), z.string(), count]),
   segment: z.tuple([z.literal('segment'), z.string(), count, count]),
+  compaction: z.tuple([z.literal('compaction'), z.string(), count]),
   group: z.tuple([z.literal('group'), z.string()]),
   offset: z.tuple([z.literal('offset'), count, z.string(), z.string(), count]),
 };

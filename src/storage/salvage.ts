@@ -18,6 +18,7 @@ export function salvageRows(path: string): { rows: Rows; problems: string[] } {
     topic: [],
     tombstone: [],
     partition: [],
+    compaction: [],
     segment: [],
     group: [],
     offset: [],

@@ -49,15 +49,20 @@ export class Segment implements OpenFileHolder {
   /** CRC of the last batch. */
   lastCrc = 0;
   recentlyUsed = false;
-  /** Its records lie below the log start: nothing more is read of it. Reads under way end as they would have. */
+  /**
+   * It is part of the log no more: freed, replaced by a compacted one, or read anew. A reader looks for its
+   * offset again. Reads under way end as they would have.
+   */
   isRemoved = false;
+  /** Behind the names of its files while a compaction writes them, and until they are in place. */
+  nameSuffix: '' | '.cleaned' | '.swap' = '';
   readonly #openFiles: OpenFiles;
   readonly #indexIntervalBytes: number;
   #file: File | null = null;
   /** Reads and syncs under way. */
   #uses = 0;
   #closing = false;
-  #onClosed: (() => void) | null = null;
+  #waitingForEndOfUse: (() => void)[] = [];
   #writable = false;
   #directorySynced = false;
   #offsetIndex: OffsetIndex;
@@ -88,7 +93,7 @@ export class Segment implements OpenFileHolder {
   }
 
   #path(suffix: 'log' | 'index' | 'timeindex'): string {
-    return join(this.directory, segmentFileName(this.baseOffset, suffix));
+    return join(this.directory, segmentFileName(this.baseOffset, suffix)) + this.nameSuffix;
   }
 
   /** Takes over what the metadata says of a sealed segment; its indexes are read at first use. */
@@ -214,6 +219,21 @@ export class Segment implements OpenFileHolder {
     this.#offsetIndex = new OffsetIndex(this.baseOffset);
     this.#offsetEntriesSaved = rewriteFile;
     return 0;
+  }
+
+  /**
+   * Where the first batch with `offset` or a later one begins: the end if there is none. Where the index
+   * leaves too many batches to look at, a byte before it.
+   */
+  positionOf(offset: number): number {
+    if (offset >= this.nextOffset) return this.size;
+    let position = this.positionBefore(offset);
+    for (let walked = 0; walked < maxWalkedBatches && position < this.size; walked++) {
+      const batch = this.#headerAt(position);
+      if (batch === null || batch.lastOffset >= offset) break;
+      position += batch.size;
+    }
+    return position;
   }
 
   /** An offset before which every record is older than `timestamp`. */
@@ -413,9 +433,7 @@ export class Segment implements OpenFileHolder {
   async remove(): Promise<void> {
     this.isRemoved = true;
     const { files } = this.#openFiles;
-    const closed = new Promise<void>((resolve) => (this.#onClosed = resolve));
-    this.close();
-    await closed;
+    await this.whenUnused(() => undefined);
     for (const suffix of ['index', 'timeindex', 'log'] as const) {
       files.removeFile(this.#path(suffix));
     }
@@ -423,10 +441,7 @@ export class Segment implements OpenFileHolder {
 
   #use(): File {
     if (this.isRemoved) {
-      throw new OttlaError(
-        'OFFSET_OUT_OF_RANGE',
-        `${this.path} lay below the log start: it is gone`,
-      );
+      throw new OttlaError('OFFSET_OUT_OF_RANGE', `${this.path} is part of the log no more`);
     }
     this.recentlyUsed = true;
     this.#file ??= this.#openFiles.open(this.path, this.#writable ? 'write' : 'read', this);
@@ -447,11 +462,22 @@ export class Segment implements OpenFileHolder {
     if (this.#closing) return;
     this.#file?.close();
     this.#file = null;
-    this.#onClosed?.();
+  }
+
+  /** Closes the file once no read of it is under way, and calls `then` before another one can begin. */
+  async whenUnused(then: () => void): Promise<void> {
+    while (this.#uses > 0) {
+      await new Promise<void>((resolve) => this.#waitingForEndOfUse.push(resolve));
+    }
+    this.close();
+    then();
   }
 
   #endUse(): void {
     this.#uses--;
     if (this.#closing) this.close();
+    const waiting = this.#waitingForEndOfUse;
+    this.#waitingForEndOfUse = [];
+    for (const resolve of waiting) resolve();
   }
 }

@@ -1,0 +1,80 @@
+import { join } from 'node:path';
+import { parseSegmentFileName, segmentFileName } from './checkpoint.js';
+import type { FileSystem } from './file-system.js';
+import type { SwapRange } from './meta-store.js';
+
+/*
+ * How a compacted segment takes the place of those it was made of, so that a crash at any point leaves
+ * the old ones or the new one:
+ *
+ * 1. <base>.log.cleaned, .index.cleaned and .timeindex.cleaned are written and synced.
+ * 2. They are renamed to <base>.log.swap and so on; the directory is synced.
+ * 3. One write of rows: the new segment's row takes the place of the old ones', and the compaction's row
+ *    names the range that is being swapped. This is the commit point: before it open undoes, behind it
+ *    open finishes.
+ * 4. The old files are renamed to <base>.log.deleted and so on; the directory is synced.
+ * 5. The .swap files get their final names, the log last; the directory is synced.
+ * 6. The .deleted files are removed. The next write of the compaction's row ends the swap.
+ */
+
+/** The log comes last: as long as its .swap is there, the swap is not done. */
+const kinds = ['index', 'timeindex', 'log'] as const;
+
+/** Step 2, but for the sync of the directory. */
+export function moveToSwap(files: FileSystem, directory: string, baseOffset: number): void {
+  for (const kind of kinds) {
+    const path = join(directory, segmentFileName(baseOffset, kind));
+    // An index without entries has no file: an empty one takes the old one's place.
+    if (files.size(`${path}.cleaned`) < 0) files.open(`${path}.cleaned`, 'write').close();
+    files.rename(`${path}.cleaned`, `${path}.swap`);
+  }
+}
+
+/** Step 4, but for the sync of the directory. Fine to do again. */
+export function moveOldAway(files: FileSystem, directory: string, range: SwapRange): void {
+  const names = new Set(files.list(directory));
+  for (const name of names) {
+    for (const kind of kinds) {
+      const base = parseSegmentFileName(name, kind);
+      if (base === null || base < range.baseOffset || base >= range.nextOffset) continue;
+      // Where its .swap is gone, the file is the new one.
+      if (base === range.baseOffset && !names.has(`${name}.swap`)) continue;
+      files.rename(join(directory, name), join(directory, `${name}.deleted`));
+    }
+  }
+}
+
+/** Step 5, but for the sync of the directory. Fine to do again. */
+export function moveNewIn(files: FileSystem, directory: string, range: SwapRange): void {
+  for (const kind of kinds) {
+    const path = join(directory, segmentFileName(range.baseOffset, kind));
+    if (files.size(`${path}.swap`) >= 0) files.rename(`${path}.swap`, path);
+  }
+}
+
+/** Step 6, and undoing: what is left of swaps that are done, or were never committed. */
+export function removeLeftovers(files: FileSystem, directory: string): void {
+  for (const name of files.list(directory)) {
+    if (isLeftover(name)) files.removeFile(join(directory, name));
+  }
+}
+
+function isLeftover(name: string): boolean {
+  const [, file, suffix] = /^(.*)\.(cleaned|swap|deleted)$/.exec(name) ?? [];
+  if (file === undefined || suffix === undefined) return false;
+  return kinds.some((kind) => parseSegmentFileName(file, kind) !== null);
+}
+
+/** At open: finishes the swap that was committed, and undoes any other. */
+export function settleSwap(
+  files: FileSystem,
+  directory: string,
+  committed: SwapRange | null,
+): void {
+  if (!files.list(directory).some(isLeftover) && committed === null) return;
+  if (committed !== null) {
+    moveOldAway(files, directory, committed);
+    moveNewIn(files, directory, committed);
+  }
+  removeLeftovers(files, directory);
+}
