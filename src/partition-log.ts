@@ -96,10 +96,14 @@ export class PartitionLog {
     );
   }
 
-  /** As fail(), after a sync that failed. */
+  /**
+   * As fail(), after a sync that failed. Its row says so, too: Linux takes what was not written for clean
+   * from then on, whoever opens the file.
+   */
   failSync(error: OttlaError): void {
     this.#syncFailed = true;
     this.fail(error);
+    this.#saveRow(this.#savedPoint).catch(() => undefined);
   }
 
   get syncFailed(): boolean {
@@ -169,6 +173,16 @@ export class PartitionLog {
    */
   open(): void {
     if (this.#segments.length > 0) return;
+    try {
+      this.#open();
+    } catch (error) {
+      // Nothing is known yet: it is tried again at the next use.
+      this.#freed.clear();
+      throw asStorageError(this.name, error);
+    }
+  }
+
+  #open(): void {
     if (!this.#env.readOnly) {
       const swapping = this.#compactionRow()?.swapping ?? null;
       settleSwap(this.#env.openFiles.files, this.place.directory, swapping);
@@ -218,6 +232,7 @@ export class PartitionLog {
     const first = this.#segments[0]!.baseOffset;
     this.#logStartOffset = Math.max(row.logStartOffset, first);
     this.#leaderEpochs = row.leaderEpochs.slice();
+    this.#syncFailed ||= row.syncFailed === true;
     this.#savedPoint = row.active;
     this.#savedAt = this.#env.clock.monotonic();
     if (missing !== null) {
@@ -286,12 +301,14 @@ export class PartitionLog {
   }
 
   #row(active: RecoveryPoint): PartitionRow {
-    return { logStartOffset: this.#logStartOffset, leaderEpochs: this.#leaderEpochs, active };
+    const row = { logStartOffset: this.#logStartOffset, leaderEpochs: this.#leaderEpochs, active };
+    return this.#syncFailed ? { ...row, syncFailed: true } : row;
   }
 
   /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
   needsRecovery(): boolean {
-    const { active } = this.#stored.read();
+    const { active, syncFailed } = this.#stored.read();
+    if (syncFailed === true) return true;
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     return Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes;
   }
@@ -300,14 +317,23 @@ export class PartitionLog {
    * Takes over what was written behind the recovery point. The first batch that is not whole and valid
    * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
    * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
-   * @param afterFailedSync Linux takes what a failed sync did not write for clean: it is written again,
-   *   so that a sync covers it
+   * @param afterFailedSync what the failed sync did not write is written again, so that the next one
+   *   covers it
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
-    this.#syncFailed = afterFailedSync;
+    this.#syncFailed ||= afterFailedSync;
     this.open();
+    try {
+      return await this.#recover();
+    } catch (error) {
+      if (this.#failure === null) this.failSync(asStorageError(this.name, error, false));
+      throw error;
+    }
+  }
+
+  async #recover(): Promise<string | null> {
     const { clock } = this.#env;
     const active = this.#active;
     if (this.#failure === null && !(await endsWithKnownBatch(active))) {
@@ -317,7 +343,7 @@ export class PartitionLog {
     }
     if (this.#failure !== null) return null;
     const fileSize = active.fileSize();
-    if (afterFailedSync) await active.writeAgain(active.size, fileSize);
+    if (this.#syncFailed) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
@@ -331,9 +357,9 @@ export class PartitionLog {
       await active.cut(position);
     }
     await active.sync();
+    this.#syncFailed = false;
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
-    this.#syncFailed = false;
     if (active.nextOffset < this.#logStartOffset) {
       // What lay between was deleted: its offsets are not given out again.
       await this.roll();
@@ -434,10 +460,12 @@ export class PartitionLog {
     old.seal();
     await old.saveIndexes();
     const point = emptyRecoveryPoint(Math.max(old.nextOffset, this.#logStartOffset));
+    // What can fail comes before the rows: behind them there is a new active segment.
+    const next = this.#newSegment(point.baseOffset);
+    next.restoreActive(point, true);
     await this.#saveRow(point, [put(['segment', topicId, partition, old.baseOffset], old.row())]);
-    this.#active = this.#newSegment(point.baseOffset);
-    this.#active.restoreActive(point, true);
-    this.#segments.push(this.#active);
+    this.#active = next;
+    this.#segments.push(next);
   }
 
   /** Writes rows along with the partition's own. `done` is called before anything else of it is written. */

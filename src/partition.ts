@@ -292,12 +292,12 @@ export class Partition {
     while (this.#gate !== null) await this.#gate;
     if (this.#ended !== null || this.#env.readOnly || this.#log.failure !== null) return;
     try {
-      this.open();
+      this.#log.open();
     } catch {
       // Whoever uses the partition is told.
       return;
     }
-    if (this.#log.isOpen) await this.#compaction.run();
+    await this.#compaction.run();
   }
 
   /** One sync after the other: a recovery point saved by an earlier one must not undo what comes later. */
@@ -448,8 +448,13 @@ export class Partition {
 
   async #readAnew(): Promise<string | null> {
     const log = this.#newLog(this.settings);
-    this.#open(log);
-    const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    let report: string | null;
+    try {
+      log.open();
+      report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    } catch (error) {
+      throw asStorageError(this.name, error);
+    }
     this.#replaceLog(log);
     if (log.failure !== null) throw log.failure;
     return report;

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
+import { emptyRecoveryPoint } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import {
@@ -295,7 +296,9 @@ class PartitionRepair {
       if (isActive) continue;
       changes.push(put(['segment', topicId, partition, segment.baseOffset], segment.row()));
     }
-    if (active.fileSize() >= 0) await active.sync();
+    // After a failed sync another one would cover nothing: the next open writes the segment again.
+    const isDurable = row?.syncFailed !== true;
+    if (isDurable && active.fileSize() >= 0) await active.sync();
     await this.#files.syncDirectory(directory);
     const end = active.nextOffset;
     const knownEnd = row?.active.nextOffset ?? 0;
@@ -307,7 +310,14 @@ class PartitionRepair {
     const leaderEpochs = await this.#leaderEpochs(end);
     const first = this.#kept[0]!.baseOffset;
     const logStartOffset = Math.min(end, Math.max(row?.logStartOffset ?? 0, first));
-    const value = { logStartOffset, leaderEpochs, active: active.recoveryPoint() };
+    const value: PartitionRow = isDurable
+      ? { logStartOffset, leaderEpochs, active: active.recoveryPoint() }
+      : {
+          logStartOffset,
+          leaderEpochs,
+          active: emptyRecoveryPoint(active.baseOffset),
+          syncFailed: true,
+        };
     return [...changes, put(['partition', topicId, partition], value)];
   }
 

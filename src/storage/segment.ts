@@ -450,8 +450,7 @@ export class Segment implements OpenFileHolder {
 
   releaseFile(): boolean {
     if (this.#uses > 0 || this.syncedSize < this.size) return false;
-    this.#file?.close();
-    this.#file = null;
+    this.#closeFile();
     return true;
   }
 
@@ -460,8 +459,18 @@ export class Segment implements OpenFileHolder {
     this.#openFiles.closed(this);
     this.#closing = this.#uses > 0;
     if (this.#closing) return;
-    this.#file?.close();
+    this.#closeFile();
+  }
+
+  /** What was written is synced, or its loss was told: an error adds nothing, and the file is closed. */
+  #closeFile(): void {
+    const file = this.#file;
     this.#file = null;
+    try {
+      file?.close();
+    } catch (error) {
+      asStorageError(this.path, error);
+    }
   }
 
   /** Closes the file once no read of it is under way, and calls `then` before another one can begin. */
