@@ -64,6 +64,8 @@ export class PartitionLog {
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
   #syncFailed = false;
+  /** Recovery did not come to its end: where the log ends is not known. */
+  #isUnrecovered = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedAt = 0;
   /** Bytes of this log in the quota. */
@@ -96,6 +98,12 @@ export class PartitionLog {
     );
   }
 
+  /** As fail(), because of what kept it from being opened or recovered: nothing can be read either. */
+  failRecovery(error: OttlaError): void {
+    this.fail(error);
+    this.#isUnrecovered = true;
+  }
+
   /**
    * As fail(), after a sync that failed. Its row says so, too: Linux takes what was not written for clean
    * from then on, whoever opens the file.
@@ -108,6 +116,10 @@ export class PartitionLog {
 
   get syncFailed(): boolean {
     return this.#syncFailed;
+  }
+
+  get isUnrecovered(): boolean {
+    return this.#isUnrecovered;
   }
 
   get isOpen(): boolean {
@@ -172,6 +184,7 @@ export class PartitionLog {
    * @throws METADATA_LOST if the metadata is not this directory's; KAFKA_STORAGE_ERROR
    */
   open(): void {
+    if (this.#isUnrecovered) throw this.#failure!;
     if (this.#segments.length > 0) return;
     try {
       this.#open();
@@ -328,7 +341,7 @@ export class PartitionLog {
     try {
       return await this.#recover();
     } catch (error) {
-      if (this.#failure === null) this.failSync(asStorageError(this.name, error, false));
+      this.failSync(asStorageError(this.name, error, false));
       throw error;
     }
   }

@@ -383,7 +383,7 @@ export class Partition {
   #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
-    log.fail(failure);
+    log.failRecovery(failure);
     this.#env.warn(`${log.failure!.message}.`);
   }
 
@@ -454,6 +454,11 @@ export class Partition {
       report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
     } catch (error) {
       throw asStorageError(this.name, error);
+    }
+    if (log.isUnrecovered) {
+      // What was there before can be read on.
+      log.closeFiles();
+      throw log.failure!;
     }
     this.#replaceLog(log);
     if (log.failure !== null) throw log.failure;
@@ -539,9 +544,8 @@ export class Partition {
     if (this.#ended !== null) return;
     await this.#settled();
     this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
-    if (!this.#log.isOpen) return;
-    const { active } = this.#log;
-    if (!this.#env.readOnly && this.#log.failure === null) {
+    if (this.#log.isOpen && !this.#env.readOnly && this.#log.failure === null) {
+      const { active } = this.#log;
       if (active.syncedSize < active.size) await this.#queueSync();
       if (this.#log.failure === null) await this.#log.saveEnd();
     }

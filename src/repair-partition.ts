@@ -56,6 +56,8 @@ class PartitionRepair {
   readonly #tell: (sentence: string) => void;
   readonly #name: string;
   readonly #kept: Segment[] = [];
+  /** Those that were looked at. */
+  readonly #opened: Segment[] = [];
   /** As the batches tell. */
   readonly #epochs: LeaderEpoch[] = [];
   /** The log ended before what the metadata, or a file, had: offsets will be given out again. */
@@ -93,7 +95,7 @@ class PartitionRepair {
       }
       return await this.#rows();
     } finally {
-      for (const segment of this.#kept) segment.close();
+      for (const segment of this.#opened) segment.close();
     }
   }
 
@@ -117,6 +119,7 @@ class PartitionRepair {
       return false;
     }
     const segment = new Segment(this.#openFiles, directory, base, indexIntervalBytes);
+    this.#opened.push(segment);
     const size = segment.fileSize();
     const stop = (await this.#scan(segment, size)) ?? this.#mismatch(segment);
     if (stop === null) {

@@ -13,6 +13,7 @@ import {
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import type { Lock } from './storage/lock.js';
 import {
   put,
   type Change,
@@ -59,10 +60,11 @@ export async function repairDirectory(
     disk ?? systemDisk(),
     loadNativeCrc32c(),
   ]);
-  refuseOthers(files, directory);
   const since = new Date(systemClock.now()).toISOString();
-  const lock = acquireLock(join(directory, 'lock'), since);
+  let lock: Lock | undefined;
   try {
+    refuseOthers(files, directory);
+    lock = acquireLock(join(directory, 'lock'), since);
     const meta = join(directory, 'meta');
     const temporary = join(directory, newMeta);
     // A repair that was interrupted between its two renames left the rows here.
@@ -105,7 +107,7 @@ export async function repairDirectory(
   } catch (error) {
     throw asStorageError(directory, error, false);
   } finally {
-    lock.close();
+    lock?.close();
   }
 }
 

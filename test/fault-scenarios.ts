@@ -254,14 +254,14 @@ const losses: Readonly<Record<string, (trial: Trial) => void>> = {
   },
   'of a directory': (trial) => {
     trial.disk.raw.removeDirectory(join(directory, 'orders-1'));
-    trial.model.get('orders')!.logs[1]!.sent.clear();
+    forgetLog(trial, 1);
     forgetCommits(trial);
   },
   'of an id': (trial) => {
     trial.damage(`orders-0/${partitionMetadataFile}`, () =>
       Buffer.from('version: 0\ntopic_id: AAAAAAAAQAGAAAAAAAAAAQ'),
     );
-    trial.model.get('orders')!.logs[0]!.sent.clear();
+    forgetLog(trial, 0);
     forgetCommits(trial);
   },
   'of a repair half done': (trial) => {
@@ -275,6 +275,13 @@ function forgetFrom(trial: Trial, offset: number): void {
   const log = trial.model.get('orders')!.logs[0]!;
   for (const [value, sent] of log.sent) if (sent.offset >= offset) log.sent.delete(value);
   forgetCommits(trial);
+}
+
+/** Offsets that were given out are not given out again. */
+function forgetLog(trial: Trial, partition: number): void {
+  const log = trial.model.get('orders')!.logs[partition]!;
+  log.highestStart = log.acknowledged.length;
+  log.sent.clear();
 }
 
 function forgetCommits(trial: Trial): void {

@@ -274,13 +274,17 @@ export class Segment implements OpenFileHolder {
 
   /**
    * Reads a sealed segment's indexes. A file that is missing or disagrees with itself counts as empty:
-   * look-ups are slower then, and as right.
+   * look-ups are slower then, and as right. One that cannot be read does so until it can.
    */
   #loadIndexes(): void {
     if (this.#indexesLoaded) return;
-    this.#indexesLoaded = true;
-    this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
-    this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+    try {
+      this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
+      this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+      this.#indexesLoaded = true;
+    } catch (error) {
+      asStorageError(this.path, error);
+    }
   }
 
   #readIndex<T>(
