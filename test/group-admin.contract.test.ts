@@ -115,8 +115,8 @@ describeContract('groups.resetOffsets', ({ open }) => {
     ['no group', [undefined, { to: 'latest' }]],
   ])('refuses %s', async (_name, args) => {
     const ottla = await withCommits(open);
-    const { groups } = ottla;
-    const failure = await failureOf(() => Reflect.apply(groups.resetOffsets, groups, args));
+    const [group, options] = args as [string, ResetOffsetsOptions];
+    const failure = await failureOf(() => ottla.groups.resetOffsets(group, options));
     expect(failure.name).toMatch(/^(Type|Range)Error$/);
     expect(failure.message).toContain('groups.resetOffsets');
   });
