@@ -11,6 +11,7 @@ import {
   newTopicId,
   partitionMetadataFile,
 } from './storage/checkpoint.js';
+import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type Change, type Row, type RowKind, type TopicRow } from './storage/meta-store.js';
@@ -46,17 +47,15 @@ export async function repairDirectory(
   path: string,
   random: () => number,
   signal?: AbortSignal,
+  disk?: Disk,
 ): Promise<string[]> {
   const directory = resolve(path);
-  const [{ nodeFiles }, { acquireLock }] = await Promise.all([
-    import('./storage/node-files.js'),
-    import('./storage/lock.js'),
-    loadNativeCrc32c(),
-  ]);
-  refuseOthers(nodeFiles, directory);
-  const lock = acquireLock(join(directory, 'lock'), new Date(systemClock.now()).toISOString());
+  const [used] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
+  refuseOthers(used.files, directory);
+  const since = new Date(systemClock.now()).toISOString();
+  const lock = used.lock(join(directory, 'lock'), since);
   try {
-    return await repairFiles(nodeFiles, directory, random, signal);
+    return await repairLocked(used, directory, `${since.replaceAll(':', '')}-old`, random, signal);
   } catch (error) {
     throw asStorageError(directory, error, false);
   } finally {
@@ -65,25 +64,21 @@ export async function repairDirectory(
 }
 
 /**
- * As repairDirectory(), on these files, with the lock held. The new metadata takes the old one's place last:
- * who is interrupted before begins anew from the same rows.
+ * The new metadata takes the old one's place last: who is interrupted before begins anew from the same rows.
+ * @param aside behind the names of what is replaced
  */
-export async function repairFiles(
-  files: FileSystem,
+async function repairLocked(
+  { files, openStore, salvage }: Disk,
   directory: string,
+  aside: string,
   random: () => number,
-  signal?: AbortSignal,
+  signal: AbortSignal | undefined,
 ): Promise<string[]> {
-  const [{ openLmdbStore }, { salvageRows }] = await Promise.all([
-    import('./storage/lmdb-store.js'),
-    import('./storage/salvage.js'),
-  ]);
   const meta = join(directory, 'meta');
   const temporary = join(directory, newMeta);
-  const aside = `${new Date(systemClock.now()).toISOString().replaceAll(':', '')}-old`;
   // A repair that was interrupted between its two renames left the rows here.
   const source = files.isDirectory(meta) || !files.isDirectory(temporary) ? meta : temporary;
-  const { rows, problems } = salvageRows(join(source, 'data.mdb'));
+  const { rows, problems } = salvage(source);
   const report = [...problems];
   if (problems.length > 0) {
     report.push(
@@ -102,7 +97,7 @@ export async function repairFiles(
     if (source === temporary) files.rename(temporary, `${temporary}.${aside}`);
     else files.removeDirectory(temporary);
     files.makeDirectory(temporary);
-    const store = await openLmdbStore(temporary);
+    const store = await openStore(temporary);
     try {
       await store.write(all);
     } finally {

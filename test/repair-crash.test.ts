@@ -3,7 +3,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
-import { repairFiles } from '../src/repair.js';
+import { repairDirectory } from '../src/repair.js';
+import { systemDisk } from '../src/storage/disk.js';
+import type { FileSystem } from '../src/storage/file-system.js';
 import { nodeFiles } from '../src/storage/node-files.js';
 import { collect } from './contract.js';
 import { WatchedFiles, ioError } from './watched-files.js';
@@ -93,6 +95,10 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(place, { recursive: true, force: true }));
 
+async function repairOn(files: FileSystem, directory: string): Promise<void> {
+  await repairDirectory(directory, Math.random, undefined, { ...(await systemDisk()), files });
+}
+
 const logsOf = (directory: string, partition: string): string[] =>
   readdirSync(join(directory, partition)).filter((name) => name.endsWith('.log'));
 
@@ -134,7 +140,7 @@ describe('repair, cut short by a crash at any call', { timeout: 120_000 }, () =>
       if (changing.has(name)) calls++;
       return undefined;
     });
-    await repairFiles(counted, wanted, Math.random);
+    await repairOn(counted, wanted);
     const files = snapshot(wanted);
     const content = await contentOf(wanted);
     expect(calls).toBeGreaterThan(4);
@@ -146,8 +152,8 @@ describe('repair, cut short by a crash at any call', { timeout: 120_000 }, () =>
         if (changing.has(name) && left-- <= 0) throw ioError(name, path);
         return undefined;
       });
-      await expect(repairFiles(dying, directory, Math.random), `${last}`).rejects.toThrow('EIO');
-      await repairFiles(nodeFiles, directory, Math.random);
+      await expect(repairOn(dying, directory), `${last}`).rejects.toThrow('EIO');
+      await repairOn(nodeFiles, directory);
       const again = snapshot(directory);
       // Of metadata that is lost nobody knows that the epoch, which has no records yet, was begun before.
       const isEpoch = (name: string): boolean => name.endsWith('leader-epoch-checkpoint');
