@@ -1,4 +1,4 @@
-import type { Codec, LoadModule } from './compression.js';
+import { blockSlack, type Compressor, type LoadModule } from './compression.js';
 
 interface Lz4 {
   compressFrameSync(bytes: Buffer): Buffer;
@@ -6,14 +6,18 @@ interface Lz4 {
 }
 
 /** The LZ4 frame format 1.6, of which Kafka takes independent blocks only (KIP-57). */
-export function lz4Codec(load: LoadModule): Codec {
-  const lz4 = load('lz4-napi') as Lz4;
+export function lz4(load: LoadModule): Compressor {
+  const native = load('lz4-napi') as Lz4;
   return {
-    compress: (bytes) => lz4.compressFrameSync(bytes),
+    compress: (bytes) => native.compressFrameSync(bytes),
     decompress(bytes, maxBytes) {
       const most = mostBytes(bytes);
-      if (most > maxBytes) throw new Error(`lz4 of ${most} bytes, expected ${maxBytes} at most`);
-      return lz4.decompressFrameSync(bytes);
+      if (most > blockSlack * maxBytes) {
+        throw new Error(`lz4 of up to ${most} bytes, expected ${maxBytes} at most`);
+      }
+      const result = native.decompressFrameSync(bytes);
+      if (result.length <= maxBytes) return result;
+      throw new Error(`lz4 of ${result.length} bytes, expected ${maxBytes} at most`);
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Codec, LoadModule } from './compression.js';
+import type { Compressor, LoadModule } from './compression.js';
 
 interface Snappy {
   compressSync(bytes: Uint8Array, options: { readonly copyOutputData: boolean }): Buffer;
@@ -17,14 +17,14 @@ const header: Buffer = Buffer.concat([magic, Buffer.from('0000000100000001', 'he
 /** What snappy-java takes for a block. */
 const blockBytes = 32 * 1024;
 
-export function snappyCodec(load: LoadModule): Codec {
-  const snappy = load('snappy') as Snappy;
-  const decompressBlock = (block: Buffer): Buffer => snappy.uncompressSync(block, options);
+export function snappy(load: LoadModule): Compressor {
+  const native = load('snappy') as Snappy;
+  const decompressBlock = (block: Buffer): Buffer => native.uncompressSync(block, options);
   return {
     compress(bytes) {
       const parts: Buffer[] = [header];
       for (let at = 0; at < bytes.length; at += blockBytes) {
-        const block = snappy.compressSync(bytes.subarray(at, at + blockBytes), options);
+        const block = native.compressSync(bytes.subarray(at, at + blockBytes), options);
         const length = Buffer.allocUnsafe(4);
         length.writeInt32BE(block.length);
         parts.push(length, block);
@@ -54,7 +54,7 @@ function blocksOf(bytes: Buffer): Buffer[] {
   if (compatibleVersion > 1) throw new Error(`a snappy stream of version ${compatibleVersion}`);
   const blocks: Buffer[] = [];
   for (let at = header.length; at < bytes.length;) {
-    const length = bytes.readInt32BE(at);
+    const length = at + 4 > bytes.length ? -1 : bytes.readInt32BE(at);
     if (length < 0 || length > bytes.length - at - 4) {
       throw new Error(
         `a snappy block of ${length} bytes, of which ${bytes.length - at - 4} are there`,

@@ -1,12 +1,5 @@
-import { createRequire } from 'node:module';
-import {
-  MessageChannel,
-  Worker,
-  receiveMessageOnPort,
-  type MessagePort,
-} from 'node:worker_threads';
-import * as zlib from 'node:zlib';
-import type { Codec, LoadModule } from './compression.js';
+import type { MessagePort } from 'node:worker_threads';
+import { blockSlack, type Compressor, type LoadModule } from './compression.js';
 
 /** What Node has from 22.15 on. */
 interface NodeZstd {
@@ -16,32 +9,30 @@ interface NodeZstd {
 
 const packageName = '@mongodb-js/zstd';
 
-export function zstdCodec(load: LoadModule): Codec {
-  return 'zstdCompressSync' in zlib ? nodeCodec(zlib as unknown as NodeZstd) : packageCodec(load);
+export function zstd(load: LoadModule): Compressor {
+  const zlib = process.getBuiltinModule('node:zlib');
+  return 'zstdCompressSync' in zlib ? zstdOfNode(zlib as unknown as NodeZstd) : zstdByPackage(load);
 }
 
-function nodeCodec(zstd: NodeZstd): Codec {
+function zstdOfNode(zlib: NodeZstd): Compressor {
   return {
-    compress: (bytes) => zstd.zstdCompressSync(bytes),
-    decompress: (bytes, maxBytes) => zstd.zstdDecompressSync(bytes, { maxOutputLength: maxBytes }),
+    compress: (bytes) => zlib.zstdCompressSync(bytes),
+    decompress: (bytes, maxBytes) => zlib.zstdDecompressSync(bytes, { maxOutputLength: maxBytes }),
   };
 }
 
-/** What the blocks may take at the most is not what they take: many are smaller. */
-const slack = 4;
-
 /** For older Nodes. */
-export function packageCodec(load: LoadModule): Codec {
+export function zstdByPackage(load: LoadModule): Compressor {
   load(packageName);
-  const zstd = new PackageInWorker();
+  const worker = new PackageInWorker();
   return {
-    compress: (bytes) => zstd.call('compress', bytes),
+    compress: (bytes) => worker.call('compress', bytes),
     decompress(bytes, maxBytes) {
       const most = mostBytes(bytes);
-      if (most > slack * maxBytes) {
+      if (most > blockSlack * maxBytes) {
         throw new Error(`zstd of up to ${most} bytes, expected ${maxBytes} at most`);
       }
-      const result = zstd.call('decompress', bytes);
+      const result = worker.call('decompress', bytes);
       if (result.length <= maxBytes) return result;
       throw new Error(`zstd of ${result.length} bytes, expected ${maxBytes} at most`);
     },
@@ -122,6 +113,7 @@ class PackageInWorker {
     // oxlint-disable-next-line unicorn/require-post-message-target-origin -- a port of a worker has none
     this.#port.postMessage({ name, bytes });
     Atomics.wait(this.#replies, 0, seen, replyMs);
+    const { receiveMessageOnPort } = process.getBuiltinModule('node:worker_threads');
     const reply = receiveMessageOnPort(this.#port)?.message as Reply | undefined;
     if (reply === undefined) {
       // What it may still say is no answer to the next call.
@@ -135,6 +127,8 @@ class PackageInWorker {
   }
 
   #start(): MessagePort {
+    const { MessageChannel, Worker } = process.getBuiltinModule('node:worker_threads');
+    const { createRequire } = process.getBuiltinModule('node:module');
     const { port1, port2 } = new MessageChannel();
     this.#replies = new Int32Array(new SharedArrayBuffer(4));
     const path = createRequire(import.meta.url).resolve(packageName);

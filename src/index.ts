@@ -34,6 +34,7 @@ export type {
   ProducerOptions,
   TopicOptions,
 } from './options.js';
+export type { Compression } from './compression.js';
 export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export type {

@@ -1,6 +1,6 @@
 import type { Clock, Timer } from './clock.js';
 import type { Compression } from './compression.js';
-import { loadCodec } from './compression-codecs.js';
+import { loadCompressor } from './compressor.js';
 import type { AppendSink, RawRecord, RawRecords, Writer, WriterOptions } from './engine.js';
 import { OttlaError } from './errors.js';
 import { isCompacted } from './options.js';
@@ -116,7 +116,7 @@ export class Accumulator {
     const needed = batchSizeFor(record);
     refuseTooLarge(topic, needed);
     const compression = compressionOf(topic, writer);
-    loadCodec(compression);
+    loadCompressor(compression);
     const limit = Math.min(Math.max(batchSize, needed), topic.settings.maxMessageBytes);
     const partition = topic.partition(index);
     const buffer = this.#takeBuffer(limit);
@@ -203,7 +203,7 @@ export class Accumulator {
       partitions[i] = sticky.current();
       sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
     }
-    loadCodec(compressionOf(topic, writer));
+    loadCompressor(compressionOf(topic, writer));
     const byPartition = orderByPartition(partitions, records.length, topic.partitionCount);
     let from = 0;
     while (from < records.length) {

@@ -1,5 +1,5 @@
 import { withDeadline, type Clock } from './clock.js';
-import { loadCodec } from './compression-codecs.js';
+import { loadCompressor } from './compressor.js';
 import type { Engine, RawRecord, RawRecords, Writer } from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
@@ -66,7 +66,7 @@ export class Producer {
     checkOptions('producer', producerOptions, options);
     const { acks, lingerMs, batchSize, bufferMemory, compression, maxBlockMs, partitioner } =
       withDefaults(producerDefaults, options);
-    loadCodec(compression);
+    loadCompressor(compression);
     this.#engine = engine;
     this.#clock = clock;
     this.#acks = acks;

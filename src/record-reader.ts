@@ -1,5 +1,5 @@
 import { maxDecompressedBytes } from './compression.js';
-import { loadCodec } from './compression-codecs.js';
+import { loadCompressor } from './compressor.js';
 import { OttlaError } from './errors.js';
 import { RECORD_BATCH_OVERHEAD, type BatchHeader } from './record.js';
 
@@ -94,14 +94,14 @@ export class RecordReader {
       const what = `${where}: a compression that is not known`;
       throw new OttlaError('UNSUPPORTED_COMPRESSION_TYPE', what);
     }
-    const codec = loadCodec(compression)!;
+    const compressor = loadCompressor(compression)!;
     const compressed = new FastBuffer(
       this.#bytes.buffer,
       this.#bytes.byteOffset + this.#recordEnd,
       this.#end - this.#recordEnd,
     );
     try {
-      this.#bytes = codec.decompress(compressed, maxDecompressedBytes);
+      this.#bytes = compressor.decompress(compressed, maxDecompressedBytes);
     } catch (cause) {
       const what = `${where}: its ${compression} records do not decompress: ${String(cause)}`;
       throw new OttlaError('INVALID_RECORD', what, { cause });

@@ -1,5 +1,5 @@
-import { maxDecompressedBytes, type Codec, type Compression } from './compression.js';
-import { loadCodec } from './compression-codecs.js';
+import { maxDecompressedBytes, type Compressor, type Compression } from './compression.js';
+import { loadCompressor } from './compressor.js';
 import {
   RECORD_BATCH_OVERHEAD,
   noHeaders,
@@ -137,11 +137,11 @@ export class BatchBuilder {
    * would take them.
    */
   #compress(): Compression {
-    const codec = loadCodec(this.#compression);
-    if (codec === null) return 'none';
+    const compressor = loadCompressor(this.#compression);
+    if (compressor === null) return 'none';
     const start = this.#start + RECORD_BATCH_OVERHEAD;
     if (this.#position - start > maxDecompressedBytes) return 'none';
-    const compressed = compressedOrNull(codec, this.#buffer.subarray(start, this.#position));
+    const compressed = compressedOrNull(compressor, this.#buffer.subarray(start, this.#position));
     if (compressed === null || compressed.length > this.#limit - start) return 'none';
     this.#buffer.set(compressed, start);
     this.#position = start + compressed.length;
@@ -149,10 +149,10 @@ export class BatchBuilder {
   }
 }
 
-/** What was taken over must be written: a codec's failure is no reason to lose it. */
-function compressedOrNull(codec: Codec, records: Buffer): Uint8Array | null {
+/** What was taken over must be written: a compressor's failure is no reason to lose it. */
+function compressedOrNull(compressor: Compressor, records: Buffer): Uint8Array | null {
   try {
-    return codec.compress(records);
+    return compressor.compress(records);
   } catch {
     return null;
   }
@@ -231,14 +231,14 @@ export function encodeBatch(batch: PlacedBatch): Buffer {
     const size = bodySize(offsetDelta, timestampDelta, key, value, headers);
     position = putRecord(buffer, position, size, offsetDelta, timestampDelta, key, value, headers);
   }
-  const codec = records.length === 0 ? null : loadCodec(batch.compression ?? 'none');
-  if (codec !== null) {
-    const compressed = codec.compress(buffer.subarray(RECORD_BATCH_OVERHEAD, position));
+  const compressor = records.length === 0 ? null : loadCompressor(batch.compression ?? 'none');
+  if (compressor !== null) {
+    const compressed = compressor.compress(buffer.subarray(RECORD_BATCH_OVERHEAD, position));
     buffer = Buffer.concat([buffer.subarray(0, RECORD_BATCH_OVERHEAD), compressed]);
     position = buffer.length;
   }
   const content = {
-    compression: codec === null ? ('none' as const) : batch.compression!,
+    compression: compressor === null ? ('none' as const) : batch.compression!,
     recordCount: records.length,
     lastOffsetDelta,
     baseTimestamp,

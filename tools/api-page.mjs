@@ -13,7 +13,8 @@ const sections = {
   Ottla: 'Ottla OpenOptions MemoryOptions',
   Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo',
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
-  Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
+  Producer:
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
   Consumer: 'Consumer ConsumerOptions From AssignorName OffsetToCommit PartitionLag',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
