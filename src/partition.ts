@@ -440,13 +440,15 @@ export class Partition {
    * @throws why it takes no records still; METADATA_LOST
    */
   async reopen(): Promise<string | null> {
-    await this.#settled();
+    while (this.#gate !== null) await this.#gate;
     const reopening = this.#readAnew();
     void this.#closeGate(() => reopening.then(() => undefined));
     return reopening;
   }
 
+  /** Rows that the old log writes meanwhile would be undone: what changes them waits, as appends do. */
   async #readAnew(): Promise<string | null> {
+    while (this.#isBusy) await this.#rest();
     const log = this.#newLog(this.settings);
     this.#open(log);
     const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
@@ -464,21 +466,31 @@ export class Partition {
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 
-  async #settled(): Promise<void> {
-    while (this.#gate !== null || this.#syncing !== null || this.#log.moving !== null) {
-      await this.#gate;
-      await this.#syncing;
-      await this.#compaction.stop();
-      await this.#log.moving;
-    }
+  /** Whether work on files or rows is under way, but for a compaction that waits for its turn. */
+  get #isBusy(): boolean {
+    return this.#syncing !== null || this.#log.moving !== null || this.#refreshing !== null;
+  }
+
+  async #rest(): Promise<void> {
+    await this.#compaction.stop();
+    await this.#syncing;
+    await this.#log.moving;
     await this.#refreshing?.catch(() => undefined);
+  }
+
+  async #settled(): Promise<void> {
+    while (this.#gate !== null || this.#isBusy) {
+      await this.#gate;
+      await this.#rest();
+    }
     await this.#compaction.stop();
   }
 
   /** A compaction under way gives way, and begins anew later. It is waited for in the log's order. */
-  #moveLogStart(offset: number): Promise<void> {
+  async #moveLogStart(offset: number): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
     void this.#compaction.stop();
-    return this.#log.moveLogStart(offset);
+    await this.#log.moveLogStart(offset);
   }
 
   /**
@@ -500,7 +512,7 @@ export class Partition {
       if (this.#log.failure !== null) return;
     }
     if (last !== undefined) await this.#moveLogStart(last.nextOffset);
-    else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
+    else await this.#log.removeLeftovers();
   }
 
   /** Whether what lies below the log start is still to be removed, as far as is known. */
@@ -516,6 +528,7 @@ export class Partition {
     this.refuseIfEnded();
     if (offset > this.highWatermark) throw this.outOfRange(offset);
     // A log must not end below its start after a power loss.
+    while (this.#gate !== null) await this.#gate;
     if (offset > this.#log.active.baseOffset) await this.#syncAll();
     if (offset > this.logStartOffset) await this.#moveLogStart(offset);
   }
