@@ -8,6 +8,7 @@ import {
   partitionMetadataFile,
   segmentFileName,
 } from './storage/checkpoint.js';
+import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
   put,
@@ -43,31 +44,29 @@ export async function backupTo(
   source: BackupSource,
   path: string,
   signal?: AbortSignal,
+  disk?: Disk,
 ): Promise<void> {
   const target = resolve(path);
-  const [{ nodeFiles }, { openLmdbStore }] = await Promise.all([
-    import('./storage/node-files.js'),
-    import('./storage/lmdb-store.js'),
-  ]);
+  const { files, openStore } = disk ?? (await systemDisk());
   try {
-    refuseUsed(nodeFiles, target);
-    const changes = await new Backup(source, nodeFiles, target, signal).run();
+    refuseUsed(files, target);
+    const changes = await new Backup(source, files, target, signal).run();
     const meta = join(target, 'meta');
-    nodeFiles.makeDirectory(meta);
+    files.makeDirectory(meta);
     const storeId = source.store.get(['store'])?.storeId ?? newTopicId(source.random);
-    const store = await openLmdbStore(meta);
+    const store = await openStore(meta);
     try {
       await store.write([put(['store'], { formatVersion, storeId }), ...changes]);
     } finally {
       await store.close();
     }
-    await nodeFiles.syncDirectory(meta);
-    await nodeFiles.syncDirectory(target);
-    await nodeFiles.replaceFile(
+    await files.syncDirectory(meta);
+    await files.syncDirectory(target);
+    await files.replaceFile(
       join(target, 'meta.properties'),
       Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
     );
-    await nodeFiles.syncDirectory(dirname(target));
+    await files.syncDirectory(dirname(target));
   } catch (error) {
     throw asStorageError(`backup to ${target}`, error, false);
   }

@@ -4,7 +4,9 @@ import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { newTopicId } from './storage/checkpoint.js';
+import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import { FaultyFiles, FaultyStore, type Faults } from './faults.js';
 import { MemoryFiles } from './storage/memory-files.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type MetaStore } from './storage/meta-store.js';
@@ -36,15 +38,13 @@ export async function openDataDirectory(
   readOnly: boolean,
   random: () => number,
   maxBytes: number = Infinity,
+  disk?: Disk,
 ): Promise<OpenDirectory> {
   const directory = resolve(path);
-  const [{ nodeFiles }, { openLmdbStore }, { acquireLock }] = await Promise.all([
-    import('./storage/node-files.js'),
-    import('./storage/lmdb-store.js'),
-    import('./storage/lock.js'),
+  const [{ files, openStore, lock: acquireLock }] = await Promise.all([
+    disk ?? systemDisk(),
     loadNativeCrc32c(),
   ]);
-  const files = nodeFiles;
   const isNew = checkDirectory(files, directory, readOnly);
   const lock = readOnly
     ? null
@@ -53,7 +53,7 @@ export async function openDataDirectory(
   let broker: Broker | undefined;
   try {
     if (isNew) files.makeDirectory(join(directory, 'meta'));
-    const store = await openLmdbStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew });
+    const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew });
     opened = store;
     await agreeOnIdentity(files, store, directory, readOnly, random);
     broker = new Broker({
@@ -202,11 +202,12 @@ export function openMemory(
   clock: Clock,
   random: () => number,
   maxBytes: number = Infinity,
+  faults?: Faults,
 ): OpenDirectory {
   const broker = new Broker({
     directory: '/',
-    files: new MemoryFiles(),
-    store: new MemoryStore(),
+    files: faults === undefined ? new MemoryFiles() : new FaultyFiles(faults),
+    store: faults === undefined ? new MemoryStore() : new FaultyStore(faults),
     clock,
     random,
     syncs: new SyncQueue(Infinity),

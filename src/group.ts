@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
 import type { Clock, Timer } from './clock.js';
 import { OttlaError } from './errors.js';
@@ -155,10 +155,6 @@ interface Revocation {
   readonly timer: Timer;
   /** How many of its partitions are not released yet. */
   pending: number;
-}
-
-function keyOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
 }
 
 let lastOwnership = 0;

@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type { Timer } from './clock.js';
 import type { CommitPosition, GroupMembership, Position } from './engine.js';
@@ -251,10 +251,6 @@ export class GroupMember {
     });
     await this.#broker.offsets.commit(groupId, offsets);
   }
-}
-
-function keyOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
 }
 
 function placeOf({ topic, partition }: TopicPartition): TopicPartition {

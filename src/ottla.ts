@@ -3,6 +3,7 @@ import { Consumer } from './consumer.js';
 import type { ConsumerOptions } from './consumer-options.js';
 import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
+import type { Faults } from './faults.js';
 import type { Engine, GroupInfo, PartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
 import { LocalEngine } from './local.js';
@@ -177,6 +178,8 @@ export interface MemoryOptions {
   readonly clock?: Clock;
   /** An integer that makes ids and choices the same in every run. @default none: they differ */
   readonly seed?: number;
+  /** What fails, and when: see `ottla/testing`. @default nothing */
+  readonly faults?: Faults;
   /**
    * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
    * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
@@ -305,13 +308,14 @@ export class Ottla {
       {
         clock: (value) => (isClock(value) ? null : 'a Clock'),
         seed: integer(Number.MIN_SAFE_INTEGER),
+        faults: (value) => (typeof value === 'object' && value !== null ? null : 'Faults'),
         maxBytes: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed, maxBytes } = options;
+    const { clock = systemClock, seed, maxBytes, faults } = options;
     const random = seed === undefined ? Math.random : seeded(seed);
-    return new Ottla(openMemory(clock, random, maxBytes));
+    return new Ottla(openMemory(clock, random, maxBytes, faults));
   }
 
   /**

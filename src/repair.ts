@@ -11,6 +11,7 @@ import {
   newTopicId,
   partitionMetadataFile,
 } from './storage/checkpoint.js';
+import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
   put,
@@ -51,16 +52,13 @@ export async function repairDirectory(
   path: string,
   random: () => number,
   signal?: AbortSignal,
+  disk?: Disk,
 ): Promise<string[]> {
   const directory = resolve(path);
-  const [{ nodeFiles: files }, { acquireLock }, { openLmdbStore }, { salvageRows }] =
-    await Promise.all([
-      import('./storage/node-files.js'),
-      import('./storage/lock.js'),
-      import('./storage/lmdb-store.js'),
-      import('./storage/salvage.js'),
-      loadNativeCrc32c(),
-    ]);
+  const [{ files, openStore, salvage, lock: acquireLock }] = await Promise.all([
+    disk ?? systemDisk(),
+    loadNativeCrc32c(),
+  ]);
   refuseOthers(files, directory);
   const since = new Date(systemClock.now()).toISOString();
   const lock = acquireLock(join(directory, 'lock'), since);
@@ -69,7 +67,7 @@ export async function repairDirectory(
     const temporary = join(directory, newMeta);
     // A repair that was interrupted between its two renames left the rows here.
     const source = files.isDirectory(meta) || !files.isDirectory(temporary) ? meta : temporary;
-    const { rows, problems } = salvageRows(join(source, 'data.mdb'));
+    const { rows, problems } = salvage(source);
     const report = [...problems];
     const changes = await repairLogs(
       { directory, files, clock: systemClock, random, rows, ...(signal && { signal }) },
@@ -86,7 +84,7 @@ export async function repairDirectory(
       files.rename(temporary, `${temporary}.${since.replaceAll(':', '')}-old`);
     else files.removeDirectory(temporary);
     files.makeDirectory(temporary);
-    const opened = await openLmdbStore(temporary);
+    const opened = await openStore(temporary);
     try {
       await opened.write(all);
     } finally {

@@ -8,6 +8,7 @@ import {
   parseSegmentFileName,
   partitionMetadataFile,
 } from './storage/checkpoint.js';
+import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import type {
   MetaStore,
@@ -45,54 +46,29 @@ export interface VerifySource {
 export async function verifyDirectory(
   path: string,
   options: VerifyOptions = {},
+  disk?: Disk,
 ): Promise<VerifyReport> {
   const directory = resolve(path);
-  const [{ nodeFiles }, { openLmdbStore }, { checkLmdbFile }, { checkRow }] = await Promise.all([
-    import('./storage/node-files.js'),
-    import('./storage/lmdb-store.js'),
-    import('./storage/lmdb-check.js'),
-    import('./storage/rows.js'),
-    loadNativeCrc32c(),
-  ]);
+  const [{ files, openStore }] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
   const findings = new Findings();
   const metaDirectory = join(directory, 'meta');
-  const dataFile = join(metaDirectory, 'data.mdb');
-  if (!nodeFiles.isDirectory(directory)) {
+  if (!files.isDirectory(directory)) {
     throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} is no directory`, {
       retriable: false,
     });
   }
   let store: MetaStore | null = null;
   try {
-    checkUnchanged(
-      () => nodeFiles.readFile(dataFile)?.subarray(0, 8192),
-      () => checkLmdbFile(dataFile, checkRow),
-    );
-    store = await openLmdbStore(metaDirectory, { readOnly: true });
+    store = await openStore(metaDirectory, { readOnly: true });
   } catch (error) {
     const { message } = asStorageError(metaDirectory, error, false);
     findings.problems.push({ code: 'METADATA_DAMAGED', file: metaDirectory, message });
   }
   try {
-    const source = { directory, files: nodeFiles, store, clock: systemClock };
+    const source = { directory, files, store, clock: systemClock };
     return await verifyStore(source, options, findings);
   } finally {
     await store?.close();
-  }
-}
-
-/** Runs a check of a file that an owner may write to meanwhile: then it is made again. */
-function checkUnchanged(mark: () => Buffer | undefined, check: () => void): void {
-  for (let looks = 1; ; looks++) {
-    const before = mark();
-    try {
-      check();
-      return;
-    } catch (error) {
-      const after = mark();
-      const isSame = before?.equals(after ?? Buffer.alloc(0)) ?? after === undefined;
-      if (isSame || looks === maxLooks) throw error;
-    }
   }
 }
 

@@ -25,17 +25,26 @@ const sections = {
   Errors: 'OttlaError ErrorCode',
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
-  'Time in tests': 'Clock Timer',
+  'What a test puts in its place': 'Clock Timer Faults',
+  'ottla/testing': 'testOttla TestOttla testDirectory TestContext VirtualClock VirtualClockOptions',
+  'ottla/testing: faults': 'FaultInjector FaultyOperation FailureOptions FaultTarget Gate',
 };
 
-const declarations = new Map(publicDeclarations().map((found) => [found.name, found]));
+const entries = ['index.d.ts', 'testing/index.d.ts'];
+const declarations = new Map(
+  entries.flatMap(publicDeclarations).map((found) => [found.name, found]),
+);
 const problems = [];
 
 /** What makes a method's signature a statement, while oxfmt formats it. */
 const asStatement = 'declare function ';
 const code = (text) => `\n\`\`\`ts\n${text}\n\`\`\`\n`;
 const inCode = (text) => `\`${text}\``;
-const link = (text, title) => `[${text}](#${title.toLowerCase().replaceAll(' ', '-')})`;
+const link = (text, title) =>
+  `[${text}](#${title
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9 -]/g, '')
+    .replaceAll(' ', '-')})`;
 /** Outside of code `<` begins HTML. */
 const escaped = (text) => text.replace(/`[^`]*`|</g, (part) => (part === '<' ? '\\<' : part));
 

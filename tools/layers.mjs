@@ -28,6 +28,7 @@ export const layers = [
   ['verify', 'verify-*'],
   ['repair', 'repair-*'],
   ['backup'],
+  ['faults'],
   ['data-directory'],
   ['engine'],
   ['local', 'local-*'],
@@ -46,7 +47,7 @@ export const layers = [
 const reservedModules = [
   {
     regex: '^(node:)?fs(/|$)|^lmdb(/|$)|^fs-native-extensions(/|$)',
-    only: ['storage/*'],
+    only: ['storage/*', 'testing/directory'],
     message: 'Files, LMDB and file locks are reached through src/storage.',
   },
   {

@@ -69,16 +69,21 @@ function prepare(directory: string, readOnly: boolean, mayBeEmpty: boolean): voi
   }
 }
 
-/** As checkLmdbFile(); what changed while it was looked at is a running owner's, and tells nothing. */
+/** How often a file is looked through that its owner changed meanwhile. */
+const maxLooks = 5;
+
+/** As checkLmdbFile(), beside an owner: what it changed meanwhile tells nothing, and is looked at again. */
 function checkForReading(path: string): 'empty' | 'good' {
   if (checkLmdbFile(path) === 'empty') return 'empty';
-  const transaction = lastLmdbTransaction(path);
-  try {
-    return checkLmdbFile(path, checkRow);
-  } catch (error) {
-    if (lastLmdbTransaction(path) === transaction) throw error;
-    return 'good';
+  for (let looks = 1; looks <= maxLooks; looks++) {
+    const transaction = lastLmdbTransaction(path);
+    try {
+      return checkLmdbFile(path, checkRow);
+    } catch (error) {
+      if (lastLmdbTransaction(path) === transaction) throw error;
+    }
   }
+  return 'good';
 }
 
 interface PendingWrite {

@@ -1,19 +1,26 @@
+import { join } from 'node:path';
 import { OttlaError } from '../errors.js';
 import { checkLmdbFile } from './lmdb-check.js';
 import type { Row, RowKind } from './meta-store.js';
 import { decodeKey } from './row-key.js';
 import { decodeRow } from './rows.js';
 
-type Rows = { readonly [K in RowKind]: Row<K>[] };
+type SalvagedRows = { readonly [K in RowKind]: Row<K>[] };
+
+/** What could be read, and in sentences why there may be more. */
+export interface Salvage {
+  readonly rows: SalvagedRows;
+  readonly problems: string[];
+}
 
 /**
- * Reads what can be read of the metadata in LMDB's data file, without LMDB: damage there would end the
+ * Reads what can be read of the metadata in a directory, without LMDB: damage there would end the
  * process. Every row has a checksum of its own, so one that is found is right, though others may be
  * missing.
- * @returns the rows, and in sentences why there may be more
  */
-export function salvageRows(path: string): { rows: Rows; problems: string[] } {
-  const rows: Rows = {
+export function salvageRows(directory: string): Salvage {
+  const path = join(directory, 'data.mdb');
+  const rows: SalvagedRows = {
     store: [],
     topic: [],
     tombstone: [],
