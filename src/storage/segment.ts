@@ -425,6 +425,8 @@ export class Segment implements OpenFileHolder {
     } finally {
       file.close();
     }
+    // The row that counts on these bytes must not be durable before their name is.
+    if (start === 0) await this.#openFiles.files.syncDirectory(this.directory);
   }
 
   /**

@@ -41,7 +41,7 @@ export interface CommitModel {
   isDurable: boolean;
 }
 
-/** What a user has asked for, and has been told: plain data, so that it can be copied at any moment. */
+/** What a user has asked for, and has been told. */
 export interface Model {
   nextNumber: number;
   nextIncarnation: number;
@@ -77,6 +77,29 @@ export function newPartition(): PartitionModel {
     isTorn: false,
     keptAside: [],
   };
+}
+
+/** As it is now: what is told later does not show in the copy. */
+export function copyOf(model: Model): Model {
+  const topics = new Map<string, TopicModel>();
+  for (const [name, topic] of model.topics) {
+    const partitions = topic.partitions.map((partition) => ({
+      ...partition,
+      sent: new Map(partition.sent),
+      durable: new Map(partition.durable),
+      written: new Map(partition.written),
+      keptAside: [...partition.keptAside],
+    }));
+    topics.set(name, { ...topic, partitions });
+  }
+  const commits = new Map<string, CommitModel[]>();
+  for (const [key, asked] of model.commits) {
+    commits.set(
+      key,
+      asked.map((commit) => ({ ...commit })),
+    );
+  }
+  return { ...model, leftovers: new Set(model.leftovers), topics, commits };
 }
 
 export const groups = ['g', 'h'] as const;

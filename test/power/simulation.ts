@@ -2,7 +2,7 @@ import { checkOpened, checkVerified, must, noteCrash } from './check.js';
 import type { StepName } from './files.js';
 import { Loss, type Image, type LossKind } from './loss.js';
 import { PowerMachine, noImage } from './machine.js';
-import { newModel, type Model } from './model.js';
+import { copyOf, newModel, type Model } from './model.js';
 import { Random } from './random.js';
 import { Workload } from './workload.js';
 
@@ -95,10 +95,10 @@ export async function simulate(
   trace: (line: string) => void = () => undefined,
 ): Promise<void> {
   const random = new Random(seed);
-  const isShort = random.chance(0.2);
+  const isShort = random.chance(0.08);
   const extents: Extent[] = isShort
     ? [
-        { actions: 4 + random.below(8), crashes: Infinity },
+        { actions: 3 + random.below(7), crashes: Infinity },
         { actions: 3, crashes: 1 },
       ]
     : [
@@ -139,7 +139,7 @@ class Simulation {
         const power = new Loss(losses);
         const what = `${power.kind} at step ${machine.steps}, ${name} ${path}`;
         const left = machine.at(power);
-        const told = structuredCloneOf(model);
+        const told = copyOf(model);
         return { image: left, model: told, loss: power.kind, name, what, inRecovery };
       });
     };
@@ -186,7 +186,7 @@ class Simulation {
     const [said] = broker.recovery;
     must(said === undefined, `the second open says: ${said}`);
     must(kind !== 'kill' || again.steps === 0, `the second open makes ${again.steps} steps`);
-    await checkOpened(again, broker, structuredCloneOf(model));
+    await checkOpened(again, broker, copyOf(model));
   }
 
   #count({ cuts, keptAside, rewound, lost }: Awaited<ReturnType<typeof checkOpened>>): void {
@@ -203,13 +203,4 @@ class Simulation {
     losses[loss]++;
     if (inRecovery) this.#figures.inRecovery++;
   }
-}
-
-/** structuredClone makes plain Uint8Arrays of Buffers. */
-function structuredCloneOf(model: Model): Model {
-  const copy = structuredClone(model);
-  for (const { partitions } of copy.topics.values()) {
-    for (const partition of partitions) partition.keptAside = partition.keptAside.map((bytes) => Buffer.from(bytes));
-  }
-  return copy;
 }
