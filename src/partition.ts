@@ -494,17 +494,19 @@ export class Partition {
     if (this.#ended !== null || this.#log.failure !== null) return;
     const { segments, active } = this.#log;
     const count = choose(segments);
-    let last = segments[count - 1];
+    const last = segments[count - 1];
     if (last === active) {
       const sealed = segments[count - 2];
       await this.#closeGate(() => this.#roll());
-      while (this.#gate !== null) await this.#gate;
       // A disk too full to roll still lets the sealed ones go.
-      if (this.#log.active === active) last = sealed;
-      if (this.#log.failure !== null) return;
+      const end = this.#log.active === active ? (sealed?.nextOffset ?? 0) : active.nextOffset;
+      const isExpired = ({ nextOffset }: Segment): boolean => nextOffset <= end;
+      await this.freeSegments((now) => now.slice(0, -1).filter(isExpired).length);
+    } else if (last !== undefined) {
+      await this.#moveLogStart(last.nextOffset);
+    } else if (this.#log.hasLeftovers) {
+      await this.#log.removeLeftovers();
     }
-    if (last !== undefined) await this.#moveLogStart(last.nextOffset);
-    else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
   }
 
   /** Whether what lies below the log start is still to be removed, as far as is known. */

@@ -20,9 +20,7 @@ async function commit(broker: Broker, offset: number): Promise<void> {
   const partition = partitionOf(broker);
   const { topicId } = partition;
   const leaderEpoch = partition.epochBefore(offset);
-  await broker.offsets.commit('g', [
-    { topicId, partition: 0, offset, leaderEpoch, metadata: '' },
-  ]);
+  await broker.offsets.commit('g', [{ topicId, partition: 0, offset, leaderEpoch, metadata: '' }]);
 }
 
 const namesOf = (broker: Broker): string[] => [...broker.topics()].map(({ name }) => name);
@@ -45,7 +43,9 @@ describe('a loss of power at each step', () => {
       (broker) => createTopic(broker, {}, 3),
       async (broker, after) => {
         expect(after.isDone ? [['t']] : [[], ['t']]).toContainEqual(namesOf(broker));
-        expect(after.machine.files.list('/')).toEqual(namesOf(broker).length > 0 ? directories : []);
+        expect(after.machine.files.list('/')).toEqual(
+          namesOf(broker).length > 0 ? directories : [],
+        );
         await createTopic(broker, {}, 3);
         for (const index of [0, 1, 2]) {
           expect(await append(partitionOf(broker, index), batchOf(['a']))).toBe(0);
@@ -69,11 +69,11 @@ describe('a loss of power at each step', () => {
         const isThere = namesOf(broker).length > 0;
         expect(isThere && after.isDone).toBe(false);
         expect(after.machine.files.list('/')).toEqual(isThere ? directories : []);
-        if (isThere) {
-          expect(await valuesIn(partitionOf(broker, 2))).toEqual(numbers(6));
-          expect(broker.offsets.fetch('g', partitionOf(broker).topicId, 0)?.offset).toBe(5);
-          await broker.deleteTopic('t');
-        }
+        const values = isThere ? await valuesIn(partitionOf(broker, 2)) : [];
+        const id = isThere ? partitionOf(broker).topicId : '';
+        expect(values).toEqual(isThere ? numbers(6) : []);
+        expect(broker.offsets.fetch('g', id, 0)?.offset).toBe(isThere ? 5 : undefined);
+        if (isThere) await broker.deleteTopic('t');
         const partition = await createTopic(broker, settings, 3);
         expect(partition.logEndOffset).toBe(0);
         expect(broker.offsets.fetch('g', partition.topicId, 0)).toBeUndefined();
@@ -110,8 +110,7 @@ describe('a loss of power at each step', () => {
       (broker) => appendAll(broker, values),
       async (broker, after) => {
         const found = await valuesIn(partitionOf(broker));
-        expect(found).toEqual(values.slice(0, found.length));
-        if (after.isDone) expect(found).toEqual(values);
+        expect(found).toEqual(after.isDone ? values : values.slice(0, found.length));
         expect(await append(partitionOf(broker), batchOf(['new']), 'all')).toBe(found.length);
         await expectMended(broker, after);
       },
@@ -132,8 +131,8 @@ describe('a loss of power at each step', () => {
       async (broker, after) => {
         const found = await keyedRecords(partitionOf(broker));
         expect(latestValues(found)).toEqual(new Map(records));
+        expect(after.isDone ? [true] : [true, false]).toContain(found.length < 10);
         expect(found.length === records.length || found.length < 10).toBe(true);
-        if (after.isDone) expect(found.length).toBeLessThan(10);
         expect(partitionOf(broker).logEndOffset).toBe(records.length);
         await partitionOf(broker).compact();
         expect(latestValues(await keyedRecords(partitionOf(broker)))).toEqual(new Map(records));
@@ -183,7 +182,7 @@ describe('a loss of power at each step', () => {
 });
 
 describe('the power fails at random', () => {
-  const seeds = 150;
+  const seeds = 100;
   const first = Math.floor(Math.random() * 2 ** 20);
 
   it(`in ${seeds} workloads, from seed ${first} on, and no promise is broken`, async () => {

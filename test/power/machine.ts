@@ -4,7 +4,7 @@ import { verifyStore } from '../../src/verify.js';
 import type { VerifyReport } from '../../src/verify-report.js';
 import { ManualClock } from '../manual-clock.js';
 import { PowerFiles, type Power, type StepName } from './files.js';
-import { Loss, type Image } from './loss.js';
+import type { Image, Loss } from './loss.js';
 import type { Random } from './random.js';
 import { PowerStore } from './store.js';
 

@@ -91,7 +91,8 @@ export class Workload {
       ['time', () => this.#machine.clock.advance(5001)] as const,
     ];
     for (let i = 0; i < count; i++) {
-      const [what, act] = this.#model.topics.size === 0 ? weighted[18]! : this.#random.oneOf(weighted);
+      const [what, act] =
+        this.#model.topics.size === 0 ? weighted[18]! : this.#random.oneOf(weighted);
       const begun = this.#begin(what, act);
       if (this.#random.chance(0.3)) await begun;
       else if (this.#random.chance(0.5)) await turn();
