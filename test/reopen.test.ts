@@ -3,6 +3,7 @@ import type { Broker } from '../src/broker.js';
 import { PartitionReader } from '../src/partition-reader.js';
 import type { Partition } from '../src/partition.js';
 import { FaultyMachine, appendEach, failing, notRetriable } from './faulty-machine.js';
+import { keyedBatch, keyedRecords } from './keyed.js';
 import {
   append,
   batchOf,
@@ -145,6 +146,32 @@ describe('at any moment of a reopening', () => {
         expect([again.logStartOffset, again.logEndOffset]).toEqual([logStartOffset, 7]);
         expect(await valuesIn(again)).toHaveLength(7 - logStartOffset);
       }
+    }
+  });
+});
+
+describe('a compaction that waits for its turn', () => {
+  const keyed = (i: number): Buffer => keyedBatch([[`k${i}`, 'v'.repeat(400)]]);
+
+  it('writes nothing any more once its partition was reopened', async () => {
+    for (let steps = 0; steps < 40; steps++) {
+      const machine = new FaultyMachine();
+      const broker = await machine.open();
+      const partition = await createTopic(broker, { segmentBytes: 1024 }, 2);
+      const other = partitionOf(broker, 1);
+      for (let i = 0; i < 20; i++) {
+        await append(i < 5 ? partition : other, keyed(i), 1);
+      }
+      await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+      const compacted = other.compact();
+      const reopened = partition.reopen();
+      for (let i = 0; i < steps; i++) await Promise.resolve();
+      await Promise.all([partition.compact(), reopened]);
+      for (let i = 5; i < 10; i++) await append(partition, keyed(i), 1);
+      await compacted;
+      await broker.close();
+      const again = partitionOf(await machine.open());
+      expect(await keyedRecords(again)).toHaveLength(10);
     }
   });
 });
