@@ -131,6 +131,11 @@ export class LocalEngine implements Engine {
       throw new OttlaError('GROUP_ID_NOT_FOUND', `there is no group ${JSON.stringify(groupId)}`);
     }
     const subscribed = coordinator.subscriptions(groupId);
+    const owners = new Map(
+      described?.members.flatMap(({ memberId, assignment }) =>
+        assignment.map(({ topic, partition }) => [`${topic}-${partition}`, memberId]),
+      ),
+    );
     const partitions = [];
     for (const topic of this.#broker.topics()) {
       for (const partition of topic.partitions) {
@@ -140,14 +145,14 @@ export class LocalEngine implements Engine {
         if (readOnly) await partition.refresh();
         const end = partition.lastStableOffset;
         const lag = offset === -1 ? -1 : Math.max(0, end - offset);
-        const memberId = coordinator.ownerOf(groupId, at);
+        const memberId = owners.get(partition.name) ?? null;
         partitions.push({ ...at, committed: offset, end, lag, memberId });
       }
     }
     return {
       groupId,
       state: described?.state ?? 'Empty',
-      generation: described?.generation ?? this.#broker.lastGeneration(groupId),
+      generation: described?.generation ?? this.#broker.groups.lastGeneration(groupId),
       assignor: described?.assignor ?? null,
       members: described?.members ?? [],
       partitions,
@@ -194,7 +199,7 @@ export class LocalEngine implements Engine {
   #behind(groups: readonly string[] | undefined): string[] {
     const { coordinator, offsets } = this.#broker;
     const behind: string[] = [];
-    for (const groupId of groups ?? coordinator.groupIds()) {
+    for (const groupId of groups ?? coordinator.nativeGroupIds()) {
       for (const name of coordinator.subscriptions(groupId)) {
         const topic = this.#broker.findTopic(name);
         for (const partition of topic?.partitions ?? []) {
