@@ -1,6 +1,6 @@
-import type { AssignorMember, TopicPartition } from './assignment.js';
+import { keyOf, type AssignorMember, type TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
-import { keyOf, type NativeMembers, type Target } from './group-native.js';
+import type { NativeMembers, Target } from './group-native.js';
 import { decodeAssignment, previousAssignment } from './group-protocol.js';
 import type { RemoteMembers } from './group-remote.js';
 

@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import type { Assignor } from './assignor.js';
 import type { Clock, Timer } from './clock.js';
 import type { OttlaError } from './errors.js';
@@ -50,10 +50,6 @@ interface Revocation {
   readonly timer: Timer;
   /** How many of its partitions are not released yet. */
   pending: number;
-}
-
-export function keyOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
 }
 
 let lastOwnership = 0;

@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import type { Clock, Timer } from './clock.js';
 import { OttlaError, type ErrorCode } from './errors.js';
 import type { GroupErrorCode, MemberIdentity } from './group-remote.js';
@@ -156,7 +156,8 @@ export class GroupRegistry {
     if (offsetsRetentionMs === undefined) return;
     const before = clock.now() - offsetsRetentionMs;
     const names = new Map([...this.#options.topics()].map(({ id, name }) => [id, name]));
-    for (const groupId of this.groupIds()) {
+    const remembered = [...store.range(['group'])].map(({ key }) => key[1]);
+    for (const groupId of new Set([...remembered, ...this.groupIds()])) {
       const isEmpty = !this.#hasMembers(groupId);
       const members = this.coordinator.describe(groupId)?.members ?? [];
       // What a member reads may be unknown: then it may read anything.
@@ -172,10 +173,9 @@ export class GroupRegistry {
     }
   }
 
-  /** Groups that have members, have committed, or are remembered for their generation. */
+  /** A group exists while it has members or commits. */
   groupIds(): Set<string> {
-    const rows = [...this.#options.store.range(['group'])].map(({ key }) => key[1]);
-    return new Set([...this.coordinator.groupIds(), ...this.offsets.groups(), ...rows]);
+    return new Set([...this.coordinator.groupIds(), ...this.offsets.groups()]);
   }
 
   #hasMembers(groupId: string): boolean {
@@ -187,38 +187,44 @@ export class GroupRegistry {
    * @throws NON_EMPTY_GROUP while it has members; GROUP_ID_NOT_FOUND
    */
   async delete(groupId: string): Promise<void> {
-    this.#require(groupId);
-    if (this.#hasMembers(groupId)) {
-      throw new OttlaError(
-        'NON_EMPTY_GROUP',
-        `group ${groupId} has members: it can be deleted when they have left`,
-      );
-    }
+    this.refuseUnknown(groupId);
+    this.refuseMembers(groupId);
     await this.offsets.remove(groupId, () => true, [remove(['group', groupId])]);
   }
 
   /**
-   * Forgets what a group has committed of these partitions, unless its members read their topic: one
-   * result each, in their order.
-   * @throws GROUP_ID_NOT_FOUND
+   * Forgets what a group has committed of these partitions, all or none. As Kafka's OffsetDelete (KIP-496)
+   * for one partition.
+   * @throws GROUP_SUBSCRIBED_TO_TOPIC while a member reads one of the topics; GROUP_ID_NOT_FOUND
    */
-  async deleteOffsets(
-    groupId: string,
-    partitions: readonly TopicPartition[],
-  ): Promise<('GROUP_SUBSCRIBED_TO_TOPIC' | null)[]> {
-    this.#require(groupId);
+  async deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void> {
+    this.refuseUnknown(groupId);
     const subscribed = this.coordinator.subscriptions(groupId);
-    const free = partitions.filter(({ topic }) => !subscribed.has(topic));
-    const committed = new Set(free.map((at) => this.committed(groupId, at)));
-    await this.offsets.remove(groupId, (offset) => committed.has(offset));
-    return partitions.map(({ topic }) =>
-      subscribed.has(topic) ? 'GROUP_SUBSCRIBED_TO_TOPIC' : null,
-    );
+    for (const at of partitions) {
+      if (!subscribed.has(at.topic)) continue;
+      throw new OttlaError(
+        'GROUP_SUBSCRIBED_TO_TOPIC',
+        `group ${groupId} has members that subscribe to ${at.topic}: offsets of ${keyOf(at)} were not deleted`,
+      );
+    }
+    const gone = new Set(partitions.map((at) => this.committed(groupId, at)));
+    await this.offsets.remove(groupId, (offset) => gone.has(offset));
   }
 
-  #require(groupId: string): void {
+  /** @throws GROUP_ID_NOT_FOUND */
+  refuseUnknown(groupId: string): void {
     if (this.groupIds().has(groupId)) return;
     throw new OttlaError('GROUP_ID_NOT_FOUND', `there is no group ${JSON.stringify(groupId)}`);
+  }
+
+  /** @throws NON_EMPTY_GROUP */
+  refuseMembers(groupId: string): void {
+    const members = this.coordinator.describe(groupId)?.members.length ?? 0;
+    if (members === 0) return;
+    throw new OttlaError(
+      'NON_EMPTY_GROUP',
+      `group ${groupId} has ${members} members: close them first`,
+    );
   }
 
   async close(): Promise<void> {

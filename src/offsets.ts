@@ -47,13 +47,17 @@ export class OffsetStore {
     return this.#groups.keys();
   }
 
+  has(group: string): boolean {
+    return this.#groups.has(group);
+  }
+
   /** All that a group has committed. */
   committed(group: string): Iterable<CommittedOffset> {
     return this.#groups.get(group)?.values() ?? [];
   }
 
   fetch(group: string, topicId: string, partition: number): CommittedOffset | undefined {
-    return this.#groups.get(group)?.get(`${topicId}-${partition}`);
+    return this.#groups.get(group)?.get(keyOf({ topicId, partition }));
   }
 
   isMetadataTooLarge(metadata: string): boolean {
@@ -89,14 +93,14 @@ export class OffsetStore {
   }
 
   /**
-   * Forgets the offsets of a group that are to go, durably, and returns them. Commits that come later stay.
+   * Forgets the offsets of a group that are to go. Durable once resolved. Commits that come later stay.
    * @param others changes to be written with it
    */
   async remove(
     group: string,
     isToGo: (offset: CommittedOffset) => boolean,
     others: readonly Change[] = [],
-  ): Promise<readonly CommittedOffset[]> {
+  ): Promise<void> {
     // What is being written would be forgotten on the disk, and remembered here.
     while ([...this.#underWay.values()].includes(group)) {
       await Promise.allSettled(this.#underWay.keys());
@@ -107,7 +111,7 @@ export class OffsetStore {
     if (changes.length > 0) await this.#store.write(changes);
     for (const [key, offset] of gone) if (kept.get(key) === offset) kept.delete(key);
     if (kept.size === 0) this.#groups.delete(group);
-    return gone.map(([, offset]) => offset);
+    if (changes.length > 0) this.#committed();
   }
 
   async #write(group: string, committed: readonly CommittedOffset[]): Promise<void> {
@@ -125,7 +129,7 @@ export class OffsetStore {
       offsets = new Map();
       this.#groups.set(group, offsets);
     }
-    offsets.set(`${offset.topicId}-${offset.partition}`, offset);
+    offsets.set(keyOf(offset), offset);
   }
 
   /**
@@ -155,6 +159,10 @@ export class OffsetStore {
       if (offsets.size === 0) this.#groups.delete(group);
     }
   }
+}
+
+function keyOf({ topicId, partition }: Pick<CommittedOffset, 'topicId' | 'partition'>): string {
+  return `${topicId}-${partition}`;
 }
 
 function removal(group: string, { topicId, partition }: CommittedOffset): Change {
