@@ -118,7 +118,7 @@ describe('a reader', () => {
 });
 
 /** What a reader finds in a batch of one record with this body: its fields, or its failure. */
-function found(body: readonly number[]): unknown {
+function outcome(body: readonly number[]): unknown {
   const reader = open(batchWithBody(body));
   try {
     reader.next();
@@ -154,7 +154,7 @@ describe('a record of short numbers', () => {
         const last = [(size >> 7) & 0x7f, size >> 14] as const;
         const short = size > 0x7f ? [(size & 0x7f) | 0x80, last[0]] : [size];
         const long = [(size & 0x7f) | 0x80, last[0] | 0x80, last[1]];
-        expect(found([...short, ...body])).toEqual(found([...long, ...body]));
+        expect(outcome([...short, ...body])).toEqual(outcome([...long, ...body]));
       }),
       { numRuns: 2000 },
     );
