@@ -28,5 +28,5 @@ describe('a process that is killed while it writes', () => {
     expect(totals.acknowledged).toBeGreaterThan(rounds);
     // Kept where a promise was broken: the error names it.
     rmSync(place, { recursive: true });
-  }, 60_000);
+  });
 });
