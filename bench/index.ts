@@ -19,9 +19,10 @@ import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
+import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 
-const rows = [...append, ...read, ...deliver, ...commit, ...partitioner, ...assignor];
+const rows = [...append, ...read, ...deliver, ...commit, ...partitioner, ...assignor, ...start];
 
 const { values } = parseArgs({
   options: {

@@ -6,6 +6,11 @@ export interface TopicPartition {
   readonly partition: number;
 }
 
+/** Tells it from every other: no topic's name has a slash. */
+export function keyOf({ topic, partition }: TopicPartition): string {
+  return `${topic}/${partition}`;
+}
+
 /** What an assignor knows of one member of the group. */
 export interface AssignorMember {
   readonly memberId: string;

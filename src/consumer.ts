@@ -1,5 +1,5 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { Commits, beginProgress, type Progress } from './consumer-commits.js';
 import {
@@ -11,15 +11,18 @@ import {
   type RebalanceHook,
   type RebalanceHooks,
 } from './consumer-options.js';
+import { Iteration } from './consumer-iteration.js';
 import {
-  ConsumerBatch,
   ConsumerFormat,
   type BatchOf,
   type Committer,
   type ConsumerRecord,
   type RecordOf,
 } from './consumer-record.js';
-import type { Engine, Fetched, Position, Reader } from './engine.js';
+import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
+import { Run } from './consumer-run.js';
+import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
+import type { Engine, Position, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
 import { aSignal, checkOptions, got, milliseconds, type From } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
@@ -27,17 +30,10 @@ import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 /** The consumer whose hook is being run: there it must not wait for itself. */
 const runningHook = new AsyncLocalStorage<unknown>();
 
-/** Records being handed out, and how many of them were. */
-interface Run {
-  readonly fetched: Fetched<ConsumerRecord>;
-  readonly progress: Progress;
-  /** Records before this one are processed. */
-  marked: number;
-  /** Records before this one are handed out. */
-  handedOut: number;
-}
-
+/** What a consumer asks of the Ottla that made it. */
 export interface ConsumerEvents {
+  /** Sends a record to a topic as its bytes, durably. */
+  send(topic: string, record: RawRecord): Promise<unknown>;
   error(error: OttlaError): void;
   closed(): void;
 }
@@ -67,17 +63,16 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #topics: ReadonlyMap<string, TopicDefinition>;
   readonly #hasGroup: boolean;
   readonly #commits: Commits;
+  readonly #iteration: Iteration<T>;
+  readonly #random: () => number;
   readonly #maxPollRecords: number;
+  readonly #autoCommit: boolean;
+  readonly #groupId: string | null;
+  #run: Run | null = null;
   readonly #revokeTimeoutMs: number;
   readonly #hooks: RebalanceHooks;
   readonly #progress = new Map<string, Progress>();
   #joined: Promise<void> | null = null;
-  #run: Run | null = null;
-  #fetching: Promise<unknown> | null = null;
-  /** Called when what is in flight is marked or given up. */
-  #landed: (() => void) | null = null;
-  /** The iteration that is going on. */
-  #iteration: object | null = null;
   #closing: Promise<void> | null = null;
   #hasLeft = false;
 
@@ -85,6 +80,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   constructor(
     engine: Engine,
     clock: Clock,
+    random: () => number,
     options: ConsumerOptions<readonly T[]>,
     events: ConsumerEvents,
   ) {
@@ -94,7 +90,10 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#events = events;
     this.#topics = checked.topics;
     this.#hasGroup = checked.group !== undefined;
+    this.#groupId = checked.group?.groupId ?? null;
+    this.#random = random;
     this.#maxPollRecords = checked.maxPollRecords;
+    this.#autoCommit = checked.autoCommit;
     this.#revokeTimeoutMs = checked.revokeTimeoutMs;
     this.#hooks = checked.hooks;
     const committer = this.#hasGroup ? this : null;
@@ -108,6 +107,7 @@ export class Consumer<T extends TopicRef = TopicRef>
           committer,
         ),
       idle: () => this.#commits.commitNow(),
+      isBusy: () => this.#run?.isBusy === true,
     });
     this.#commits = new Commits({
       reader: this.#reader,
@@ -115,6 +115,19 @@ export class Consumer<T extends TopicRef = TopicRef>
       autoCommit: checked.autoCommit && this.#hasGroup,
       owned: () => this.#progress.values(),
       failed: (error) => events.error(error as OttlaError),
+    });
+    this.#iteration = new Iteration({
+      reader: this.#reader,
+      commits: this.#commits,
+      maxPollRecords: checked.maxPollRecords,
+      join: () => {
+        if (this.#closing !== null) return null;
+        this.#join();
+        return this.#joined;
+      },
+      progressOf: (at) => this.#progress.get(keyOf(at)),
+      commitBatch: ({ topic, partition, nextOffset, ownership }) =>
+        this.commitTo(topic, partition, nextOffset, ownership),
     });
   }
 
@@ -167,10 +180,11 @@ export class Consumer<T extends TopicRef = TopicRef>
   ): { busy: boolean; released: Promise<void> } {
     const leaving = this.#progressOf(partitions);
     for (const progress of leaving) progress.isLeaving = true;
-    const run = this.#run;
-    const isInFlight = run !== null && run.progress.isLeaving && run.handedOut > run.marked;
+    const running = this.#run?.leaving(leaving) ?? [];
+    const isInFlight = this.#iteration.isLeavingInFlight || running.some(({ isBusy }) => isBusy);
     const release = async (): Promise<void> => {
-      if (isInFlight) await this.#landing(signal);
+      if (this.#iteration.isLeavingInFlight) await this.#iteration.landing(signal);
+      for (const partition of running) await partition.landing(signal);
       if (signal.aborted) return;
       await this.#commits.commitMarked(leaving);
       await this.#call(this.#hooks.onRevoked, leaving);
@@ -196,19 +210,6 @@ export class Consumer<T extends TopicRef = TopicRef>
     }
   }
 
-  #landing(signal: AbortSignal): Promise<void> {
-    return new Promise((resolve) => {
-      const before = this.#landed;
-      const done = (): void => {
-        signal.removeEventListener('abort', done);
-        before?.();
-        resolve();
-      };
-      this.#landed = done;
-      signal.addEventListener('abort', done);
-    });
-  }
-
   #drop(partitions: readonly TopicPartition[]): Progress[] {
     const dropped = this.#progressOf(partitions);
     for (const progress of dropped) {
@@ -220,6 +221,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   #forget(progress: Progress): void {
+    this.#run?.drop(progress);
     const key = keyOf(progress);
     if (this.#progress.get(key) === progress) this.#progress.delete(key);
   }
@@ -252,165 +254,72 @@ export class Consumer<T extends TopicRef = TopicRef>
    *   decoded: seek() past its offset to leave it out
    */
   [Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
-    return this.#iterator((iteration) => this.#nextRecord(iteration));
+    this.#refuseClosed();
+    this.#refuseInRun('an iteration');
+    return this.#iteration.records();
   }
 
   /** Runs of records of one partition, at most maxPollRecords each; otherwise as the records. */
   batches(): AsyncGenerator<BatchOf<T>, undefined, undefined> {
-    return this.#iterator((iteration) => this.#nextBatch(iteration));
-  }
-
-  #iterator<V>(
-    next: (iteration: object) => Promise<IteratorResult<V, undefined>>,
-  ): AsyncGenerator<V, undefined, undefined> {
     this.#refuseClosed();
-    if (this.#iteration !== null) {
-      throw new TypeError('this consumer is being iterated already: end that iteration first');
+    this.#refuseInRun('an iteration');
+    return this.#iteration.batches();
+  }
+
+  /**
+   * Calls a handler for each record, or each batch, several at once if so told, and commits what is finished:
+   * never past a record that is not. What is finished beyond such a record is kept in the commit's metadata,
+   * so that little comes again after a crash: at least once. Resolves when stopped, by stop(), close() or the
+   * signal; nothing is handed out by other means meanwhile.
+   * @throws what a handler threw, once its attempts are used up and there is no dead-letter topic: what else
+   *   was at work is finished and committed first; UNKNOWN_TOPIC_OR_PARTITION; TypeError, RangeError for
+   *   options, and if the consumer is being iterated, or has autoCommit false
+   */
+  async run(options: RunOptions<T>): Promise<void> {
+    this.#refuseClosed();
+    const checked = checkRunOptions(options, this.#random);
+    if (this.#run !== null || this.#iteration.isInUse) {
+      throw new TypeError('run: this consumer is being iterated, or run, already');
     }
-    const iteration = {};
-    this.#iteration = iteration;
-    const finish = (): Promise<IteratorResult<V, undefined>> => {
-      this.#end(iteration);
-      return Promise.resolve({ value: undefined, done: true });
-    };
-    const iterator: AsyncGenerator<V, undefined, undefined> = {
-      next: () => {
-        if (this.#iteration !== iteration) return finish();
-        if (this.#fetching !== null) {
-          const again = (): Promise<IteratorResult<V, undefined>> => iterator.next();
-          return this.#fetching.then(again, again);
-        }
-        try {
-          return next(iteration);
-        } catch (error) {
-          this.#end(iteration);
-          return Promise.reject(error);
-        }
+    if (!this.#autoCommit) throw new TypeError('run commits by itself: autoCommit must be true');
+    const { deadLetter } = checked;
+    const send = (topic: string, record: RawRecord): Promise<unknown> =>
+      this.#events.send(topic, record);
+    const deadLetters =
+      deadLetter === null ? null : new DeadLetters(this.#engine, send, deadLetter, this.#groupId);
+    this.#iteration.rewind();
+    this.#run = new Run(checked, {
+      reader: this.#reader,
+      commits: this.#commits,
+      clock: this.#clock,
+      maxPollRecords: this.#maxPollRecords,
+      join: async () => {
+        this.#join();
+        await this.#joined;
       },
-      return: finish,
-      throw: async (error: unknown) => {
-        await finish();
-        throw error;
-      },
-      [Symbol.asyncIterator]: () => iterator,
-      [Symbol.asyncDispose]: async () => void (await finish()),
-    };
-    return iterator;
-  }
-
-  /** What was handed out and is neither marked nor committed comes again. */
-  #end(iteration: object): void {
-    if (this.#iteration !== iteration) return;
-    this.#iteration = null;
-    const run = this.#run;
-    if (run === null) return;
-    this.#pass(run, run.handedOut, run.progress.processed);
-    this.#land();
-  }
-
-  /** Of the first `count` records of a run, those before `offset` are processed, and none is in flight. */
-  #pass(run: Run, count: number, offset: number): void {
-    const { records, nextOffset } = run.fetched;
-    while (run.marked < count && records[run.marked]!.offset < offset) run.marked++;
-    run.handedOut = run.marked;
-    if (run.marked === records.length) this.#commits.mark(run.progress, nextOffset);
-  }
-
-  #land(): void {
-    const landed = this.#landed;
-    this.#landed = null;
-    landed?.();
-  }
-
-  #nextRecord(iteration: object): Promise<IteratorResult<RecordOf<T>, undefined>> {
-    const run = this.#advance();
-    if (run !== null) {
-      const value = run.fetched.records[run.handedOut++] as RecordOf<T>;
-      return Promise.resolve({ value, done: false });
-    }
-    return this.#fetch(iteration, (fetched) => {
-      fetched.handedOut++;
-      return fetched.fetched.records[0] as RecordOf<T>;
+      progressOf: (at) => this.#progress.get(keyOf(at)),
+      deadLetters,
     });
-  }
-
-  #nextBatch(iteration: object): Promise<IteratorResult<BatchOf<T>, undefined>> {
-    const run = this.#advance();
-    if (run !== null) return Promise.resolve({ value: this.#rest(run), done: false });
-    return this.#fetch(iteration, (fetched) => this.#rest(fetched));
-  }
-
-  /** All records of a run that are not handed out yet. */
-  #rest(run: Run): BatchOf<T> {
-    const { records, topic, partition, baseOffset, nextOffset, ownership } = run.fetched;
-    const rest = run.handedOut === 0 ? records : records.slice(run.handedOut);
-    const base = run.handedOut === 0 ? baseOffset : rest[0]!.offset;
-    run.handedOut = records.length;
-    const commit = (): Promise<void> => this.commitTo(topic, partition, nextOffset, ownership);
-    const batch = new ConsumerBatch(topic, partition, base, nextOffset, rest, commit);
-    // The topic is one of T, and its format made the records.
-    return batch as BatchOf<T>;
-  }
-
-  /** Marks what was handed out. @returns the run if it has more to hand out */
-  #advance(): Run | null {
-    this.#reader.alive();
-    const run = this.#run;
-    if (run === null) return null;
-    const { records } = run.fetched;
-    if (run.handedOut > run.marked) {
-      run.marked = run.handedOut;
-      this.#commits.mark(
-        run.progress,
-        run.marked === records.length
-          ? run.fetched.nextOffset
-          : records[run.marked - 1]!.offset + 1,
-      );
-      if (this.#landed !== null) this.#land();
+    try {
+      await this.#run.done;
+    } finally {
+      this.#run = null;
     }
-    if (run.handedOut < records.length && !run.progress.isLeaving) return run;
-    this.#run = null;
-    return null;
   }
 
-  /** What is fetched for an iteration that ended meanwhile is left to the next one. */
-  #fetch<V>(iteration: object, take: (run: Run) => V): Promise<IteratorResult<V, undefined>> {
-    const fetching = this.#fetchRun().then(
-      (run): IteratorResult<V, undefined> => {
-        this.#fetching = null;
-        if (run !== null && this.#iteration === iteration) return { value: take(run), done: false };
-        return { value: undefined, done: true };
-      },
-      (error: unknown) => {
-        this.#fetching = null;
-        this.#end(iteration);
-        throw error;
-      },
-    );
-    this.#fetching = fetching;
-    return fetching;
+  /**
+   * Ends run(): nothing more is begun, what is at work is finished, for `timeoutMs` at the most (then its
+   * signals abort), what is finished is committed, and the group is left. Otherwise as close().
+   */
+  async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    checkOptions('stop', { timeoutMs: milliseconds }, options);
+    await this.#run?.end(options.timeoutMs);
+    await this.close();
   }
 
-  /** The next run with records; null when the consumer is closed. */
-  async #fetchRun(): Promise<Run | null> {
-    if (this.#closing !== null) return null;
-    if (this.#joined === null) this.#join();
-    await this.#joined;
-    for (;;) {
-      const fetched =
-        this.#reader.pollNow(this.#maxPollRecords) ??
-        (await this.#reader.poll(this.#maxPollRecords, null));
-      if (fetched === null || this.#closing !== null) return null;
-      const progress = this.#progress.get(keyOf(fetched));
-      if (progress === undefined || progress.ownership !== fetched.ownership) continue;
-      if (progress.isLeaving) continue;
-      if (fetched.records.length === 0) {
-        this.#commits.mark(progress, fetched.nextOffset);
-        continue;
-      }
-      this.#run = { fetched, progress, marked: 0, handedOut: 0 };
-      return this.#run;
-    }
+  #refuseInRun(what: string): void {
+    if (this.#run !== null)
+      throw new TypeError(`run() is going on, beside which ${what} has no place`);
   }
 
   /**
@@ -423,6 +332,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     // onRevoked, called by close(), may still commit.
     if (this.#hasLeft) throw closed();
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
+    this.#refuseInRun('a commit');
     if (offsets === undefined) {
       await this.#commits.commitProcessed(this.#progress.values());
       return;
@@ -446,12 +356,11 @@ export class Consumer<T extends TopicRef = TopicRef>
     offset: number,
     ownership: number,
   ): Promise<void> {
+    this.#refuseInRun('a commit');
     const progress = this.#owned({ topic, partition });
     if (progress.ownership !== ownership) throw notOwned({ topic, partition });
     await this.#commits.commitForward(progress, offset);
-    const run = this.#run;
-    if (run?.progress !== progress || run.handedOut > run.marked) return;
-    this.#pass(run, run.fetched.records.length, offset);
+    this.#iteration.committed(progress, offset);
   }
 
   /** Partitions that this consumer owns or was assigned, without those that it is giving up. */
@@ -531,10 +440,8 @@ export class Consumer<T extends TopicRef = TopicRef>
   #seek({ topic, partition }: TopicPartition, offset: number): void {
     const progress = this.#assigned('seek', { topic, partition });
     this.#reader.seek({ topic, partition, offset });
-    if (this.#run?.progress === progress) {
-      this.#run = null;
-      this.#land();
-    }
+    this.#iteration.drop(progress);
+    this.#run?.drop(progress);
     this.#commits.mark(progress, offset);
   }
 
@@ -546,21 +453,19 @@ export class Consumer<T extends TopicRef = TopicRef>
     checkPlaces('pause', partitions);
     for (const at of partitions) this.#assigned('pause', at);
     this.#reader.pause(partitions);
-    for (const at of partitions) {
-      const progress = this.#owned(at);
-      const run = this.#run;
-      if (run?.progress !== progress) continue;
-      // The rest of the run is fetched again later.
-      const next = this.position(at);
-      const rest = run.fetched.records.slice(0, run.handedOut);
-      this.#run = { ...run, fetched: { ...run.fetched, records: rest, nextOffset: next } };
-      this.#reader.seek({ topic: at.topic, partition: at.partition, offset: next });
+    for (const { topic, partition } of partitions) {
+      const progress = this.#owned({ topic, partition });
+      this.#run?.pause(progress);
+      // What is not handed out is fetched again later.
+      const offset = this.#iteration.cut(progress);
+      if (offset !== undefined) this.#reader.seek({ topic, partition, offset });
     }
   }
 
   /** Takes back pause(). @throws ILLEGAL_GENERATION unless every partition is assigned */
   resume(partitions: readonly TopicPartition[]): void {
     checkPlaces('resume', partitions);
+    for (const at of partitions) this.#run?.resume(this.#assigned('resume', at));
     for (const at of partitions) this.#assigned('resume', at);
     this.#reader.resume(partitions);
   }
@@ -568,17 +473,31 @@ export class Consumer<T extends TopicRef = TopicRef>
   /** The next offset that will be handed out. @throws ILLEGAL_GENERATION unless the partition is assigned */
   position(at: TopicPartition): number {
     const progress = this.#assigned('position', at);
-    const run = this.#run;
-    const next = run?.progress === progress ? run.fetched.records[run.handedOut] : undefined;
-    if (next !== undefined) return next.offset;
+    const next = this.#iteration.nextOffset(progress);
+    if (next !== undefined) return next;
     const key = keyOf(progress);
     return this.#reader.positions().find((position) => keyOf(position) === key)!.offset;
+  }
+
+  /**
+   * What the group has committed of these partitions, or of all assigned ones: offset -1 where there is
+   * nothing.
+   * @throws TypeError for a consumer without a group
+   */
+  async committed(partitions?: readonly TopicPartition[]): Promise<Required<OffsetToCommit>[]> {
+    if (!this.#hasGroup) throw new TypeError('committed: this consumer has no group');
+    if (partitions !== undefined) checkPlaces('committed', partitions);
+    await this.ready();
+    return (partitions ?? this.assignment()).map(({ topic, partition }) => {
+      const { offset = -1, metadata = '' } = this.#reader.committed({ topic, partition }) ?? {};
+      return { topic, partition, offset, metadata };
+    });
   }
 
   /** Of each assigned partition: how far the group's commits, without a group the position, is behind. */
   lag(): PartitionLag[] {
     return this.assignment().map((at) => {
-      const done = this.#hasGroup ? this.#reader.committed(at) : this.position(at);
+      const done = this.#hasGroup ? (this.#reader.committed(at)?.offset ?? -1) : this.position(at);
       return { ...at, lag: Math.max(0, this.#reader.endOffset(at) - done) };
     });
   }
@@ -601,7 +520,8 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   async #close(): Promise<void> {
     this.#commits.stop();
-    this.#iteration = null;
+    this.#iteration.stop();
+    this.#run?.abort();
     try {
       await this.#commits.commitMarked(this.#progress.values());
       if (this.#hasGroup) await this.#call(this.#hooks.onRevoked, this.assignment());
@@ -609,7 +529,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       this.#hasLeft = true;
       await this.#reader.close();
       this.#progress.clear();
-      this.#land();
+      this.#iteration.giveUp();
       this.#events.closed();
     }
   }
@@ -618,10 +538,6 @@ export class Consumer<T extends TopicRef = TopicRef>
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function keyOf({ topic, partition }: TopicPartition): string {
-  return `${topic}/${partition}`;
 }
 
 function closed(): OttlaError {

@@ -7,6 +7,7 @@ import { newTopicId } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import type { Lock } from './storage/lock.js';
+import { FaultyFiles, FaultyStore, type Faults } from './faults.js';
 import { MemoryFiles } from './storage/memory-files.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type MetaStore } from './storage/meta-store.js';
@@ -203,11 +204,12 @@ export function openMemory(
   clock: Clock,
   random: () => number,
   maxBytes: number = Infinity,
+  faults?: Faults,
 ): OpenDirectory {
   const broker = new Broker({
     directory: '/',
-    files: new MemoryFiles(),
-    store: new MemoryStore(),
+    files: faults === undefined ? new MemoryFiles() : new FaultyFiles(faults),
+    store: faults === undefined ? new MemoryStore() : new FaultyStore(faults),
     clock,
     random,
     syncs: new SyncQueue(Infinity),

@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Assignor } from './assignor.js';
+import type { Compression } from './compression.js';
 import type { OttlaError } from './errors.js';
 import type { GroupState, MemberDescription } from './group.js';
 import type { Acks, From, TopicSettings } from './options.js';
@@ -19,6 +20,12 @@ export interface CommitPosition extends Position {
   readonly metadata?: string;
 }
 
+/** What was committed of a partition: the NEXT offset to read, and what was kept with it. */
+export interface Committed {
+  readonly offset: number;
+  readonly metadata: string;
+}
+
 /** How far a partition is. */
 export interface PartitionInfo {
   readonly partition: number;
@@ -34,6 +41,12 @@ export interface PartitionInfo {
   readonly segments: number;
   /** Size of all segments. */
   readonly bytes: number;
+}
+
+/** A place in a partition of a topic that is known. */
+export interface PartitionOffset {
+  readonly partition: number;
+  readonly offset: number;
 }
 
 /** A group as it is now. */
@@ -77,6 +90,12 @@ export interface Engine {
   offsetFor(at: TopicPartition, from: From): Promise<number | null>;
   groups(): readonly string[];
   group(groupId: string): Promise<GroupInfo>;
+  /** Sets commits of a group without members, all or none. @throws NON_EMPTY_GROUP */
+  setOffsets(groupId: string, positions: readonly CommitPosition[]): Promise<void>;
+  /** Forgets commits, all or none. @throws GROUP_ID_NOT_FOUND, GROUP_SUBSCRIBED_TO_TOPIC */
+  deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void>;
+  /** Forgets a group without members. @throws GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP */
+  deleteGroup(groupId: string): Promise<void>;
   writer(options: WriterOptions): Writer;
   reader<R>(options: ReaderOptions<R>): Reader<R>;
   /** Resolves when everything sent is written and every group with a member here has committed it. */
@@ -92,6 +111,7 @@ export interface WriterOptions {
   readonly lingerMs: number;
   readonly batchSize: number;
   readonly bufferMemory: number;
+  readonly compression: Compression;
 }
 
 /** Told what became of appended records. Exactly one call for each record. */
@@ -169,6 +189,8 @@ export interface ReaderOptions<R> {
   readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
   /** Called when a poll has to wait for records. */
   readonly idle: () => void;
+  /** Whether the owner has work in hand, so that a poll that waits is no sign of life. @default never */
+  readonly isBusy?: () => boolean;
   /** Called before offsets that damage has made unreadable are passed over; absent: the poll rejects. */
   readonly onCorrupt?: (skipped: SkippedRange) => void;
 }
@@ -230,8 +252,8 @@ export interface Reader<R> {
   resume(partitions: readonly TopicPartition[]): void;
   /** Durable once resolved; rejects ILLEGAL_GENERATION, writing nothing, for a partition not owned since. */
   commit(positions: readonly (CommitPosition & { readonly ownership: number })[]): Promise<void>;
-  /** The group's committed offset, -1 where there is none. */
-  committed(at: TopicPartition): number;
+  /** What the group has committed; undefined: nothing. */
+  committed(at: TopicPartition): Committed | undefined;
   /** Exclusive end of what this reader may read now. */
   endOffset(at: TopicPartition): number;
   /** The user's code has come back for more, or says that it is alive. */

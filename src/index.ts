@@ -1,5 +1,9 @@
-export { Ottla, Topics, Groups } from './ottla.js';
-export type { MemoryOptions, OpenOptions, TopicDescription } from './ottla.js';
+export { Ottla } from './ottla.js';
+export type { MemoryOptions, OpenOptions } from './ottla.js';
+export { Groups } from './ottla-groups.js';
+export type { OffsetReset, ResetOffsetsOptions, ResetTo } from './ottla-groups.js';
+export { Topics } from './ottla-topics.js';
+export type { TopicDescription } from './ottla-topics.js';
 export { defineTopic } from './serde.js';
 export type {
   Codec,
@@ -18,6 +22,8 @@ export type { Producer, SendOptions } from './producer.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
+export type { RateLimit } from './run-slots.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
 export type {
   BatchOf,
@@ -28,13 +34,21 @@ export type {
 } from './consumer-record.js';
 export type {
   Acks,
+  Ago,
   CleanupPolicy,
   From,
   Partitioner,
   ProducerOptions,
   TopicOptions,
 } from './options.js';
-export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
+export type { Compression } from './compression.js';
+export type {
+  GroupInfo,
+  GroupPartitionInfo,
+  PartitionInfo,
+  PartitionOffset,
+  SkippedRange,
+} from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export type {
   Finding,
@@ -46,6 +60,7 @@ export type {
   VerifyProgress,
   VerifyReport,
 } from './verify-report.js';
+export type { Faults } from './faults.js';
 export { OttlaError } from './errors.js';
 export type { ErrorCode, WrittenRun } from './errors.js';
 export { murmur2, offsetsPartitionFor } from './partitioner.js';

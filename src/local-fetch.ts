@@ -3,7 +3,7 @@ import { OttlaError } from './errors.js';
 import type { Partition } from './partition.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import type { ReadablePlace } from './partition-seek.js';
-import { RecordReader } from './record-reader.js';
+import { RecordReader, restingReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
 
 const noHeaders: readonly [] = Object.freeze([]);
@@ -38,7 +38,7 @@ export class PartitionFetch<R> {
   #position: number;
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
-  readonly #records = new RecordReader();
+  #records: RecordReader = restingReader;
 
   constructor(partition: Partition, format: RecordFormat<R>, position: number, ownership: number) {
     this.partition = partition;
@@ -93,13 +93,14 @@ export class PartitionFetch<R> {
     const { reader } = this;
     const place = reader.placeBefore(length);
     this.#chunk = { buffer, place, end: length, at: 0, batch: null, logEnd: reader.endReached };
+    if (this.#records === restingReader) this.#records = new RecordReader();
     this.#records.hasLent = false;
   }
 
   /**
    * The next records of the chunk; null, and no chunk any more, when it is used up and held nothing new.
    * An error leaves the position at the record that has it.
-   * @throws CORRUPT_MESSAGE, and what the format throws
+   * @throws CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, and what the format throws
    */
   take(maxRecords: number): Fetched<R> | null {
     const baseOffset = this.#position;
@@ -148,6 +149,7 @@ export class PartitionFetch<R> {
         return batch;
       } catch (error) {
         if (!(error instanceof OttlaError)) throw error;
+        if (error.code === 'UNSUPPORTED_COMPRESSION_TYPE') throw error;
         const { place } = chunk;
         throw damaged({ ...place, position: place.position + start }, error);
       }

@@ -3,7 +3,8 @@ import { Consumer } from './consumer.js';
 import type { ConsumerOptions } from './consumer-options.js';
 import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
-import type { Engine, GroupInfo, PartitionInfo } from './engine.js';
+import type { Faults } from './faults.js';
+import type { Engine } from './engine.js';
 import { OttlaError } from './errors.js';
 import { LocalEngine } from './local.js';
 import {
@@ -15,146 +16,13 @@ import {
   got,
   integer,
   milliseconds,
-  topicOptions,
   type ProducerOptions,
-  type TopicOptions,
-  type TopicSettings,
 } from './options.js';
+import { Groups } from './ottla-groups.js';
+import { Topics } from './ottla-topics.js';
 import { Producer } from './producer.js';
-import { checkTopicName, definitionOf, type TopicRef } from './serde.js';
+import type { TopicRef } from './serde.js';
 import type { VerifyOptions, VerifyReport } from './verify-report.js';
-
-/** A topic, and how far each of its partitions is. */
-export interface TopicDescription {
-  readonly name: string;
-  /** Different for a topic of the same name that was deleted and created anew. */
-  readonly id: string;
-  readonly options: Required<TopicOptions>;
-  readonly partitions: readonly PartitionInfo[];
-}
-
-/** Creates, changes and deletes topics. All of it is durable once resolved. */
-export class Topics {
-  readonly #engine: Engine;
-
-  /** @internal */
-  constructor(engine: Engine) {
-    this.#engine = engine;
-  }
-
-  /**
-   * Creates a topic; fine if it exists with the same partitions, options and codecs.
-   * @throws TOPIC_ALREADY_EXISTS, saying what differs; TypeError, RangeError
-   */
-  async create(topic: TopicRef, options?: TopicOptions): Promise<void> {
-    const definition = definitionOf('topics.create', topic);
-    if (options !== undefined && typeof topic !== 'string') {
-      throw new TypeError('topics.create: a definition has its options already');
-    }
-    const { name, key, value } = definition;
-    checkTopicName('topics.create', name);
-    const given = options ?? definition.options;
-    checkOptions(`topics.create ${name}`, topicOptions, given);
-    const { partitions = 1, ...settings } = given;
-    await this.#engine.createTopic({
-      name,
-      partitionCount: partitions,
-      settings: defined(settings),
-      codecs: { key: key.name, value: value.name },
-    });
-  }
-
-  /** Names of all topics. */
-  async list(): Promise<string[]> {
-    return this.#engine
-      .topics()
-      .map(({ name }) => name)
-      .toSorted();
-  }
-
-  /** A topic's id, options and partitions as they are now. @throws UNKNOWN_TOPIC_OR_PARTITION */
-  async describe(topic: TopicRef): Promise<TopicDescription> {
-    const { name } = definitionOf('topics.describe', topic);
-    const partitions = await this.#engine.partitions(name);
-    const { id, settings, partitionCount } = this.#engine.topic(name)!;
-    return { name, id, options: { partitions: partitionCount, ...settings }, partitions };
-  }
-
-  /** Changes options; the number of partitions has a call of its own. @throws UNKNOWN_TOPIC_OR_PARTITION */
-  async alter(topic: TopicRef, options: Omit<TopicOptions, 'partitions'>): Promise<void> {
-    const { name } = definitionOf('topics.alter', topic);
-    const { partitions: _partitions, ...table } = topicOptions;
-    if (options === undefined) throw new TypeError('topics.alter: expected options, got undefined');
-    checkOptions(`topics.alter ${name}`, table, options);
-    await this.#engine.alterTopic(name, defined(options));
-  }
-
-  /**
-   * Adds partitions up to `total`. Keys may go to other partitions from then on.
-   * @throws INVALID_PARTITIONS unless there would be more of them
-   */
-  async addPartitions(topic: TopicRef, total: number): Promise<void> {
-    const { name } = definitionOf('topics.addPartitions', topic);
-    checkValue('topics.addPartitions', 'total', topicOptions.partitions, total);
-    await this.#engine.addPartitions(name, total);
-  }
-
-  /**
-   * Deletes a partition's records before `beforeOffset`, durably: the log start offset moves there, and
-   * never back. Whole segments below are freed; records of the others can no longer be read (Kafka's
-   * DeleteRecords, KIP-107). Consumers that were behind go on as their `from` says.
-   * @returns the log start offset then: a higher one if the log began behind `beforeOffset` already
-   * @throws OFFSET_OUT_OF_RANGE above the high watermark; UNKNOWN_TOPIC_OR_PARTITION; RangeError, TypeError
-   */
-  async deleteRecords(topic: TopicRef, partition: number, beforeOffset: number): Promise<number> {
-    const { name } = definitionOf('topics.deleteRecords', topic);
-    checkValue('topics.deleteRecords', 'partition', integer(0), partition);
-    checkValue('topics.deleteRecords', 'beforeOffset', integer(0), beforeOffset);
-    return this.#engine.deleteRecords({ topic: name, partition }, beforeOffset);
-  }
-
-  /**
-   * Reads a partition's files again, after its failure was mended; until then it refuses appends.
-   * @returns what had to be cut, in a sentence, or null
-   */
-  async reopen(topic: TopicRef, partition: number): Promise<string | null> {
-    const { name } = definitionOf('topics.reopen', topic);
-    checkValue('topics.reopen', 'partition', integer(0), partition);
-    return this.#engine.reopenPartition({ topic: name, partition });
-  }
-
-  /** Deletes a topic with its records and all groups' commits of it. @throws UNKNOWN_TOPIC_OR_PARTITION */
-  async delete(topic: TopicRef): Promise<void> {
-    await this.#engine.deleteTopic(definitionOf('topics.delete', topic).name);
-  }
-}
-
-/** Looks at groups. */
-export class Groups {
-  readonly #engine: Engine;
-
-  /** @internal */
-  constructor(engine: Engine) {
-    this.#engine = engine;
-  }
-
-  /** Ids of the groups that have members here, or commits. */
-  async list(): Promise<string[]> {
-    return [...this.#engine.groups()];
-  }
-
-  /**
-   * A group's members, and of each partition the commit, the end and who owns it: of those that it
-   * subscribes to here or has commits of.
-   * @throws GROUP_ID_NOT_FOUND
-   */
-  async describe(group: string): Promise<GroupInfo> {
-    if (typeof group !== 'string') {
-      throw new TypeError(`groups.describe: expected a group id, got ${got(group)}`);
-    }
-    return this.#engine.group(group);
-  }
-}
 
 /** How to open a directory. */
 export interface OpenOptions {
@@ -177,6 +45,8 @@ export interface MemoryOptions {
   readonly clock?: Clock;
   /** An integer that makes ids and choices the same in every run. @default none: they differ */
   readonly seed?: number;
+  /** What fails, and when: see `ottla/testing`. @default nothing */
+  readonly faults?: Faults;
   /**
    * Bound on the bytes of all logs together; indexes and metadata come on top, some thousandths of it.
    * A send that would pass it is refused with KAFKA_STORAGE_ERROR, which is retriable: retention and
@@ -210,7 +80,7 @@ export class Ottla {
   readonly recovery: readonly string[];
   /** To create, describe, change and delete topics. */
   readonly topics: Topics;
-  /** To look at groups. */
+  /** To look at groups, and to move or delete what they have committed. */
   readonly groups: Groups;
   readonly #directory: OpenDirectory;
   readonly #engine: Engine;
@@ -222,6 +92,7 @@ export class Ottla {
   };
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
+  #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
 
   private constructor(directory: OpenDirectory) {
@@ -305,13 +176,14 @@ export class Ottla {
       {
         clock: (value) => (isClock(value) ? null : 'a Clock'),
         seed: integer(Number.MIN_SAFE_INTEGER),
+        faults: (value) => (typeof value === 'object' && value !== null ? null : 'Faults'),
         maxBytes: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed, maxBytes } = options;
+    const { clock = systemClock, seed, maxBytes, faults } = options;
     const random = seed === undefined ? Math.random : seeded(seed);
-    return new Ottla(openMemory(clock, random, maxBytes));
+    return new Ottla(openMemory(clock, random, maxBytes, faults));
   }
 
   /**
@@ -336,12 +208,19 @@ export class Ottla {
     options: ConsumerOptions<T>,
   ): Consumer<T[number]> {
     this.#refuseClosed();
-    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, options, {
+    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, this.#random, options, {
+      send: (topic, record) => this.#deadLetters().send(topic, record),
       error: (error: OttlaError) => this.#emit('error', error),
       closed: () => this.#consumers.delete(consumer),
     });
     this.#consumers.add(consumer);
     return consumer;
+  }
+
+  /** Of all consumers; made when the first one needs it. */
+  #deadLetters(): Producer {
+    this.#deadLetterProducer ??= this.producer();
+    return this.#deadLetterProducer;
   }
 
   /**
@@ -469,10 +348,6 @@ export class Ottla {
 function checkDirectoryPath(where: string, directory: string): void {
   if (typeof directory === 'string' && directory !== '') return;
   throw new TypeError(`${where}: expected the path of a directory, got ${got(directory)}`);
-}
-
-function defined(settings: Omit<TopicOptions, 'partitions'>): Partial<TopicSettings> {
-  return Object.fromEntries(Object.entries(settings).filter(([, value]) => value !== undefined));
 }
 
 const listOfStrings = (value: unknown): string | null =>

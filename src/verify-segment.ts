@@ -7,6 +7,7 @@ import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import { segmentFileName } from './storage/checkpoint.js';
 import type { File, FileSystem } from './storage/file-system.js';
 import type { RecoveryPoint, SegmentRow } from './storage/meta-store.js';
+import { pathInSwap } from './storage/segment-swap.js';
 import type { Findings, ProblemCode, VerifyProblem } from './verify-report.js';
 
 /** One segment as the metadata has it: sealed, active, or, where the metadata is lost, neither. */
@@ -17,6 +18,8 @@ export interface ExpectedSegment {
   readonly baseOffset: number;
   readonly sealed?: SegmentRow;
   readonly active?: RecoveryPoint;
+  /** Its files may be on the way to their names. */
+  readonly isSwapping: boolean;
   /** Compaction leaves gaps between batches. */
   readonly mayHaveGaps: boolean;
 }
@@ -76,6 +79,8 @@ class SegmentCheck {
   #isDamaged = false;
   #isCompared = false;
   #hasProblem = false;
+  /** Compressions of which the records are not read. */
+  readonly #unread = new Set<BatchHeader['compression']>();
   readonly #indexProblems: VerifyProblem[] = [];
 
   constructor(files: FileSystem, expected: ExpectedSegment, slices: Slices, findings: Findings) {
@@ -83,8 +88,14 @@ class SegmentCheck {
     this.#expected = expected;
     this.#slices = slices;
     this.#findings = findings;
-    this.path = join(expected.directory, segmentFileName(expected.baseOffset, 'log'));
+    this.path = this.#path('log');
     this.#sum = emptySum(expected.baseOffset);
+  }
+
+  #path(suffix: 'log' | 'index' | 'timeindex'): string {
+    const { directory, baseOffset, isSwapping } = this.#expected;
+    const path = join(directory, segmentFileName(baseOffset, suffix));
+    return isSwapping ? pathInSwap(this.#files, path) : path;
   }
 
   problem(code: ProblemCode, what: string, offset?: number, position?: number): void {
@@ -214,12 +225,16 @@ class SegmentCheck {
   }
 
   #checkRecords(cursor: BatchCursor, header: BatchHeader): void {
-    if (header.compression !== 'none') return;
+    if (this.#unread.has(header.compression)) return;
     try {
       this.#records.open(cursor.bytes, cursor.startOf(this.#position), header);
       while (this.#records.next());
     } catch (error) {
       if (!(error instanceof OttlaError)) throw error;
+      if (error.code === 'UNSUPPORTED_COMPRESSION_TYPE') {
+        this.#noteUnread(header, error);
+        return;
+      }
       this.problem(
         'RECORD_INVALID',
         `byte ${this.#position} of ${this.path}: ${error.message}`,
@@ -227,6 +242,20 @@ class SegmentCheck {
         this.#position,
       );
     }
+  }
+
+  #noteUnread({ compression, baseOffset }: BatchHeader, error: OttlaError): void {
+    const { topic, partition } = this.#expected;
+    this.#unread.add(compression);
+    this.#findings.notes.push({
+      code: 'RECORDS_UNREAD',
+      topic,
+      partition,
+      offset: baseOffset,
+      file: this.path,
+      position: this.#position,
+      message: `${topic}-${partition}: from byte ${this.#position} of ${this.path} on, records were not read: ${error.message}`,
+    });
   }
 
   #tornTail(size: number, reason: string): void {
@@ -307,8 +336,8 @@ class SegmentCheck {
     knownBytes: number | undefined,
     entryAt: (bytes: Buffer, at: number) => [offset: number, value: number],
   ): IndexEntries {
-    const { directory, baseOffset, topic, partition } = this.#expected;
-    const path = join(directory, segmentFileName(baseOffset, suffix));
+    const { baseOffset, topic, partition } = this.#expected;
+    const path = this.#path(suffix);
     const bytes = this.#files.readFile(path);
     const length = Math.min(bytes?.length ?? 0, knownBytes ?? Infinity);
     if ((bytes?.length ?? 0) < (knownBytes ?? 0)) {

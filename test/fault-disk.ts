@@ -62,7 +62,7 @@ export class FaultDisk implements Disk {
   #follow({ name, path, position }: Call, fails: boolean, count: number): void {
     const pages = this.#pages.get(path) ?? { dirty: [], lost: [] };
     this.#pages.set(path, pages);
-    if (name === 'sync' || name === 'syncNow') {
+    if (name === 'sync') {
       if (fails) pages.lost.push(...pages.dirty);
       else if (pages.lost.length > 0) {
         this.problems.push(`${path} was synced again, though a sync had lost ${pages.lost[0]![0]}…`);

@@ -6,7 +6,7 @@ import { openDataDirectory, type OpenDirectory } from '../src/data-directory.js'
 import { OttlaError, type WrittenRun } from '../src/errors.js';
 import { LocalEngine } from '../src/local.js';
 import type { Acks, TopicOptions } from '../src/options.js';
-import { Topics } from '../src/ottla.js';
+import { Topics } from '../src/ottla-topics.js';
 import type { Partition } from '../src/partition.js';
 import { Producer } from '../src/producer.js';
 import { repairDirectory } from '../src/repair.js';
@@ -325,8 +325,13 @@ export class Trial {
     const consumer = new Consumer(
       engine,
       this.clock,
+      this.#random,
       { group, topics: [topic], autoCommit: false },
-      { error: () => undefined, closed: () => undefined },
+      {
+        error: () => undefined,
+        closed: () => undefined,
+        send: () => Promise.reject(new Error('nothing is sent by a consumer here')),
+      },
     );
     const ready = await this.attempt('join', () => consumer.ready());
     const { logs } = this.model.get(topic)!;
@@ -395,7 +400,7 @@ export class Trial {
     const { value: description } = await this.attempt(`describe ${topic}`, () =>
       this.running.topics.describe(topic),
     );
-    if (description === undefined) return;
+    if (description === undefined || description === null) return;
     const { options, logs } = this.model.get(topic)!;
     for (const [partition, log] of logs.entries()) {
       if (partitions?.includes(partition) === false) continue;

@@ -9,7 +9,6 @@ export type CallName =
   | 'readAsync'
   | 'truncate'
   | 'sync'
-  | 'syncNow'
   | 'readFile'
   | 'list'
   | 'size'
@@ -162,11 +161,6 @@ class WatchedFile implements File {
   async sync(): Promise<void> {
     await this.#files.tellAndHold('sync', this.#path);
     await this.#file.sync();
-  }
-
-  syncNow(): void {
-    this.#files.tell('syncNow', this.#path);
-    this.#file.syncNow();
   }
 
   close(): void {

@@ -11,11 +11,14 @@ import { membersOf, oneLine, publicDeclarations } from './declarations.mjs';
 /** Every public name, in the order of the page. */
 const sections = {
   Ottla: 'Ottla OpenOptions MemoryOptions',
-  Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo',
+  Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo PartitionOffset',
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
-  Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
+  'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
+  Producer:
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From AssignorName OffsetToCommit PartitionLag',
+  Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
+  Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
@@ -25,17 +28,26 @@ const sections = {
   Errors: 'OttlaError ErrorCode',
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
-  'Time in tests': 'Clock Timer',
+  'What a test puts in its place': 'Clock Timer Faults',
+  'ottla/testing': 'testOttla TestOttla testDirectory TestContext VirtualClock VirtualClockOptions',
+  'ottla/testing: faults': 'FaultInjector FaultyOperation FailureOptions FaultTarget Gate',
 };
 
-const declarations = new Map(publicDeclarations().map((found) => [found.name, found]));
+const entries = ['index.d.ts', 'testing/index.d.ts'];
+const declarations = new Map(
+  entries.flatMap(publicDeclarations).map((found) => [found.name, found]),
+);
 const problems = [];
 
 /** What makes a method's signature a statement, while oxfmt formats it. */
 const asStatement = 'declare function ';
 const code = (text) => `\n\`\`\`ts\n${text}\n\`\`\`\n`;
 const inCode = (text) => `\`${text}\``;
-const link = (text, title) => `[${text}](#${title.toLowerCase().replaceAll(' ', '-')})`;
+const link = (text, title) =>
+  `[${text}](#${title
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9 -]/g, '')
+    .replaceAll(' ', '-')})`;
 /** Outside of code `<` begins HTML. */
 const escaped = (text) => text.replace(/`[^`]*`|</g, (part) => (part === '<' ? '\\<' : part));
 

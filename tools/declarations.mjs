@@ -1,15 +1,16 @@
 import { readFileSync } from 'node:fs';
+import { posix } from 'node:path';
 
 /** The declarations that `npm run build` leaves. */
 const dist = new URL('../dist/', import.meta.url);
 const modules = new Map();
 
 /**
- * What dist/index.d.ts exports, by name, each where it is declared: `{ kind, name, doc, code }`.
+ * What an entry exports, by name, each where it is declared: `{ kind, name, doc, code }`.
  * There is no compiler to ask, but what it writes is regular: no templates, a `;` behind all but blocks.
  */
-export function publicDeclarations() {
-  return [...exportsOf('index.d.ts').keys()].map((name) => declarationOf(name, 'index.d.ts'));
+export function publicDeclarations(entry) {
+  return [...exportsOf(entry).keys()].map((name) => declarationOf(name, entry));
 }
 
 function declarationOf(name, path) {
@@ -23,9 +24,9 @@ function exportsOf(path) {
   const names = new Map();
   modules.set(path, names);
   for (const { doc, code } of statements(readFileSync(new URL(path, dist), 'utf8'))) {
-    const reexport = /^export (?:type )?\{([^}]*)\} from '\.\/(.*)\.js'$/.exec(code);
+    const reexport = /^export (?:type )?\{([^}]*)\} from '(.*)\.js'$/.exec(code);
     for (const name of reexport?.[1].match(/\w+/g) ?? [])
-      names.set(name, { from: `${reexport[2]}.d.ts` });
+      names.set(name, { from: `${posix.join(posix.dirname(path), reexport[2])}.d.ts` });
     const own = /^export (?:declare )?((class|interface|type|const|function) (\w+)[^]*)/.exec(code);
     if (own !== null) names.set(own[3], { kind: own[2], name: own[3], doc, code: own[1] });
   }
