@@ -120,7 +120,9 @@ export class Ottla {
     checkDirectoryPath('Ottla.open', directory);
     checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean, maxBytes: integer(1) }, options);
     const { readOnly = false, maxBytes } = options;
-    return new Ottla(await openDataDirectory(directory, { readOnly, random: Math.random, maxBytes }));
+    return new Ottla(
+      await openDataDirectory(directory, { readOnly, random: Math.random, maxBytes }),
+    );
   }
 
   /**

@@ -192,13 +192,14 @@ export class PartitionLog {
   /**
    * Reads what the metadata and the directory say. Damage in what was durable fails the log: it can be
    * read up to there, and nothing is appended behind it.
+   * @param toRecover recover() follows, if need be
    * @throws METADATA_LOST if the metadata is not this directory's; KAFKA_STORAGE_ERROR
    */
-  open(): void {
+  open(toRecover: boolean = false): void {
     if (this.#isUnrecovered) throw this.#failure!;
     if (this.#segments.length > 0) return;
     try {
-      this.#open();
+      this.#open(toRecover);
     } catch (error) {
       // Nothing is known yet: it is tried again at the next use.
       this.#freed.clear();
@@ -206,7 +207,7 @@ export class PartitionLog {
     }
   }
 
-  #open(): void {
+  #open(toRecover: boolean): void {
     const { row, compaction, sealed, present, sizes } = this.#look();
     const swapping = compaction?.swapping ?? null;
     const { files } = this.#env.openFiles;
@@ -250,7 +251,13 @@ export class PartitionLog {
       throw this.#metadataLost(`no metadata of segment ${segmentFileName(base, 'log')}`);
     }
     const active = this.#newSegment(row.active.baseOffset);
-    this.#checkSize(active.path, Math.max(0, active.fileSize()), row.active.bytes, Infinity);
+    const activeBytes = Math.max(0, active.fileSize());
+    this.#checkSize(active.path, activeBytes, row.active.bytes, Infinity);
+    if (activeBytes > row.active.bytes && !toRecover && !this.#env.readOnly) {
+      const what = `${active.path} could not be seen when all was opened, and must be recovered`;
+      this.failRecovery(new OttlaError('KAFKA_STORAGE_ERROR', what));
+      throw this.#failure!;
+    }
     active.restoreActive(row.active, !this.#env.readOnly && this.#failure === null);
     // Not before the rows are known to be of these files: older ones may count what others have replaced.
     if (!this.#env.readOnly && this.#failure === null) {
@@ -369,7 +376,7 @@ export class PartitionLog {
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
     this.#syncFailed ||= afterFailedSync;
-    this.open();
+    this.open(true);
     try {
       return await this.#recover();
     } catch (error) {

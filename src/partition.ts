@@ -374,7 +374,7 @@ export class Partition {
 
   #open(log: PartitionLog): void {
     try {
-      log.open();
+      log.open(true);
     } catch (error) {
       this.#failOpening(log, error);
     }
@@ -453,7 +453,7 @@ export class Partition {
     const log = this.#newLog(this.settings);
     let report: string | null;
     try {
-      log.open();
+      log.open(true);
       report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
     } catch (error) {
       throw asStorageError(this.name, error);

@@ -1,10 +1,9 @@
-import { relative } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join, relative } from 'node:path';
 import { API, type Project } from 'typescript/unstable/sync';
 import { isCallExpression, isPropertyAccessExpression } from 'typescript/unstable/ast/is';
 import type { Identifier, Node } from 'typescript/unstable/ast';
 
-const root = fileURLToPath(new URL('..', import.meta.url));
+const root = process.cwd();
 
 /**
  * Every place in src/ that calls a method of one of these interfaces, as `file.ts:line Interface.method`,
@@ -14,7 +13,7 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 export function callSitesOf(interfaces: readonly string[]): string[] {
   const api = new API({ cwd: root });
   try {
-    const snapshot = api.updateSnapshot({ openProject: `${root}tsconfig.build.json` });
+    const snapshot = api.updateSnapshot({ openProjects: [join(root, 'tsconfig.build.json')] });
     const [project] = snapshot.getProjects();
     const sites = project!.rootFiles.flatMap((path) => sitesIn(project!, path, interfaces));
     return [...new Set(sites)].toSorted();
@@ -39,7 +38,9 @@ function sitesIn(project: Project, path: string, interfaces: readonly string[]):
     const name = names[i]!;
     const line = file.text.slice(0, name.getStart(file)).split('\n').length;
     const takenOff = called.has(name.parent) ? '' : ' taken off';
-    return [`${relative(`${root}src`, path)}:${line} ${owner.name}.${symbol!.name}${takenOff}`];
+    return [
+      `${relative(join(root, 'src'), path)}:${line} ${owner.name}.${symbol!.name}${takenOff}`,
+    ];
   });
 }
 

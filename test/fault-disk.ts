@@ -29,13 +29,16 @@ export type Met = Error | number | undefined;
  * data.mdb, so that it can be moved and lost as LMDB's.
  *
  * It knows what a failed sync means: pages that were dirty then count as clean without being on the disk
- * (fsyncgate). A later sync of them that is taken for a success is a `problem`.
+ * (fsyncgate). A later sync of them that is taken for a success is a `problem`, but for metadata that
+ * could not be written either: then nobody remembers.
  */
 export class FaultDisk implements Disk {
   /** The files as they are, without faults. */
   readonly raw: MemoryFiles = new MemoryFiles();
   readonly #away: AwayFiles = new AwayFiles(this.raw);
   files: WatchedFiles = this.#newFiles();
+  /** Told of each call before that. */
+  before: (call: DiskCall) => void = () => undefined;
   /** Asked at each call. */
   onCall: (call: DiskCall) => Met = () => undefined;
   readonly problems: string[] = [];
@@ -51,6 +54,7 @@ export class FaultDisk implements Disk {
   }
 
   #onFileCall(call: Call): number | undefined {
+    this.before(call);
     const met = this.onCall(call);
     const count = typeof met === 'number' ? met : call.bytes;
     this.#follow(call, met instanceof Error, count);
@@ -64,8 +68,10 @@ export class FaultDisk implements Disk {
     this.#pages.set(path, pages);
     if (name === 'sync') {
       if (fails) pages.lost.push(...pages.dirty);
-      else if (pages.lost.length > 0) {
-        this.problems.push(`${path} was synced again, though a sync had lost ${pages.lost[0]![0]}…`);
+      else if (pages.lost.length > 0 && !this.hasRefusedForGood) {
+        this.problems.push(
+          `${path} was synced again, though a sync had lost ${pages.lost[0]![0]}…`,
+        );
       }
       pages.dirty = [];
     } else if (!fails && name === 'write' && count > 0) {

@@ -1,7 +1,7 @@
 import { dirname } from 'node:path';
 import { constants } from 'node:os';
 import { loadNativeCrc32c } from '../src/crc32c.js';
-import { callerInSource } from './call-sites.js';
+import { callSitesOf, callerInSource } from './call-sites.js';
 import type { DiskCall, Met } from './fault-disk.js';
 import { repairs, scenarios, type Scenario } from './fault-scenarios.js';
 import { Trial } from './fault-trial.js';
@@ -26,24 +26,17 @@ export interface Fault {
 const opens = ['open', 'list', 'readFile', 'replaceFile', 'syncDirectory', 'openStore', 'lock'];
 const byPath = [...opens, 'size', 'isDirectory', 'makeDirectory', 'rename', 'removeFile'];
 const takesSpace = ['write', 'replaceFile', 'makeDirectory', 'rename', 'writeRows', 'openStore'];
+const alone = ['openStore', 'lock'];
 
 /** Which calls an operating system answers so. */
-function meets(kind: FaultKind, { name, bytes }: DiskCall): boolean {
-  switch (kind) {
-    case 'EIO':
-      return true;
-    case 'ENOSPC':
-      return takesSpace.includes(name);
-    case 'EMFILE':
-      return opens.includes(name);
-    case 'EACCES':
-      return [...byPath, 'removeDirectory', 'salvage'].includes(name);
-    case 'short':
-      return name === 'write' && bytes > 1;
-    case 'away':
-      return byPath.includes(name) && name !== 'openStore' && name !== 'lock';
-  }
-}
+const meets: { readonly [K in FaultKind]: (call: DiskCall) => boolean } = {
+  EIO: () => true,
+  ENOSPC: ({ name }) => takesSpace.includes(name),
+  EMFILE: ({ name }) => opens.includes(name),
+  EACCES: ({ name }) => [...byPath, 'removeDirectory', 'salvage'].includes(name),
+  short: ({ name, bytes }) => name === 'write' && bytes > 1,
+  away: ({ name }) => byPath.includes(name) && !alone.includes(name),
+};
 
 export const kinds: readonly FaultKind[] = ['EIO', 'ENOSPC', 'EMFILE', 'EACCES', 'short', 'away'];
 
@@ -60,8 +53,40 @@ export interface Visited {
   readonly site: string;
 }
 
+/** What the injected calls are in the source: what failing calls of the disk must be met from everywhere. */
+const seam: Readonly<Partial<Record<DiskCall['name'], string>>> = {
+  open: 'FileSystem.open',
+  size: 'FileSystem.size',
+  isDirectory: 'FileSystem.isDirectory',
+  list: 'FileSystem.list',
+  readFile: 'FileSystem.readFile',
+  replaceFile: 'FileSystem.replaceFile',
+  makeDirectory: 'FileSystem.makeDirectory',
+  rename: 'FileSystem.rename',
+  removeFile: 'FileSystem.removeFile',
+  removeDirectory: 'FileSystem.removeDirectory',
+  syncDirectory: 'FileSystem.syncDirectory',
+  write: 'File.write',
+  read: 'File.read',
+  readAsync: 'File.readAsync',
+  truncate: 'File.truncate',
+  sync: 'File.sync',
+  close: 'File.close',
+  writeRows: 'MetaStore.write',
+};
+/** Implementations, which call themselves. */
+const implementations = /^(?:storage\/node-files|faults)\.ts:/;
+
+/** Every place in the source that calls what can fail, as `met` has them. */
+export function placesThatCall(): string[] {
+  const rest = ['MetaStore.get', 'MetaStore.range', 'MetaStore.close'];
+  return callSitesOf(['FileSystem', 'File', 'MetaStore']).filter(
+    (site) => !implementations.test(site) && !rest.some((method) => site.endsWith(` ${method}`)),
+  );
+}
+
 function siteOf(name: DiskCall['name'], where: string): string {
-  return `${where} ${name}`;
+  return `${where} ${seam[name] ?? name}`;
 }
 
 /** One run of a workload. @returns what was not as promised, and where faults were met */
@@ -77,8 +102,9 @@ export async function runWithFault(
   trial.disk.onCall = (call): Met => {
     const isIt = count === fault.call;
     count++;
-    if (count <= fault.call || (!isIt && !fault.forEver) || !meets(fault.kind, call)) return undefined;
-    met.add(siteOf(call.name, callerInSource()));
+    if (count <= fault.call || (!isIt && !fault.forEver) || !meets[fault.kind](call))
+      return undefined;
+    if (call.name in seam) met.add(siteOf(call.name, callerInSource()));
     if (fault.kind === 'short') return Math.floor(call.bytes / 2);
     if (fault.kind !== 'away') return errorOf(fault.kind, call);
     if (isIt) trial.disk.away = dirname(call.path);
@@ -96,7 +122,10 @@ async function finish(trial: Trial, fault: Fault): Promise<void> {
   if (fault.dies) {
     trial.die();
   } else {
-    if (!trial.hasLostMetadata) await trial.checkAfterHealing();
+    if (!trial.hasLostMetadata) {
+      await trial.checkAfterHealing(fault.kind === 'away');
+      await trial.checkReopening();
+    }
     await trial.close();
   }
   if (trial.needsRepair) await trial.repair();
@@ -129,7 +158,7 @@ export async function callsOf(workload: string): Promise<{
 /** Every fault that a call can meet. */
 export function faultsAt(workload: string, call: number, what: DiskCall): Fault[] {
   return kinds
-    .filter((kind) => meets(kind, what))
+    .filter((kind) => meets[kind](what))
     .flatMap((kind) =>
       // A directory stays away until it heals, and a write that is short once is only gone on with.
       (kind === 'away' ? [true] : [false, true]).flatMap((forEver) =>

@@ -1,6 +1,8 @@
 import { join } from 'node:path';
+import { Broker } from '../src/broker.js';
 import { partitionMetadataFile } from '../src/storage/checkpoint.js';
 import { fileError } from '../src/storage/file-system.js';
+import { SyncQueue } from '../src/storage/sync-queue.js';
 import { directory, type Trial } from './fault-trial.js';
 
 /** A workload: what comes before the faults, and what meets them. */
@@ -29,6 +31,15 @@ async function closed(trial: Trial): Promise<void> {
 
 const name = (base: number, suffix: string): string =>
   `orders-0/${String(base).padStart(20, '0')}.${suffix}`;
+
+/** A compaction has committed segments that could not be given their names. */
+async function halfSwapped(trial: Trial): Promise<void> {
+  await trial.open();
+  await trial.create('orders', { ...small, cleanupPolicy: 'compact', minCleanableDirtyRatio: 0.1 });
+  trial.disk.onCall = ({ name: call, path }) =>
+    call === 'rename' && path.endsWith('.swap') ? fileError('ENOSPC', call, path) : undefined;
+  for (let i = 0; i < 8; i++) await trial.send('orders', 0, 3);
+}
 
 function bases(trial: Trial): number[] {
   return trial.disk.raw
@@ -88,8 +99,8 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await trial.open();
       await trial.create('doomed', {});
       await trial.send('doomed', 0, 1);
-      // The first begins a segment.
-      for (let i = 0; i < 3; i++) await trial.send('orders', 0, 1, 1);
+      // The second begins a segment.
+      for (let i = 0; i < 4; i++) await trial.send('orders', 0, 1, 1);
       await trial.send('orders', 1, 2, 1);
       trial.disk.onCall = ({ name: call }) =>
         call === 'removeDirectory' || call === 'syncDirectory'
@@ -110,6 +121,33 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await trial.read('orders');
       await trial.send('orders', 0, 1);
       await trial.delete('late');
+      await trial.close();
+    },
+  },
+
+  /** Groups whose offsets expire. */
+  'expiring offsets': {
+    prepare: closed,
+    async run(trial) {
+      await trial.attempt('open with offsets that expire', async () => {
+        const { files } = trial.disk;
+        const store = await trial.disk.openStore(join(directory, 'meta'));
+        const broker = new Broker({
+          directory,
+          files,
+          store,
+          clock: trial.clock,
+          random: () => 0.5,
+          syncs: new SyncQueue(1),
+          readOnly: false,
+          defaults: {},
+          offsetsRetentionMs: 24 * 60 * 60 * 1000,
+        });
+        await broker.recover();
+        await broker.close();
+      });
+      await trial.open();
+      await trial.forgetGroup();
       await trial.close();
     },
   },
@@ -149,7 +187,11 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   compaction: {
     async prepare(trial) {
       await trial.open();
-      await trial.create('orders', { ...small, cleanupPolicy: 'compact', minCleanableDirtyRatio: 0.1 });
+      await trial.create('orders', {
+        ...small,
+        cleanupPolicy: 'compact',
+        minCleanableDirtyRatio: 0.1,
+      });
       for (let i = 0; i < 5; i++) await trial.send('orders', 0, 3);
     },
     async run(trial) {
@@ -165,14 +207,11 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
   /** Opening where compacted segments were on the way to their names. */
   'half a swap': {
     async prepare(trial) {
-      await trial.open();
-      await trial.create('orders', { ...small, cleanupPolicy: 'compact', minCleanableDirtyRatio: 0.1 });
-      trial.disk.onCall = ({ name: call, path }) =>
-        call === 'rename' && path.endsWith('.swap') ? fileError('ENOSPC', call, path) : undefined;
-      for (let i = 0; i < 8; i++) await trial.send('orders', 0, 3);
+      await halfSwapped(trial);
       trial.die();
     },
     async run(trial) {
+      await trial.verify();
       await trial.open();
       await trial.read('orders');
       await trial.send('orders', 0, 1);
@@ -205,15 +244,48 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await filled(trial, 'prices');
       await trial.create('zero', {});
       await trial.send('zero', 0, 1);
+      trial.damage('orders-0/leader-epoch-checkpoint', () => Buffer.from('0\n1\n0 0\n'));
     },
     async run(trial) {
-      const backup = trial.backup('/copy');
-      // While it is under way a topic goes, and segments of another.
-      const deleted = trial.delete('zero');
-      const freed = trial.deleteRecords('prices', 1, 9);
-      if (await backup) await trial.verify('/copy');
-      await deleted;
-      await freed;
+      // While it is under way a topic goes, and segments of another that are copied already.
+      const changes: Promise<void>[] = [];
+      trial.disk.before = ({ name: call, path }) => {
+        if (changes.length > 0 || call !== 'open' || !/^\/copy\/prices-1\/0+\.\w+$/.test(path))
+          return;
+        changes.push(trial.deleteRecords('prices', 1, 9), trial.delete('zero'));
+      };
+      if (await trial.backup('/copy')) await trial.verify('/copy');
+      trial.disk.before = () => undefined;
+      await Promise.all(changes);
+      await trial.close();
+    },
+  },
+
+  /** Whose compacted segments are not in place yet. */
+  'backup of half a swap': {
+    async prepare(trial) {
+      await halfSwapped(trial);
+      trial.disk.onCall = () => undefined;
+    },
+    async run(trial) {
+      await trial.backup('/copy');
+      await trial.close();
+    },
+  },
+
+  /** The oldest segments were removed by somebody. */
+  'oldest segments gone': {
+    async prepare(trial) {
+      await closed(trial);
+      const [first, second] = bases(trial);
+      trial.damage(name(first!, 'log'), () => undefined);
+      const log = trial.model.get('orders')!.logs[0]!;
+      for (const [value, { offset }] of log.sent) if (offset < second!) log.sent.delete(value);
+      log.highestStart = second!;
+    },
+    async run(trial) {
+      await trial.open();
+      await trial.read('orders');
       await trial.close();
     },
   },
@@ -244,8 +316,8 @@ const losses: Readonly<Record<string, (trial: Trial) => void>> = {
   'of bytes in the active segment': (trial) => {
     const base = bases(trial).at(-1)!;
     // The first batch of it is whole.
-    trial.damage(name(base, 'log'), flip(300));
-    forgetFrom(trial, base);
+    trial.damage(name(base, 'log'), (bytes) => flip(bytes.length - 50)(bytes));
+    forgetFrom(trial, base + 2);
   },
   'of a sealed segment': (trial) => {
     const base = bases(trial)[1]!;
@@ -268,6 +340,9 @@ const losses: Readonly<Record<string, (trial: Trial) => void>> = {
     const { raw } = trial.disk;
     raw.makeDirectory(join(directory, 'meta.repair.tmp'));
     raw.rename(join(directory, 'meta'), join(directory, 'meta.repair.tmp'));
+    const base = bases(trial).at(-1)!;
+    trial.damage(name(base, 'log'), (bytes) => flip(bytes.length - 50)(bytes));
+    forgetFrom(trial, base + 2);
   },
 };
 
@@ -292,19 +367,72 @@ function forgetCommits(trial: Trial): void {
   }
 }
 
-export const repairs: Readonly<Record<string, Scenario>> = Object.fromEntries(
-  Object.entries(losses).map(([what, lose]) => [
-    `repair ${what}`,
-    {
-      async prepare(trial: Trial) {
-        await closed(trial);
-        lose(trial);
-      },
-      async run(trial: Trial) {
-        await trial.verify();
-        await trial.repair();
-        trial.needsRepair = true;
-      },
+const halfRepairs: Readonly<Record<string, Scenario>> = {
+  'repair once more': {
+    async prepare(trial) {
+      await closed(trial);
+      losses['of bytes in the active segment']!(trial);
+      trial.disk.onCall = ({ name: call, path }) =>
+        call === 'truncate' ? fileError('ENOSPC', call, path) : undefined;
+      await trial.repair();
     },
-  ]),
-);
+    async run(trial) {
+      await trial.repair();
+      trial.needsRepair = true;
+    },
+  },
+  'repair of half a swap': {
+    async prepare(trial) {
+      await halfSwapped(trial);
+      trial.die();
+      trial.damage('meta/data.mdb', () => undefined);
+      forgetCommits(trial);
+    },
+    async run(trial) {
+      await trial.repair();
+      trial.needsRepair = true;
+    },
+  },
+  'repair of a swap but for its last step': {
+    async prepare(trial) {
+      await trial.open();
+      await trial.create('orders', {
+        ...small,
+        cleanupPolicy: 'compact',
+        minCleanableDirtyRatio: 0.1,
+      });
+      trial.disk.onCall = ({ name: call, path }) =>
+        call === 'removeFile' && path.endsWith('.deleted')
+          ? fileError('ENOSPC', call, path)
+          : undefined;
+      for (let i = 0; i < 8; i++) await trial.send('orders', 0, 3);
+      trial.die();
+      trial.damage('meta/data.mdb', () => undefined);
+      forgetCommits(trial);
+    },
+    async run(trial) {
+      await trial.repair();
+      trial.needsRepair = true;
+    },
+  },
+};
+
+export const repairs: Readonly<Record<string, Scenario>> = {
+  ...halfRepairs,
+  ...Object.fromEntries(
+    Object.entries(losses).map(([what, lose]) => [
+      `repair ${what}`,
+      {
+        async prepare(trial: Trial) {
+          await closed(trial);
+          lose(trial);
+        },
+        async run(trial: Trial) {
+          await trial.verify();
+          await trial.repair();
+          trial.needsRepair = true;
+        },
+      },
+    ]),
+  ),
+};

@@ -292,7 +292,12 @@ export class Trial {
     const { value: runs, error } = await this.attempt(`sendBatch to ${topic}-${partition}`, () =>
       producer.sendBatch(
         topic,
-        records.map(({ value, sent: { key, timestamp } }) => ({ key, value, partition, timestamp })),
+        records.map(({ value, sent: { key, timestamp } }) => ({
+          key,
+          value,
+          partition,
+          timestamp,
+        })),
       ),
     );
     const written: readonly WrittenRun[] = runs ?? error?.written ?? [];
@@ -363,6 +368,18 @@ export class Trial {
     await this.attempt('leave', () => consumer.close());
   }
 
+  async forgetGroup(): Promise<void> {
+    const logs = [...this.model.values()].flatMap((topic) => topic.logs);
+    const { error } = await this.attempt('delete the group', () =>
+      this.running.engine.deleteGroup(group),
+    );
+    for (const log of logs) {
+      if (error === undefined) log.maybeCommitted.clear();
+      else if (log.committed !== null) log.maybeCommitted.add(log.committed);
+      if (error?.retriable !== true) log.committed = null;
+    }
+  }
+
   /** Reads, and compares all that is read with the model. @returns whether it was read to its end */
   async read(topic: string, options: ReadOptions = {}): Promise<boolean> {
     const { engine } = this.#running ?? {};
@@ -412,7 +429,9 @@ export class Trial {
       if (start > (mayExpire ? Math.max(0, newest) : log.highestStart)) {
         this.problem(`${name}: the log start is ${start}, of ${log.highestStart}`);
       }
-      const values = new Set(seen.filter((one) => one.partition === partition).map((one) => one.value));
+      const values = new Set(
+        seen.filter((one) => one.partition === partition).map((one) => one.value),
+      );
       const latest = new Map(log.acknowledged.map(([value, { key }]) => [key, value]));
       const afterwards = [...log.sent].filter(([value]) => values.has(value));
       for (const [value, { offset, key, timestamp, order }] of log.acknowledged) {
@@ -422,7 +441,8 @@ export class Trial {
           options.cleanupPolicy === 'compact' &&
           (latest.get(key) !== value ||
             afterwards.some(([, later]) => later.key === key && later.order > order));
-        if (!isReplaced) this.problem(`${name}: lost ${value.slice(0, 20)}, acknowledged at ${offset}`);
+        if (!isReplaced)
+          this.problem(`${name}: lost ${value.slice(0, 20)}, acknowledged at ${offset}`);
       }
     }
   }
@@ -464,14 +484,15 @@ export class Trial {
   }
 
   /** The disk is well again: reads go on at once, and so do partitions that did not fail. */
-  async checkAfterHealing(): Promise<void> {
+  async checkAfterHealing(wasAway: boolean): Promise<void> {
     if (!this.isOpen) return;
     const { broker } = this.running.opened;
     for (const [name, topic] of this.model) {
       if (topic.state !== 'there') continue;
       const { partitions } = broker.topic(name);
+      // What was looked at while its files were away is read again once it was reopened.
       const readable = partitions.filter(isReadable).map(({ index }) => index);
-      if (readable.length > 0 && !(await this.read(name, { partitions: readable }))) {
+      if (readable.length > 0 && !(await this.read(name, { partitions: readable })) && !wasAway) {
         this.problem(`${name} cannot be read, and the disk is well`);
       }
       for (const [partition, { failure }] of partitions.entries()) {
@@ -495,6 +516,7 @@ export class Trial {
         await this.reopen(name, partition);
         await this.#checkTakes(name, partition);
       }
+      if (!(await this.read(name))) this.problem(`${name} cannot be read after a reopening`);
     }
   }
 
