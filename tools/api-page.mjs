@@ -19,6 +19,7 @@ const sections = {
   'What was sent': 'RecordMetadata WrittenRun',
   'What a producer does': 'ProducerMetrics ProducerBatchMessage',
   Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
+  Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
