@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
+import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
 import type { GroupMembership } from './engine.js';
 import {
   aBoolean,
@@ -49,6 +50,13 @@ export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly T
   readonly onRevoked?: RebalanceHook;
   /** Partitions belong to another member already: nothing of them can be committed. @default none */
   readonly onLost?: RebalanceHook;
+  /**
+   * What to do with a record that cannot be decoded. 'fail': the iteration rejects with INVALID_RECORD, and the
+   * next one meets it again; in run() its partition is paused and an 'error' tells, until resume(). 'skip': it
+   * is passed over, and a 'warning' tells. A function: the same, told of it instead; what it throws is thrown
+   * on. In run() it goes to the dead-letter topic where there is one, whatever this says. @default 'fail'
+   */
+  readonly onInvalid?: OnInvalid;
   /** Shown by groups.describe, and the beginning of the member's id. @default 'ottla' */
   readonly clientId?: string;
 }
@@ -70,6 +78,7 @@ export interface CheckedConsumerOptions {
   readonly autoCommit: boolean;
   readonly maxPollRecords: number;
   readonly revokeTimeoutMs: number;
+  readonly onInvalid: OnInvalid;
   readonly hooks: RebalanceHooks;
 }
 
@@ -114,6 +123,7 @@ const defaults = {
   maxPollIntervalMs: 300_000,
   revokeTimeoutMs: 30_000,
   clientId: 'ottla',
+  onInvalid: 'fail',
 } as const satisfies Partial<ConsumerOptions>;
 
 type Defaulted = Required<Omit<ConsumerOptions, 'group' | 'topics' | keyof RebalanceHooks>>;
@@ -162,6 +172,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
       maxPollIntervalMs: integer(1, 2 ** 31 - 1),
       revokeTimeoutMs: milliseconds,
       clientId: groupId,
+      onInvalid: onInvalidCheck,
       onAssigned: aFunction,
       onRevoked: aFunction,
       onLost: aFunction,
@@ -182,6 +193,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     maxPollIntervalMs,
     revokeTimeoutMs,
     clientId,
+    onInvalid,
   } = withDefaults<Defaulted>(defaults, options);
   const definitions = (topics ?? []).map((topic) => definitionOf('consumer', topic));
   return {
@@ -200,6 +212,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     autoCommit,
     maxPollRecords,
     revokeTimeoutMs,
+    onInvalid,
     hooks: { onAssigned, onRevoked, onLost },
   };
 }

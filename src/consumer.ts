@@ -11,6 +11,7 @@ import {
   type RebalanceHook,
   type RebalanceHooks,
 } from './consumer-options.js';
+import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
 import {
   ConsumerFormat,
@@ -35,6 +36,7 @@ export interface ConsumerEvents {
   /** Sends a record to a topic as its bytes, durably. */
   send(topic: string, record: RawRecord): Promise<unknown>;
   error(error: OttlaError): void;
+  warning(warning: string): void;
   closed(): void;
 }
 
@@ -64,6 +66,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #hasGroup: boolean;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
+  readonly #passesOver: (invalid: InvalidRecord) => boolean;
   readonly #random: () => number;
   readonly #maxPollRecords: number;
   readonly #autoCommit: boolean;
@@ -116,7 +119,10 @@ export class Consumer<T extends TopicRef = TopicRef>
       owned: () => this.#progress.values(),
       failed: (error) => events.error(error as OttlaError),
     });
+    this.#passesOver = (invalid) =>
+      passesOver(checked.onInvalid, invalid, (warning) => events.warning(warning));
     this.#iteration = new Iteration({
+      passesOver: this.#passesOver,
       reader: this.#reader,
       commits: this.#commits,
       maxPollRecords: checked.maxPollRecords,
@@ -299,6 +305,8 @@ export class Consumer<T extends TopicRef = TopicRef>
       },
       progressOf: (at) => this.#progress.get(keyOf(at)),
       deadLetters,
+      passesOver: this.#passesOver,
+      failed: (error) => this.#events.error(error),
     });
     try {
       await this.#run.done;

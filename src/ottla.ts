@@ -210,6 +210,7 @@ export class Ottla {
     this.#refuseClosed();
     const consumer = new Consumer<T[number]>(this.#engine, this.#clock, this.#random, options, {
       send: (topic, record) => this.#deadLetters().send(topic, record),
+      warning: (warning) => this.#emit('warning', warning),
       error: (error: OttlaError) => this.#emit('error', error),
       closed: () => this.#consumers.delete(consumer),
     });
