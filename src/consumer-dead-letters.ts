@@ -73,6 +73,29 @@ export class DeadLetters {
   }
 }
 
+/** Where a dead letter came from, and the headers that it had there. @throws INVALID_RECORD if it is none */
+export function deadLetterOrigin(letter: {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  readonly headers: Headers;
+}): Pick<RecordPlace, 'topic' | 'partition'> & { timestamp: number; headers: Headers } {
+  const reasons = new Map(letter.headers.map(([name, value]) => [name, value?.toString() ?? '']));
+  const topic = reasons.get(`${prefix}topic`);
+  const partition = Number(reasons.get(`${prefix}partition`));
+  const timestamp = Number(reasons.get(`${prefix}timestamp`));
+  if (topic !== undefined && Number.isSafeInteger(partition) && Number.isSafeInteger(timestamp)) {
+    const headers = letter.headers.filter(([name]) => !name.startsWith(prefix));
+    return { topic, partition, timestamp, headers };
+  }
+  const { topic: here, partition: number, offset } = letter;
+  throw new OttlaError(
+    'INVALID_RECORD',
+    `${here}-${number}: the record at offset ${offset} is no dead letter: it has no headers ${prefix}*`,
+    { at: { topic: here, partition: number, offset } },
+  );
+}
+
 function describe(thrown: unknown): { name: string; message: string; stack?: string } {
   return { name: 'thrown', message: String(thrown) };
 }

@@ -18,6 +18,7 @@ export type {
   ValueIn,
   ValueOut,
 } from './serde.js';
+export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions } from './producer.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';

@@ -21,6 +21,7 @@ import {
 import { Groups } from './ottla-groups.js';
 import { Topics } from './ottla-topics.js';
 import { Producer } from './producer.js';
+import { redrive, type RedriveOptions } from './redrive.js';
 import type { TopicRef } from './serde.js';
 import type { VerifyOptions, VerifyReport } from './verify-report.js';
 
@@ -234,6 +235,23 @@ export class Ottla {
     return new TopicReading(this.#engine, topic, options, (warning) =>
       this.#emit('warning', warning),
     );
+  }
+
+  /**
+   * Sends the records of a dead-letter topic back to the topics and partitions that they came from, as they
+   * were, in order, up to the end at the call. What was sent back is committed for a group, so that the next
+   * call begins behind it; a crash in between may send some twice. The letters stay where they are.
+   * @returns how many were sent back
+   * @throws UNKNOWN_TOPIC_OR_PARTITION, also for a topic that a letter came from; INVALID_RECORD for a record
+   *   that is no dead letter; NON_EMPTY_GROUP; CLOSED; TypeError
+   */
+  async redrive(topic: TopicRef, options: RedriveOptions = {}): Promise<number> {
+    const producer = this.producer();
+    try {
+      return await redrive(this.#engine, producer, topic, options);
+    } finally {
+      await producer.close();
+    }
   }
 
   /**

@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { defineTopic, OttlaError, type InvalidRecord, type Ottla } from '../src/index.js';
+import { defineTopic, type InvalidRecord, type Ottla, type OttlaError } from '../src/index.js';
 import { testOttla } from '../src/testing/index.js';
 import { committed, take } from './consuming.js';
 import { collect, describeContract, failureOf } from './contract.js';
@@ -26,8 +26,8 @@ describeContract('a record that cannot be decoded', ({ open }) => {
     expect(await failureOf(() => take(consumer, 3))).toMatchObject(met);
     const failure = await failureOf(() => take(consumer, 1));
     expect(failure).toMatchObject(met);
-    if (!(failure instanceof OttlaError) || failure.at === undefined) expect.unreachable();
-    for (const offset of [2, 3]) await consumer.seek({ ...failure.at, offset: offset + 1 });
+    const { at } = failure as OttlaError;
+    for (const offset of [2, 3]) await consumer.seek({ ...at!, offset: offset + 1 });
     expect((await take(consumer, 1)).map(({ value }) => value)).toEqual([4]);
   });
 
