@@ -5,6 +5,7 @@ import { Slices } from './storage/batch-cursor.js';
 import {
   encodePartitionMetadata,
   newTopicId,
+  parseSegmentFileName,
   partitionMetadataFile,
   segmentFileName,
 } from './storage/checkpoint.js';
@@ -13,9 +14,12 @@ import type { FileSystem } from './storage/file-system.js';
 import {
   put,
   type Change,
+  type Key,
   type MetaStore,
   type PartitionRow,
+  type RecoveryPoint,
   type Row,
+  type SegmentRow,
   type TopicRow,
 } from './storage/meta-store.js';
 
@@ -23,7 +27,8 @@ const chunkBytes = 1024 * 1024;
 const formatVersion = 1;
 const epochsFile = 'leader-epoch-checkpoint';
 /** How often a partition is copied anew that changed meanwhile. */
-const maxTries = 5;
+const maxTries = 20;
+const logFiles = ['log', 'index', 'timeindex'] as const;
 
 /** What is copied: the files and rows of an Ottla in use. */
 export interface BackupSource {
@@ -87,6 +92,9 @@ interface PartitionRows {
   readonly row: PartitionRow | undefined;
   readonly sealed: readonly Row<'segment'>[];
 }
+
+/** By base offset: the row of each sealed segment that was copied. */
+type CopiedSegments = Map<number, SegmentRow>;
 
 class Backup {
   readonly #source: BackupSource;
@@ -152,7 +160,10 @@ class Backup {
     return changes;
   }
 
-  /** Copies a partition; anew if a segment was removed or exchanged meanwhile. */
+  /**
+   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew.
+   * @returns its rows; null: the topic was deleted
+   */
   async #partition(
     topic: string,
     topicId: string,
@@ -160,9 +171,10 @@ class Backup {
     first: PartitionRows,
   ): Promise<Change[] | null> {
     const name = `${topic}-${partition}`;
+    const copied: CopiedSegments = new Map();
     let rows = first;
     for (let tries = 1; ; tries++) {
-      const failure = await this.#copyPartition(name, topicId, rows).then(
+      const failure = await this.#copyPartition(name, topicId, partition, rows, copied).then(
         () => null,
         (error: unknown) => asStorageError(name, error),
       );
@@ -181,19 +193,32 @@ class Backup {
           : [...changes, put(['partition', topicId, partition], row)];
       }
       const now = this.#look(topicId, partition);
-      const isSame = JSON.stringify(now) === JSON.stringify(rows);
-      if (failure.code === 'ABORTED' || isSame || tries === maxTries) throw failure;
-      this.#files.removeDirectory(join(this.#target, name));
+      if (failure.code === 'ABORTED' || isSame(now, rows) || tries === maxTries) throw failure;
       rows = now;
+      this.#removeOutdated(join(this.#target, name), now, copied);
+    }
+  }
+
+  /** Leaves of a copy what is still as the rows say. */
+  #removeOutdated(to: string, { sealed }: PartitionRows, copied: CopiedSegments): void {
+    const now = new Map(sealed.map(({ key, value }) => [key[3], value]));
+    for (const [base, row] of copied) if (!isSame(row, now.get(base))) copied.delete(base);
+    for (const file of this.#files.list(to)) {
+      for (const suffix of logFiles) {
+        const base = parseSegmentFileName(file, suffix);
+        if (base !== null && !copied.has(base)) this.#files.removeFile(join(to, file));
+      }
     }
   }
 
   async #copyPartition(
     name: string,
     topicId: string,
+    partition: number,
     { row, sealed }: PartitionRows,
+    copied: CopiedSegments,
   ): Promise<void> {
-    const { files, directory } = this.#source;
+    const { files, directory, store } = this.#source;
     const from = join(directory, name);
     const to = join(this.#target, name);
     this.#files.makeDirectory(to);
@@ -201,28 +226,54 @@ class Backup {
     await this.#files.replaceFile(join(to, partitionMetadataFile), metadata);
     const epochs = files.readFile(join(from, epochsFile));
     if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
-    const copy = (base: number, suffix: string, bytes: number): Promise<void> => {
-      const file = segmentFileName(base, suffix);
-      return this.#copyFile(join(from, file), join(to, file), bytes);
-    };
-    const copyIndexes = async (base: number, most: (suffix: string) => number): Promise<void> => {
-      for (const suffix of ['index', 'timeindex']) {
-        const size = files.size(join(from, segmentFileName(base, suffix)));
-        if (size > 0) await copy(base, suffix, Math.min(size, most(suffix)));
-      }
-    };
-    for (const { key, value } of sealed) {
-      await copy(key[3], 'log', value.bytes);
-      await copyIndexes(key[3], () => Infinity);
+    for (const segment of sealed) {
+      const base = segment.key[3];
+      if (copied.has(base)) continue;
+      await this.#copySealed(from, to, segment);
+      copied.set(base, segment.value);
     }
-    const active = row?.active;
-    const base = active?.baseOffset ?? 0;
-    const size = Math.max(files.size(join(from, segmentFileName(base, 'log'))), active?.bytes ?? 0);
-    if (size > 0) await copy(base, 'log', size);
-    await copyIndexes(base, (suffix) =>
-      suffix === 'index' ? (active?.offsetIndexBytes ?? 0) : (active?.timeIndexBytes ?? 0),
-    );
+    await this.#copyActive(from, to, row?.active);
+    // Once it is sealed it may be compacted.
+    const now = store.get(['partition', topicId, partition]);
+    if ((now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0))
+      throw changedMeanwhile(name);
     await this.#files.syncDirectory(to);
+  }
+
+  /** Where a file of a sealed segment is: compaction may not have given it its name yet. */
+  #pathOf(from: string, [, topicId, partition, base]: Key<'segment'>, suffix: string): string {
+    const { files, store } = this.#source;
+    const path = join(from, segmentFileName(base, suffix));
+    const { swapping = null } = store.get(['compaction', topicId, partition]) ?? {};
+    return swapping?.baseOffset === base && files.size(`${path}.swap`) >= 0 ? `${path}.swap` : path;
+  }
+
+  async #copySealed(from: string, to: string, { key, value }: Row<'segment'>): Promise<void> {
+    for (const suffix of logFiles) {
+      const path = this.#pathOf(from, key, suffix);
+      const bytes = suffix === 'log' ? value.bytes : this.#source.files.size(path);
+      if (bytes < 0) continue;
+      await this.#copyFile(path, join(to, segmentFileName(key[3], suffix)), bytes);
+    }
+    // Compaction exchanges a segment's row first, then its files.
+    if (!isSame(this.#source.store.get(key), value)) throw changedMeanwhile(from);
+  }
+
+  /** Up to the end of the log at this moment, and of its indexes what is known to be right. */
+  async #copyActive(from: string, to: string, point: RecoveryPoint | undefined): Promise<void> {
+    const { files } = this.#source;
+    for (const suffix of logFiles) {
+      const file = segmentFileName(point?.baseOffset ?? 0, suffix);
+      const size = files.size(join(from, file));
+      const bytes =
+        suffix === 'log'
+          ? Math.max(size, point?.bytes ?? 0)
+          : Math.min(
+              size,
+              (suffix === 'index' ? point?.offsetIndexBytes : point?.timeIndexBytes) ?? 0,
+            );
+      if (bytes > 0) await this.#copyFile(join(from, file), join(to, file), bytes);
+    }
   }
 
   /** Copies the first bytes of a file, and makes them durable. */
@@ -254,4 +305,12 @@ class Backup {
       source.close();
     }
   }
+}
+
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+function changedMeanwhile(name: string): OttlaError {
+  return new OttlaError('KAFKA_STORAGE_ERROR', `${name} changed while it was copied`);
 }

@@ -22,7 +22,7 @@ export const layers = [
   ['partition', 'partition-*'],
   ['offsets'],
   ['topic'],
-  ['group'],
+  ['group', 'group-*', 'groups'],
   ['retention'],
   ['transaction'],
   ['broker'],
