@@ -20,11 +20,20 @@ import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 /** Names of Kafka's assignors. */
 export type AssignorName = 'range' | 'roundrobin' | 'sticky' | 'cooperative-sticky';
 
+/** What a consumer can read: a topic, or all whose name a pattern matches, now or later. */
+export type Subscribable = TopicRef | RegExp;
+
+/** The topics that come of it: of a pattern any. */
+export type Subscribed<S> = S extends RegExp ? string : S extends TopicRef ? S : never;
+
 /** Options of a consumer: a group with its topics, or neither and assign(). */
-export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly TopicRef[]> {
+export interface ConsumerOptions<Topics extends readonly Subscribable[] = readonly Subscribable[]> {
   /** The group to share the topics' partitions with: 1 to 1024 bytes. @default none: assign() */
   readonly group?: string;
-  /** Definitions or names, at least one. A name gives Buffers. @default none: assign() */
+  /**
+   * Definitions, names or patterns, at least one. A name or a pattern gives Buffers. Topics of a pattern are read
+   * when they are created, from their first record on. @default none: assign()
+   */
   readonly topics?: Topics;
   /** Who gets which partition; the same in all of the group. @default 'range' */
   readonly assignor?: AssignorName | Assignor;
@@ -74,6 +83,7 @@ export interface RebalanceHooks {
 export interface CheckedConsumerOptions {
   readonly group: GroupMembership | undefined;
   readonly topics: ReadonlyMap<string, TopicDefinition>;
+  readonly patterns: readonly RegExp[];
   readonly from: From;
   readonly autoCommit: boolean;
   readonly maxPollRecords: number;
@@ -195,7 +205,14 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     clientId,
     onInvalid,
   } = withDefaults<Defaulted>(defaults, options);
-  const definitions = (topics ?? []).map((topic) => definitionOf('consumer', topic));
+  const definitions: TopicDefinition[] = [];
+  const patterns: RegExp[] = [];
+  for (const topic of topics ?? []) {
+    // Without the flags that make a pattern remember where it was.
+    if (topic instanceof RegExp)
+      patterns.push(new RegExp(topic, topic.flags.replaceAll(/[gy]/g, '')));
+    else definitions.push(definitionOf('consumer', topic));
+  }
   return {
     group:
       group === undefined
@@ -208,6 +225,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
             revokeTimeoutMs,
           },
     topics: new Map(definitions.map((definition) => [definition.name, definition])),
+    patterns,
     from,
     autoCommit,
     maxPollRecords,

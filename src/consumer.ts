@@ -63,6 +63,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #events: ConsumerEvents;
   readonly #reader: Reader<ConsumerRecord>;
   readonly #topics: ReadonlyMap<string, TopicDefinition>;
+  readonly #patterns: readonly RegExp[];
   readonly #hasGroup: boolean;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
@@ -84,7 +85,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     engine: Engine,
     clock: Clock,
     random: () => number,
-    options: ConsumerOptions<readonly T[]>,
+    options: ConsumerOptions,
     events: ConsumerEvents,
   ) {
     const checked = checkConsumerOptions(options);
@@ -92,6 +93,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#clock = clock;
     this.#events = events;
     this.#topics = checked.topics;
+    this.#patterns = checked.patterns;
     this.#hasGroup = checked.group !== undefined;
     this.#groupId = checked.group?.groupId ?? null;
     this.#random = random;
@@ -159,7 +161,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (!this.#hasGroup) {
       throw new TypeError('this consumer has no group: call assign() first');
     }
-    this.#reader.subscribe([...this.#topics.keys()], {
+    const subscription = { topics: [...this.#topics.keys()], patterns: this.#patterns };
+    this.#reader.subscribe(subscription, {
       assigned: async (positions) => {
         for (const position of positions) this.#begin(position);
         await this.#call(this.#hooks.onAssigned, positions);

@@ -203,6 +203,12 @@ export interface GroupMembership {
   readonly revokeTimeoutMs: number;
 }
 
+/** What a member of a group wants to read: topics that must be there, and those that match, now or later. */
+export interface Subscription {
+  readonly topics: readonly string[];
+  readonly patterns: readonly RegExp[];
+}
+
 /** A run of records of one partition. */
 export interface Fetched<R> extends TopicPartition {
   readonly records: readonly R[];
@@ -233,7 +239,7 @@ export interface RebalanceListener {
 
 export interface Reader<R> {
   /** Joins the group. @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL */
-  subscribe(topics: readonly string[], listener: RebalanceListener): void;
+  subscribe(subscription: Subscription, listener: RebalanceListener): void;
   /** Resolves when assigned: nothing appended from then on is missed. */
   ready(): Promise<void>;
   /** Reads these, without a group. Positions not given (-1) follow `from`. */

@@ -22,7 +22,13 @@ export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions } from './producer.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
-export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type {
+  AssignorName,
+  ConsumerOptions,
+  RebalanceHook,
+  Subscribable,
+  Subscribed,
+} from './consumer-options.js';
 export type { InvalidRecord, OnInvalid } from './consumer-invalid.js';
 export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
 export type { RateLimit } from './run-slots.js';

@@ -1,6 +1,6 @@
 import { systemClock, withDeadline, type Clock } from './clock.js';
 import { Consumer } from './consumer.js';
-import type { ConsumerOptions } from './consumer-options.js';
+import type { ConsumerOptions, Subscribable, Subscribed } from './consumer-options.js';
 import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
 import type { Faults } from './faults.js';
@@ -205,16 +205,22 @@ export class Ottla {
    * A consumer; it joins its group at the first ready() or iteration.
    * @throws CLOSED; INVALID_REQUEST for a group in read-only mode; TypeError, RangeError for options
    */
-  consumer<const T extends readonly TopicRef[] = readonly string[]>(
+  consumer<const T extends readonly Subscribable[] = readonly string[]>(
     options: ConsumerOptions<T>,
-  ): Consumer<T[number]> {
+  ): Consumer<Subscribed<T[number]>> {
     this.#refuseClosed();
-    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, this.#random, options, {
-      send: (topic, record) => this.#deadLetters().send(topic, record),
-      warning: (warning) => this.#emit('warning', warning),
-      error: (error: OttlaError) => this.#emit('error', error),
-      closed: () => this.#consumers.delete(consumer),
-    });
+    const consumer = new Consumer<Subscribed<T[number]>>(
+      this.#engine,
+      this.#clock,
+      this.#random,
+      options,
+      {
+        send: (topic, record) => this.#deadLetters().send(topic, record),
+        warning: (warning) => this.#emit('warning', warning),
+        error: (error: OttlaError) => this.#emit('error', error),
+        closed: () => this.#consumers.delete(consumer),
+      },
+    );
     this.#consumers.add(consumer);
     return consumer;
   }

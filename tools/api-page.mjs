@@ -17,7 +17,8 @@ const sections = {
   Producer:
     'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
+  Consumer:
+    'Consumer ConsumerOptions Subscribable Subscribed RebalanceHook From Ago AssignorName OffsetToCommit PartitionLag',
   Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit RedriveOptions',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
