@@ -437,10 +437,11 @@ export class Partition {
    * The way out of a failure: reads files and rows again. Until that is done readers see what was there
    * before, and appends wait, or are refused as before.
    * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still; METADATA_LOST
+   * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
     return this.#whenSettled(() => {
+      this.refuseIfEnded();
       const reopening = this.#readAnew();
       void this.#closeGate(() => reopening.then(() => undefined));
       return reopening;
