@@ -43,6 +43,11 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
   readonly autoCommit?: boolean;
   /** Records of one batch at the most. @default 500 */
   readonly maxPollRecords?: number;
+  /**
+   * A batch ends with the record that brings it to so many bytes, counted as records lie in the log,
+   * uncompressed. @default 1048576 bytes
+   */
+  readonly maxPollBytes?: number;
   /** A member that does not ask for records for this long loses its partitions until it does. @default 300000 ms */
   readonly maxPollIntervalMs?: number;
   /** How long a partition that must move waits for what is in flight; then it moves all the same. @default 30000 ms */
@@ -87,6 +92,7 @@ export interface CheckedConsumerOptions {
   readonly from: From;
   readonly autoCommit: boolean;
   readonly maxPollRecords: number;
+  readonly maxPollBytes: number;
   readonly revokeTimeoutMs: number;
   readonly onInvalid: OnInvalid;
   readonly hooks: RebalanceHooks;
@@ -130,6 +136,7 @@ const defaults = {
   from: 'earliest',
   autoCommit: true,
   maxPollRecords: 500,
+  maxPollBytes: 1024 * 1024,
   maxPollIntervalMs: 300_000,
   revokeTimeoutMs: 30_000,
   clientId: 'ottla',
@@ -179,6 +186,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
       from: fromCheck,
       autoCommit: aBoolean,
       maxPollRecords: integer(1),
+      maxPollBytes: integer(1),
       maxPollIntervalMs: integer(1, 2 ** 31 - 1),
       revokeTimeoutMs: milliseconds,
       clientId: groupId,
@@ -200,6 +208,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     from,
     autoCommit,
     maxPollRecords,
+    maxPollBytes,
     maxPollIntervalMs,
     revokeTimeoutMs,
     clientId,
@@ -229,6 +238,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     from,
     autoCommit,
     maxPollRecords,
+    maxPollBytes,
     revokeTimeoutMs,
     onInvalid,
     hooks: { onAssigned, onRevoked, onLost },

@@ -57,6 +57,7 @@ export interface ReadOptions {
 }
 
 const batchRecords = 500;
+const batchBytes = 1024 * 1024;
 const offsetCheck = integer(0);
 
 const fromOffsets = (value: unknown): string | null =>
@@ -125,6 +126,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',
+      maxPollBytes: batchBytes,
       formatFor: () => format,
       idle: () => {
         // What was deleted meanwhile from the log's start is not waited for.

@@ -105,6 +105,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader = engine.reader({
       ...(checked.group === undefined ? {} : { group: checked.group }),
       from: checked.from,
+      maxPollBytes: checked.maxPollBytes,
       formatFor: (topic, ownership) =>
         new ConsumerFormat(
           this.#topics.get(topic) ?? definitionOf('consumer', topic),

@@ -150,6 +150,7 @@ export class LocalReader<R> implements Reader<R> {
       this.#options.formatFor(topic, ownership),
       offset,
       ownership,
+      this.#options.maxPollBytes ?? Infinity,
     );
     log.notifyAppends(this);
     this.#fetches.push(fetch);
