@@ -19,7 +19,7 @@ export type {
   ValueOut,
 } from './serde.js';
 export type { RedriveOptions } from './redrive.js';
-export type { Producer, SendOptions } from './producer.js';
+export type { Producer, SendOptions, WaitOptions } from './producer.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type {
@@ -55,6 +55,8 @@ export type {
   GroupPartitionInfo,
   PartitionInfo,
   PartitionOffset,
+  ProducerBatchMessage,
+  ProducerMetrics,
   SkippedRange,
 } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
