@@ -18,6 +18,7 @@ import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
 import { rows as objects } from './objects.js';
+import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as handlers } from './handlers.js';
@@ -34,6 +35,7 @@ const rows = [
   ...start,
   ...handlers,
   ...objects,
+  ...open,
 ];
 
 const { values } = parseArgs({
