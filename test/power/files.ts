@@ -1,6 +1,6 @@
 import type { File, FileSystem } from '../../src/storage/file-system.js';
 import { MemoryFiles } from '../../src/storage/memory-files.js';
-import type { DirectoryImage, Loss } from './loss.js';
+import type { Loss } from './loss.js';
 
 /** What a disk is asked for that changes something, or makes it durable. */
 export type StepName =
@@ -35,38 +35,37 @@ export class PowerFiles implements FileSystem {
   readonly #root: Directory;
   readonly #power: Power;
 
-  constructor(image: DirectoryImage, power: Power) {
+  constructor(image: Directory, power: Power) {
     this.#power = power;
-    this.#root = this.#load(image, '/');
+    this.#root = image.copy();
+    this.#show(this.#root, '/');
   }
 
-  #load(image: DirectoryImage, path: string): Directory {
+  #show(directory: Directory, path: string): void {
     this.#files.makeDirectory(path);
-    const nodes = new Map<string, Node>();
-    for (const [name, entry] of image) {
+    for (const [name, node] of directory.names) {
       const at = `${path}/${name}`;
-      if (!Buffer.isBuffer(entry)) {
-        nodes.set(name, this.#load(entry, at));
+      if (node instanceof Directory) {
+        this.#show(node, at);
         continue;
       }
       const file = this.#files.open(at, 'write');
-      file.write(entry, 0, entry.length, 0);
+      const { bytes } = node;
+      file.write(bytes, 0, bytes.length, 0);
       file.close();
-      nodes.set(name, new Content(entry));
     }
-    return new Directory(nodes);
   }
 
-  /** What is left on the disk after a loss of power now. */
-  at(loss: Loss): DirectoryImage {
-    return this.#root.at(loss);
+  /** What is left on the disk after a crash now. */
+  at(loss: Loss): Directory {
+    return loss.kind === 'kill' ? this.#root.copy() : this.#root.at(loss);
   }
 
   open(path: string, mode: 'read' | 'write'): File {
     const isNew = mode === 'write' && this.#files.size(path) < 0 && !this.isDirectory(path);
     if (isNew) this.#power.step('create', path);
     const file = this.#files.open(path, mode);
-    if (isNew) this.#link(path, new Content(Buffer.alloc(0)));
+    if (isNew) this.#link(path, new Content());
     return new PowerFile(file, this.#find(path) as Content, path, this.#power);
   }
 
@@ -105,7 +104,7 @@ export class PowerFiles implements FileSystem {
       if (this.#find(part) instanceof Directory) continue;
       this.#power.step('makeDirectory', part);
       this.#files.makeDirectory(part);
-      this.#link(part, new Directory(new Map()));
+      this.#link(part, new Directory());
     }
   }
 
@@ -159,12 +158,7 @@ export class PowerFiles implements FileSystem {
   }
 
   #find(path: string): Node | undefined {
-    let node: Node | undefined = this.#root;
-    for (const name of namesIn(path)) {
-      if (!(node instanceof Directory)) return undefined;
-      node = node.names.get(name);
-    }
-    return node;
+    return this.#root.find(path);
   }
 }
 
@@ -172,17 +166,12 @@ type Node = Directory | Content;
 type NameChange = readonly (readonly [name: string, node: Node | undefined])[];
 
 /** Names, some of which are not durable yet. */
-class Directory {
-  readonly names: Map<string, Node>;
-  readonly #synced: Map<string, Node>;
+export class Directory {
+  readonly names: Map<string, Node> = new Map();
+  readonly #synced = new Map<string, Node>();
   #changes: NameChange[] = [];
   /** Changes that are durable are gone from the list: counted, so that a sync knows its own. */
   #syncedCount = 0;
-
-  constructor(names: Map<string, Node>) {
-    this.names = names;
-    this.#synced = new Map(names);
-  }
 
   get hasDirectories(): boolean {
     return [...this.names.values()].some((node) => node instanceof Directory);
@@ -190,6 +179,13 @@ class Directory {
 
   get changeCount(): number {
     return this.#syncedCount + this.#changes.length;
+  }
+
+  /** What a path names, as the process sees it. */
+  find(path: string): Node | undefined {
+    const below = (node: Node | undefined, name: string): Node | undefined =>
+      node instanceof Directory ? node.names.get(name) : undefined;
+    return namesIn(path).reduce<Node | undefined>(below, this);
   }
 
   change(change: NameChange): void {
@@ -205,7 +201,7 @@ class Directory {
   }
 
   /** One rename is there or not. Who changes a name after another has it after the other. */
-  at(loss: Loss): DirectoryImage {
+  at(loss: Loss): Directory {
     const left = new Map(this.#synced);
     const lost = new Set<string>();
     for (const change of this.#changes) {
@@ -213,9 +209,27 @@ class Directory {
       if (!hangsOnLost && loss.keeps()) apply(left, change);
       else for (const [name] of change) lost.add(name);
     }
-    const image = new Map<string, DirectoryImage | Buffer>();
-    for (const [name, node] of left) image.set(name, node.at(loss));
-    return image;
+    const result = new Directory();
+    for (const [name, node] of left) {
+      const after = node.at(loss);
+      result.names.set(name, after);
+      result.#synced.set(name, after);
+    }
+    return result;
+  }
+
+  /** As it is, what is not durable included. A node has one copy, whatever names it. */
+  copy(copies: Map<Node, Node> = new Map()): Directory {
+    const made = copies.get(this);
+    if (made !== undefined) return made as Directory;
+    const result = new Directory();
+    copies.set(this, result);
+    for (const [name, node] of this.names) result.names.set(name, node.copy(copies));
+    for (const [name, node] of this.#synced) result.#synced.set(name, node.copy(copies));
+    result.#changes = this.#changes.map((change) =>
+      change.map(([name, node]) => [name, node?.copy(copies)] as const),
+    );
+    return result;
   }
 }
 
@@ -234,16 +248,17 @@ interface ContentChange {
 
 /** A file's bytes, some of which are not durable yet. */
 class Content {
-  #synced: Buffer;
+  #synced: Buffer = Buffer.alloc(0);
   #changes: ContentChange[] = [];
   #syncedCount = 0;
 
-  constructor(bytes: Buffer) {
-    this.#synced = bytes;
-  }
-
   get changeCount(): number {
     return this.#syncedCount + this.#changes.length;
+  }
+
+  /** As the process sees them. */
+  get bytes(): Buffer {
+    return this.#changes.reduce(changed, this.#synced);
   }
 
   change(change: ContentChange): void {
@@ -256,11 +271,22 @@ class Content {
     }
   }
 
-  at(loss: Loss): Buffer {
-    if (this.#changes.length === 0) return this.#synced;
+  at(loss: Loss): Content {
     const states = [this.#synced];
     for (const change of this.#changes) states.push(changed(states.at(-1)!, change));
-    return loss.contentOf(states);
+    const result = new Content();
+    result.#synced = states.length === 1 ? this.#synced : loss.contentOf(states);
+    return result;
+  }
+
+  copy(copies: Map<Node, Node>): Content {
+    const made = copies.get(this);
+    if (made !== undefined) return made as Content;
+    const result = new Content();
+    copies.set(this, result);
+    result.#synced = this.#synced;
+    result.#changes = [...this.#changes];
+    return result;
   }
 }
 

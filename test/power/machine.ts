@@ -1,15 +1,22 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Broker } from '../../src/broker.js';
+import type { Change } from '../../src/storage/meta-store.js';
 import { SyncQueue } from '../../src/storage/sync-queue.js';
 import { verifyStore } from '../../src/verify.js';
 import type { VerifyReport } from '../../src/verify-report.js';
 import { ManualClock } from '../manual-clock.js';
-import { PowerFiles, type Power, type StepName } from './files.js';
-import type { Image, Loss } from './loss.js';
+import { Directory, PowerFiles, type Power, type StepName } from './files.js';
+import type { Loss } from './loss.js';
 import type { Random } from './random.js';
 import { PowerStore } from './store.js';
 
-export const noImage: Image = { files: new Map(), rows: [] };
+/** All that is left after a crash. */
+export interface Image {
+  readonly files: Directory;
+  readonly rows: readonly Change[];
+}
+
+export const noImage: Image = { files: new Directory(), rows: [] };
 
 /** A computer with a disk, from one start to the moments at which its power may fail. */
 export class PowerMachine implements Power {
