@@ -277,6 +277,18 @@ export class Partition {
     }
   }
 
+  /**
+   * Takes back an append that still waits for a roll or a sync: it fails, and all behind it, in order.
+   * Nothing happens once it was written.
+   */
+  withdraw(listener: AppendListener, error: OttlaError): void {
+    const at = this.#queue.findIndex((queued) => queued.listener === listener);
+    if (at === -1) return;
+    for (const queued of this.#queue.splice(at)) {
+      queued.listener.failed(queued.listener === listener ? error : behindFailure(this.name));
+    }
+  }
+
   async #roll(): Promise<void> {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
@@ -487,6 +499,14 @@ export class Partition {
     return this.#log.moveLogStart(offset);
   }
 
+  /** Runs `work` while no segment is freed or compacted. */
+  async holdSegments(work: () => Promise<void>): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    this.refuseIfEnded();
+    void this.#compaction.stop();
+    await this.#log.changeSegments(work);
+  }
+
   /**
    * Frees the oldest segments, as many as `choose` says of those there are; the active one, if it is among
    * them, is rolled first. Does nothing while appends are refused.
@@ -573,7 +593,8 @@ export class Partition {
   }
 }
 
-function behindFailure(name: string): OttlaError {
+/** Of what was not written, because what came before it was not. */
+export function behindFailure(name: string): OttlaError {
   return new OttlaError(
     'KAFKA_STORAGE_ERROR',
     `${name}: not written, because an append before it failed: order is kept when both are sent again`,
