@@ -64,6 +64,9 @@ export function noteCrash(model: Model, { image, loss }: { image: Image; loss: L
       }
     }
   }
+  for (const { partitions } of model.topics.values()) {
+    model.mayTearAgain ||= loss === 'kill' && partitions.some(({ isTorn }) => isTorn);
+  }
 }
 
 /**

@@ -1,5 +1,6 @@
 import type { File, FileSystem } from '../../src/storage/file-system.js';
 import { MemoryFiles } from '../../src/storage/memory-files.js';
+import { ioError, noSpace } from '../watched-files.js';
 import type { Loss } from './loss.js';
 
 /** What a disk is asked for that changes something, or makes it durable. */
@@ -23,6 +24,8 @@ export interface Power {
   step(name: StepName, path: string): void;
   /** As long as the disk takes for it. */
   wait(): Promise<void>;
+  /** Whether the step fails now, with EIO for a sync and with ENOSPC for a write. */
+  fails(name: 'write' | 'sync', path: string): boolean;
 }
 
 /**
@@ -250,6 +253,8 @@ interface ContentChange {
 class Content {
   #synced: Buffer = Buffer.alloc(0);
   #changes: ContentChange[] = [];
+  /** What the process sees, where that is not all that changed: after a sync that failed. */
+  #seen: Buffer | null = null;
   #syncedCount = 0;
 
   get changeCount(): number {
@@ -258,17 +263,29 @@ class Content {
 
   /** As the process sees them. */
   get bytes(): Buffer {
-    return this.#changes.reduce(changed, this.#synced);
+    return this.#seen ?? this.#changes.reduce(changed, this.#synced);
   }
 
   change(change: ContentChange): void {
     this.#changes.push(change);
+    if (this.#seen !== null) this.#seen = changed(this.#seen, change);
   }
 
   sync(count: number): void {
     for (; this.#syncedCount < count; this.#syncedCount++) {
       this.#synced = changed(this.#synced, this.#changes.shift()!);
     }
+  }
+
+  /**
+   * As Linux does it: what could not be written counts as clean, and stays in the cache. No later sync
+   * writes it, unless it is written again.
+   */
+  failSync(count: number): void {
+    this.#seen = this.bytes;
+    this.#changes = this.#changes.map((change, i) =>
+      this.#syncedCount + i < count && change.bytes !== null ? nothingWritten : change,
+    );
   }
 
   at(loss: Loss): Content {
@@ -286,9 +303,12 @@ class Content {
     copies.set(this, result);
     result.#synced = this.#synced;
     result.#changes = [...this.#changes];
+    result.#seen = this.#seen;
     return result;
   }
 }
+
+const nothingWritten: ContentChange = { position: 0, bytes: Buffer.alloc(0) };
 
 function changed(content: Buffer, { position, bytes }: ContentChange): Buffer {
   const end = position + (bytes?.length ?? 0);
@@ -314,6 +334,7 @@ class PowerFile implements File {
 
   write(bytes: Uint8Array, start: number, end: number, position: number): number {
     this.#power.step('write', this.#path);
+    if (this.#power.fails('write', this.#path)) throw noSpace(this.#path);
     const written = this.#file.write(bytes, start, end, position);
     this.#content.change({ position, bytes: Buffer.from(bytes.subarray(start, start + written)) });
     return written;
@@ -345,6 +366,10 @@ class PowerFile implements File {
     this.#power.step('sync', this.#path);
     await this.#power.wait();
     this.#power.step('sync', this.#path);
+    if (this.#power.fails('sync', this.#path)) {
+      this.#content.failSync(count);
+      throw ioError('fdatasync', this.#path);
+    }
     this.#content.sync(count);
   }
 

@@ -25,8 +25,13 @@ export class PowerMachine implements Power {
   readonly store: PowerStore;
   readonly #random: Random;
   #waits = 0;
+  /** Directories of partitions. */
+  readonly #unnoted = new Set<string>();
   /** Steps of a disk so far: while there are none more, nothing is written. */
   steps = 0;
+  /** How likely a write to a log, or a sync of it, fails. */
+  faultiness = 0;
+  faults = 0;
   /** Told of each step before it is made. */
   onStep: (name: StepName, path: string) => void = () => undefined;
 
@@ -49,6 +54,27 @@ export class PowerMachine implements Power {
     const ticks = this.#random.below(6);
     for (let i = 0; i < ticks; i++) await Promise.resolve();
     this.#waits--;
+  }
+
+  fails(name: 'write' | 'sync', path: string): boolean {
+    const isLog = path.endsWith('.log');
+    const fails = isLog && this.faultiness > 0 && this.#random.chance(this.faultiness);
+    if (fails) this.faults++;
+    if (fails && name === 'sync') this.#unnoted.add(path.split('/')[1]!);
+    return fails;
+  }
+
+  /**
+   * Whether a sync has failed of which the rows do not tell yet: if the process is killed now, nobody knows
+   * that what the cache has is not on the disk.
+   */
+  get hasUnnotedFault(): boolean {
+    for (const { key, value } of this.store.range(['topic'])) {
+      for (const { key: partition, value: row } of this.store.range(['partition', value.id])) {
+        if (row.syncFailed === true) this.#unnoted.delete(`${key[1]}-${partition[2]}`);
+      }
+    }
+    return this.#unnoted.size > 0;
   }
 
   /** Resolves when nothing is under way any more. */

@@ -14,6 +14,8 @@ export class Figures {
   readonly losses: Record<LossKind, number> = { kill: 0, nothing: 0, torn: 0 };
   /** Those of them that came while a recovery was under way. */
   inRecovery = 0;
+  /** Writes and syncs that failed. */
+  faults = 0;
   /** Opened in all, second openings included. */
   openings = 0;
   acknowledged = 0;
@@ -37,6 +39,7 @@ export class Figures {
       `${this.crashes} losses of power (${losses.torn} torn, ${losses.nothing} with nothing unsynced kept, ${losses.kill} kills), ${this.inRecovery} of them in a recovery`,
       ...byPoint.map(([name, count]) => `  ${String(count).padStart(8)} ${name}`),
       `${this.openings} openings: ${this.cuts} logs cut, ${this.keptAside} torn tails with good batches kept, ${this.rewound} commits rewound`,
+      `${this.faults} writes and syncs that failed`,
       `${this.acknowledged} acknowledged records, ${this.lost} of them, with acks 1, lost from the ends of their logs`,
     ].join('\n');
   }
@@ -107,7 +110,7 @@ export async function simulate(
         { actions: random.below(6), crashes: 1 },
         { actions: random.below(4), crashes: 0 },
       ];
-  const first = { image: noImage, model: newModel(), loss: 'nothing' as const };
+  const first = { image: noImage, model: newModel() };
   await new Simulation(random, figures, trace).live(first, extents, 'the first life');
   figures.seeds++;
 }
@@ -116,16 +119,18 @@ class Simulation {
   readonly #random: Random;
   readonly #figures: Figures;
   readonly #trace: (line: string) => void;
+  readonly #isFaulty: boolean;
 
   constructor(random: Random, figures: Figures, trace: (line: string) => void) {
     this.#random = random;
     this.#figures = figures;
     this.#trace = trace;
+    this.#isFaulty = random.chance(0.25);
   }
 
   /** From one start of the machine to its crash points, and behind those. */
   async live(
-    { image, model, loss }: Pick<CrashPoint, 'image' | 'model' | 'loss'>,
+    { image, model }: Pick<CrashPoint, 'image' | 'model'>,
     [extent, ...rest]: readonly Extent[],
     story: string,
   ): Promise<void> {
@@ -136,7 +141,9 @@ class Simulation {
     let inRecovery = true;
     const add = (name: StepName, path: string): void => {
       points.add(() => {
-        const power = new Loss(losses);
+        const drawn = new Loss(losses);
+        const mayBeKilled = drawn.kind !== 'kill' || !machine.hasUnnotedFault;
+        const power = mayBeKilled ? drawn : new Loss(losses, 'nothing');
         const what = `${power.kind} at step ${machine.steps}, ${name} ${path}`;
         const left = machine.at(power);
         const told = copyOf(model);
@@ -147,8 +154,6 @@ class Simulation {
       this.#trace(`    ${machine.steps} ${name} ${path}`);
       add(name, path);
     };
-    // A killed recovery may have cut a log, and not synced it: the cut shows, and may be undone by the next.
-    const mayTearAgain = loss === 'kill' && hasTornLog(model);
     this.#trace(`  ${story}`);
     try {
       const broker = await machine.open();
@@ -158,16 +163,20 @@ class Simulation {
       const workload = new Workload(machine, broker, model, this.#random.fork(), (line) =>
         this.#trace(`   ${line}`),
       );
-      if (!mayTearAgain && this.#random.chance(0.3)) {
+      if (!model.mayTearAgain && this.#random.chance(0.3)) {
         await this.#openAgain(machine, model, false);
       }
+      if (this.#isFaulty) machine.faultiness = 0.03;
       await workload.run(actions);
       await workload.check();
       add('rest', '');
       if (this.#random.chance(0.7)) {
         await workload.close();
-        await checkVerified(machine, model);
-        if (!mayTearAgain) await this.#openAgain(machine, model, true);
+        this.#figures.faults += machine.faults;
+        // Nothing is closed well after a failure.
+        if (machine.faults === 0) await checkVerified(machine, model);
+        if (machine.faults === 0 && !model.mayTearAgain)
+          await this.#openAgain(machine, model, true);
       }
       this.#figures.acknowledged += workload.acknowledged;
     } catch (error) {
@@ -207,8 +216,4 @@ class Simulation {
     losses[loss]++;
     if (inRecovery) this.#figures.inRecovery++;
   }
-}
-
-function hasTornLog({ topics }: Model): boolean {
-  return [...topics.values()].some(({ partitions }) => partitions.some(({ isTorn }) => isTorn));
 }
