@@ -41,6 +41,16 @@ export interface TopicOptions {
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
   /**
+   * The log is synced once this many records were appended since the last sync, though nobody waits for
+   * it with acks 'all': so a loss of power costs acks 1 no more. @default 2^53 - 1: 8 MiB decide
+   */
+  readonly flushMessages?: number;
+  /**
+   * The log is synced once a record has waited for it this long, as with flushMessages.
+   * @default 2^53 - 1 ms: 8 MiB decide
+   */
+  readonly flushMs?: number;
+  /**
    * How records are compressed in this topic, whatever a producer says; 'producer': as each producer says.
    * A batch that another program sent stays as it is. @default 'producer'
    */
@@ -103,7 +113,10 @@ export interface ProducerOptions {
   readonly lingerMs?: number;
   /** A batch of single sends is written at this size. @default 16384 bytes */
   readonly batchSize?: number;
-  /** Bytes that may be taken over and not yet acknowledged before sends wait. @default 32 MiB */
+  /**
+   * Once this many bytes are taken over and not acknowledged, sends wait for room. A larger record is
+   * refused with MESSAGE_TOO_LARGE. @default 32 MiB
+   */
   readonly bufferMemory?: number;
   /**
    * How records are compressed, batch by batch, where the topic leaves it to the producer. 'gzip' comes
@@ -113,6 +126,12 @@ export interface ProducerOptions {
   readonly compression?: Compression;
   /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 ms */
   readonly maxBlockMs?: number;
+  /**
+   * How long a record that was taken over may wait for its acknowledgement before it fails with
+   * REQUEST_TIMED_OUT, whose message says whether it was written. At least lingerMs.
+   * @default 120000 ms, or lingerMs if that is more
+   */
+  readonly deliveryTimeoutMs?: number;
   /**
    * For records that name no partition. 'default': by the key's hash, without a key sticky (KIP-794);
    * 'roundrobin': each to the next one. @default 'default'
@@ -218,6 +237,8 @@ export const topicOptions: Table<TopicOptions> = {
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+  flushMessages: integer(1),
+  flushMs: integer(0),
   compression: oneOf('producer', ...compressions),
   cleanupPolicy: either(oneOf('delete', 'compact'), bothPolicies),
   minCleanableDirtyRatio: fraction,
@@ -233,6 +254,8 @@ export const topicDefaults: TopicSettings = {
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',
+  flushMessages: Number.MAX_SAFE_INTEGER,
+  flushMs: Number.MAX_SAFE_INTEGER,
   compression: 'producer',
   cleanupPolicy: 'delete',
   minCleanableDirtyRatio: 0.5,
@@ -246,6 +269,7 @@ export const producerOptions: Table<ProducerOptions> = {
   bufferMemory: integer(1),
   compression: oneOf(...compressions),
   maxBlockMs: milliseconds,
+  deliveryTimeoutMs: milliseconds,
   partitioner: either(oneOf('default', 'roundrobin'), aFunction),
 };
 
@@ -256,6 +280,7 @@ export const producerDefaults: Required<ProducerOptions> = {
   bufferMemory: 32 * 1024 * 1024,
   compression: 'none',
   maxBlockMs: 60_000,
+  deliveryTimeoutMs: 120_000,
   partitioner: 'default',
 };
 

@@ -115,14 +115,20 @@ export class PartitionLog {
     this.#isUnrecovered = true;
   }
 
-  /**
-   * As fail(), after a sync that failed. Its row says so, too: Linux takes what was not written for clean
-   * from then on, whoever opens the file.
-   */
-  failSync(error: OttlaError): void {
-    this.#syncFailed = true;
+  /** As fail(), after a sync that failed; noted in the row, if that can be written. Never rejects. */
+  async failSync(error: OttlaError): Promise<void> {
     this.fail(error);
-    this.#saveRow(this.#savedPoint).catch(() => undefined);
+    await this.#noteFailedSync();
+  }
+
+  /** By its bytes a file does not tell that some were not written, to another process neither. */
+  async #noteFailedSync(): Promise<void> {
+    this.#syncFailed = true;
+    try {
+      await this.writeRows([], () => undefined);
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
   }
 
   get syncFailed(): boolean {
@@ -353,8 +359,12 @@ export class PartitionLog {
   }
 
   #row(active: RecoveryPoint): PartitionRow {
-    const row = { logStartOffset: this.#logStartOffset, leaderEpochs: this.#leaderEpochs, active };
-    return this.#syncFailed ? { ...row, syncFailed: true } : row;
+    return {
+      logStartOffset: this.#logStartOffset,
+      leaderEpochs: this.#leaderEpochs,
+      active,
+      ...(this.#syncFailed ? { syncFailed: true } : {}),
+    };
   }
 
   /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
@@ -375,17 +385,9 @@ export class PartitionLog {
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
-    this.#syncFailed ||= afterFailedSync;
+    const mustWriteAgain = afterFailedSync || this.#stored.read().syncFailed === true;
+    this.#syncFailed = mustWriteAgain;
     this.open(true);
-    try {
-      return await this.#recover();
-    } catch (error) {
-      this.failSync(asStorageError(this.name, error, false));
-      throw error;
-    }
-  }
-
-  async #recover(): Promise<string | null> {
     const { clock } = this.#env;
     const active = this.#active;
     if (this.#failure === null && !(await endsWithKnownBatch(active))) {
@@ -394,8 +396,8 @@ export class PartitionLog {
       );
     }
     if (this.#failure !== null) return null;
-    const fileSize = active.fileSize();
-    if (this.#syncFailed) await active.writeAgain(active.size, fileSize);
+    const fileSize = Math.max(0, active.fileSize());
+    if (mustWriteAgain) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
@@ -406,9 +408,14 @@ export class PartitionLog {
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
       await this.#beginEpoch(next);
-      await active.cut(position);
+      active.cut(position);
     }
-    await active.sync();
+    try {
+      await active.sync();
+    } catch (error) {
+      await this.#noteFailedSync();
+      throw error;
+    }
     this.#syncFailed = false;
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
@@ -449,12 +456,19 @@ export class PartitionLog {
     this.countMore(-this.#countedBytes);
   }
 
+  /** Under a name of its own, unless a recovery that a crash cut short has kept the same. */
   async #keepAside(position: number, fileSize: number): Promise<string> {
-    const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, 'torn'));
+    const { files } = this.#env.openFiles;
     const bytes = Buffer.alloc(fileSize - position);
     await this.#active.readAsync(bytes, bytes.length, position);
-    await this.#env.openFiles.files.replaceFile(path, bytes);
-    return path;
+    for (let number = 0; ; number++) {
+      const suffix = number === 0 ? 'torn' : `${number}.torn`;
+      const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, suffix));
+      const there = files.readFile(path);
+      if (there !== undefined && !there.equals(bytes)) continue;
+      await files.replaceFile(path, bytes);
+      return path;
+    }
   }
 
   /**

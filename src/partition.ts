@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
+import { FlushInterval } from './partition-flush.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
@@ -50,6 +51,7 @@ export class Partition {
   #gate: Promise<void> | null = null;
   #durabilityWaiters: AppendListener[] = [];
   #syncing: Promise<void> | null = null;
+  readonly #flushes: FlushInterval;
   #refreshing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
   /** The largest of the batches that were stamped last. */
@@ -66,6 +68,7 @@ export class Partition {
     this.topicId = topic.id;
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
+    this.#flushes = new FlushInterval(env.clock, () => void this.#requestSync());
     this.#log = this.#newLog(topic.settings);
     this.#compaction = new PartitionCompaction(env, this.#log);
   }
@@ -178,6 +181,7 @@ export class Partition {
     listener: AppendListener,
   ): 'done' | 'failed' | 'wait' {
     let baseOffset: number;
+    let nextOffset: number;
     let logAppendTime = -1;
     try {
       const { active } = this.#log;
@@ -191,7 +195,7 @@ export class Partition {
       if (this.settings.messageTimestampType === 'LogAppendTime') {
         logAppendTime = this.#env.clock.now();
       }
-      const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
+      nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
       if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
         void this.#closeGate(() => this.#roll());
         return 'wait';
@@ -212,7 +216,9 @@ export class Partition {
     listener.written(baseOffset, logAppendTime);
     if (wantsDurable) this.#durabilityWaiters.push(listener);
     const { size, syncedSize } = this.#log.active;
-    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) void this.#requestSync();
+    this.#flushes.appended(nextOffset - baseOffset, this.settings);
+    const isDue = this.#flushes.isDue || size - syncedSize >= unsyncedBytesTarget;
+    if (wantsDurable || isDue) void this.#requestSync();
     for (const waiter of this.#appendWaiters) waiter.wake();
     return 'done';
   }
@@ -277,6 +283,18 @@ export class Partition {
     }
   }
 
+  /**
+   * Takes back an append that still waits for a roll or a sync: it fails, and all behind it, in order.
+   * Nothing happens once it was written.
+   */
+  withdraw(listener: AppendListener, error: OttlaError): void {
+    const at = this.#queue.findIndex((queued) => queued.listener === listener);
+    if (at === -1) return;
+    for (const queued of this.#queue.splice(at)) {
+      queued.listener.failed(queued.listener === listener ? error : behindFailure(this.name));
+    }
+  }
+
   async #roll(): Promise<void> {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
@@ -311,7 +329,7 @@ export class Partition {
   #requestSync(): Promise<void> {
     this.#syncing ??= this.#queueSync().finally(() => {
       this.#syncing = null;
-      if (this.#durabilityWaiters.length > 0) void this.#requestSync();
+      if (this.#durabilityWaiters.length > 0 || this.#flushes.isDue) void this.#requestSync();
     });
     return this.#syncing;
   }
@@ -324,12 +342,13 @@ export class Partition {
   async #sync(): Promise<void> {
     const waiters = this.#durabilityWaiters;
     this.#durabilityWaiters = [];
+    this.#flushes.reset();
     const point = this.#log.dueRecoveryPoint();
     if (this.#log.failure === null) {
       try {
         await this.#log.active.sync();
       } catch (error) {
-        this.#log.failSync(asStorageError(this.name, error, false));
+        await this.#log.failSync(asStorageError(this.name, error, false));
       }
     }
     const { failure } = this.#log;
@@ -437,10 +456,11 @@ export class Partition {
    * The way out of a failure: reads files and rows again. Until that is done readers see what was there
    * before, and appends wait, or are refused as before.
    * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still; METADATA_LOST
+   * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
     return this.#whenSettled(() => {
+      this.refuseIfEnded();
       const reopening = this.#readAnew();
       void this.#closeGate(() => reopening.then(() => undefined));
       return reopening;
@@ -494,6 +514,14 @@ export class Partition {
   #moveLogStart(offset: number): Promise<void> {
     void this.#compaction.stop();
     return this.#log.moveLogStart(offset);
+  }
+
+  /** Runs `work` while no segment is freed or compacted. */
+  async holdSegments(work: () => Promise<void>): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    this.refuseIfEnded();
+    void this.#compaction.stop();
+    await this.#log.changeSegments(work);
   }
 
   /**
@@ -563,6 +591,7 @@ export class Partition {
     await this.#whenSettled(() => {
       this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
     });
+    this.#flushes.reset();
     if (this.#log.isOpen && !this.#env.readOnly && this.#log.failure === null) {
       const { active } = this.#log;
       if (active.syncedSize < active.size) await this.#queueSync();
@@ -575,13 +604,15 @@ export class Partition {
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
     await this.#whenSettled(() => undefined);
+    this.#flushes.reset();
     this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 }
 
-function behindFailure(name: string): OttlaError {
+/** Of what was not written, because what came before it was not. */
+export function behindFailure(name: string): OttlaError {
   return new OttlaError(
     'KAFKA_STORAGE_ERROR',
     `${name}: not written, because an append before it failed: order is kept when both are sent again`,

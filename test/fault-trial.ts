@@ -334,6 +334,7 @@ export class Trial {
       { group, topics: [topic], autoCommit: false },
       {
         error: () => undefined,
+        warning: () => undefined,
         closed: () => undefined,
         send: () => Promise.reject(new Error('nothing is sent by a consumer here')),
       },
