@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
+import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { Slices } from './storage/batch-cursor.js';
@@ -11,19 +12,18 @@ import {
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
-  put,
-  type Change,
-  type MetaStore,
-  type PartitionRow,
-  type Row,
-  type TopicRow,
-} from './storage/meta-store.js';
+  encodeProperties,
+  formatVersion,
+  propertiesFile,
+  unfinishedFile,
+} from './storage/identity.js';
+import { put, type Change, type MetaStore, type TopicRow } from './storage/meta-store.js';
+import { pathInSwap } from './storage/segment-swap.js';
 
 const chunkBytes = 1024 * 1024;
-const formatVersion = 1;
+/** So many in one write: each is a turn in which nothing else is done. */
+const rowsPerWrite = 1000;
 const epochsFile = 'leader-epoch-checkpoint';
-/** How often a partition is copied anew that changed meanwhile. */
-const maxTries = 5;
 
 /** What is copied: the files and rows of an Ottla in use. */
 export interface BackupSource {
@@ -32,13 +32,16 @@ export interface BackupSource {
   readonly store: MetaStore;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Partition.holdSegments(). @throws UNKNOWN_TOPIC_OR_PARTITION */
+  readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
 }
 
 /**
- * Copies a data directory in use to an empty one. Order: all rows, at one moment; then sealed segments;
- * then active ones, up to their end at that moment; then the rows into the copy, and last its
- * meta.properties: a copy that was interrupted is METADATA_LOST. So no commit is ahead of its log.
- * @throws KAFKA_STORAGE_ERROR; CORRUPT_MESSAGE if a file is shorter than its row says; ABORTED
+ * Copies a data directory in use to an empty one. Order: the rows of topics, groups and commits, at one
+ * moment; then partition by partition its rows and files, while nothing is taken out of its log; then the
+ * rows into the copy. So no commit is ahead of its log. One file is open at a time, and its copy. Until all is
+ * there and durable the target holds a file that keeps it from being opened.
+ * @throws KAFKA_STORAGE_ERROR; CORRUPT_MESSAGE if a file is shorter than its row says; ABORTED; CLOSED
  */
 export async function backupTo(
   source: BackupSource,
@@ -50,23 +53,26 @@ export async function backupTo(
   const { files, openStore } = disk ?? (await systemDisk());
   try {
     refuseUsed(files, target);
+    const unfinished = join(target, unfinishedFile);
+    await files.replaceFile(unfinished, Buffer.from('This backup is not whole: remove it.\n'));
+    await files.syncDirectory(dirname(target));
     const changes = await new Backup(source, files, target, signal).run();
     const meta = join(target, 'meta');
     files.makeDirectory(meta);
     const storeId = source.store.get(['store'])?.storeId ?? newTopicId(source.random);
+    changes.unshift(put(['store'], { formatVersion, storeId }));
     const store = await openStore(meta);
     try {
-      await store.write([put(['store'], { formatVersion, storeId }), ...changes]);
+      for (let i = 0; i < changes.length; i += rowsPerWrite) {
+        await store.write(changes.slice(i, i + rowsPerWrite));
+      }
     } finally {
       await store.close();
     }
     await files.syncDirectory(meta);
+    await files.replaceFile(join(target, propertiesFile), encodeProperties(storeId));
+    files.removeFile(unfinished);
     await files.syncDirectory(target);
-    await files.replaceFile(
-      join(target, 'meta.properties'),
-      Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
-    );
-    await files.syncDirectory(dirname(target));
   } catch (error) {
     throw asStorageError(`backup to ${target}`, error, false);
   }
@@ -81,11 +87,6 @@ function refuseUsed(files: FileSystem, target: string): void {
     `backup to ${target}: expected an empty directory, got one with ${name} in it`,
     { retriable: false },
   );
-}
-
-interface PartitionRows {
-  readonly row: PartitionRow | undefined;
-  readonly sealed: readonly Row<'segment'>[];
 }
 
 class Backup {
@@ -111,135 +112,120 @@ class Backup {
     const { store } = this.#source;
     // All in one turn, in which no commit can show.
     const topics = [...store.range(['topic'])];
-    const groups = [...store.range(['group'])].map(({ key, value }) => put(key, value));
+    const groups = [...store.range(['group'])];
     const offsets = [...store.range(['offset'])];
-    const rows = topics.map(({ value }) =>
-      Array.from({ length: value.partitions }, (_, partition) => this.#look(value.id, partition)),
-    );
-    const changes: Change[] = [...groups];
+    const changes: Change[] = groups.map(({ key, value }) => put(key, value));
     const copied = new Set<string>();
-    for (const [i, { key, value }] of topics.entries()) {
-      const changesOfTopic = await this.#topic(key[1], value, rows[i]!);
-      if (changesOfTopic === null) continue;
-      changes.push(put(key, value), ...changesOfTopic);
+    for (const { key, value } of topics) {
+      const rows = await this.#topic(key[1], value);
+      if (rows === null) continue;
+      for (const row of rows) changes.push(row);
       copied.add(value.id);
     }
     for (const { key, value } of offsets) if (copied.has(key[3])) changes.push(put(key, value));
     return changes;
   }
 
-  #look(topicId: string, partition: number): PartitionRows {
-    const { store } = this.#source;
-    return {
-      row: store.get(['partition', topicId, partition]),
-      sealed: [...store.range(['segment', topicId, partition])],
-    };
-  }
-
-  /** null: the topic was deleted meanwhile. One that is being created has no records yet. */
-  async #topic(
-    name: string,
-    topic: TopicRow,
-    partitions: readonly PartitionRows[],
-  ): Promise<Change[] | null> {
-    const changes: Change[] = [];
-    if (topic.state === 'creating') return changes;
-    for (const [partition, rows] of partitions.entries()) {
-      const copied = await this.#partition(name, topic.id, partition, rows);
-      if (copied === null) return null;
-      changes.push(...copied);
-    }
-    return changes;
-  }
-
-  /** Copies a partition; anew if a segment was removed or exchanged meanwhile. */
-  async #partition(
-    topic: string,
-    topicId: string,
-    partition: number,
-    first: PartitionRows,
-  ): Promise<Change[] | null> {
-    const name = `${topic}-${partition}`;
-    let rows = first;
-    for (let tries = 1; ; tries++) {
-      const failure = await this.#copyPartition(name, topicId, rows).then(
-        () => null,
-        (error: unknown) => asStorageError(name, error),
-      );
-      // Files go after the row: without one they may be missing, and no error has told.
-      if (this.#source.store.get(['topic', topic])?.id !== topicId) {
-        for (let i = 0; i <= partition; i++) {
+  /** null: it was deleted meanwhile. One that is being created has no records yet. */
+  async #topic(topic: string, row: TopicRow): Promise<Change[] | null> {
+    const changes: Change[] = [put(['topic', topic], row)];
+    if (row.state === 'creating') return changes;
+    for (let partition = 0; partition < row.partitions; partition++) {
+      this.#slices.refuseAborted();
+      try {
+        await this.#source.holdSegments({ topic, partition }, async () => {
+          this.#refuseOther(topic, row.id);
+          changes.push(...(await this.#partition(`${topic}-${partition}`, row.id, partition)));
+        });
+      } catch (error) {
+        const isDeleted =
+          error instanceof OttlaError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION';
+        if (!isDeleted) throw error;
+        for (let i = 0; i < partition; i++) {
           this.#files.removeDirectory(join(this.#target, `${topic}-${i}`));
         }
         return null;
       }
-      if (failure === null) {
-        const { row, sealed } = rows;
-        const changes: Change[] = sealed.map(({ key, value }) => put(key, value));
-        return row === undefined
-          ? changes
-          : [...changes, put(['partition', topicId, partition], row)];
-      }
-      const now = this.#look(topicId, partition);
-      const isSame = JSON.stringify(now) === JSON.stringify(rows);
-      if (failure.code === 'ABORTED' || isSame || tries === maxTries) throw failure;
-      this.#files.removeDirectory(join(this.#target, name));
-      rows = now;
     }
+    return changes;
   }
 
-  async #copyPartition(
-    name: string,
-    topicId: string,
-    { row, sealed }: PartitionRows,
-  ): Promise<void> {
-    const { files, directory } = this.#source;
+  /** A topic that was deleted and made again is another one. */
+  #refuseOther(topic: string, topicId: string): void {
+    if (this.#source.store.get(['topic', topic])?.id === topicId) return;
+    throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${topic} was deleted`);
+  }
+
+  /** Copies a partition from which nothing is removed meanwhile; records may be appended. @returns its rows */
+  async #partition(name: string, topicId: string, partition: number): Promise<Change[]> {
+    const { files, directory, store } = this.#source;
+    const row = store.get(['partition', topicId, partition]);
+    const sealed = [...store.range(['segment', topicId, partition])];
+    const compaction = store.get(['compaction', topicId, partition]);
     const from = join(directory, name);
     const to = join(this.#target, name);
     this.#files.makeDirectory(to);
-    const metadata = encodePartitionMetadata(topicId);
-    await this.#files.replaceFile(join(to, partitionMetadataFile), metadata);
+    await this.#files.replaceFile(
+      join(to, partitionMetadataFile),
+      encodePartitionMetadata(topicId),
+    );
     const epochs = files.readFile(join(from, epochsFile));
     if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
-    const copy = (base: number, suffix: string, bytes: number): Promise<void> => {
-      const file = segmentFileName(base, suffix);
-      return this.#copyFile(join(from, file), join(to, file), bytes);
-    };
-    const copyIndexes = async (base: number, most: (suffix: string) => number): Promise<void> => {
-      for (const suffix of ['index', 'timeindex']) {
-        const size = files.size(join(from, segmentFileName(base, suffix)));
-        if (size > 0) await copy(base, suffix, Math.min(size, most(suffix)));
-      }
-    };
+    const changes: Change[] = [];
     for (const { key, value } of sealed) {
-      await copy(key[3], 'log', value.bytes);
-      await copyIndexes(key[3], () => Infinity);
+      // Freed: what is left of it is only still to be removed.
+      if (value.nextOffset <= (row?.logStartOffset ?? 0)) continue;
+      const path = (suffix: string): string => join(from, segmentFileName(key[3], suffix));
+      const place = (suffix: string): string =>
+        compaction?.swapping?.baseOffset === key[3]
+          ? pathInSwap(files, path(suffix))
+          : path(suffix);
+      await this.#copy(place('log'), to, key[3], 'log', value.bytes, value.bytes);
+      for (const suffix of ['index', 'timeindex']) {
+        await this.#copy(place(suffix), to, key[3], suffix, Infinity, 0);
+      }
+      changes.push(put(key, value));
     }
-    const active = row?.active;
-    const base = active?.baseOffset ?? 0;
-    const size = Math.max(files.size(join(from, segmentFileName(base, 'log'))), active?.bytes ?? 0);
-    if (size > 0) await copy(base, 'log', size);
-    await copyIndexes(base, (suffix) =>
-      suffix === 'index' ? (active?.offsetIndexBytes ?? 0) : (active?.timeIndexBytes ?? 0),
-    );
+    const { baseOffset, bytes, offsetIndexBytes, timeIndexBytes } = row?.active ?? noActive;
+    const path = (suffix: string): string => join(from, segmentFileName(baseOffset, suffix));
+    await this.#copy(path('log'), to, baseOffset, 'log', Infinity, bytes);
+    await this.#copy(path('index'), to, baseOffset, 'index', offsetIndexBytes, 0);
+    await this.#copy(path('timeindex'), to, baseOffset, 'timeindex', timeIndexBytes, 0);
     await this.#files.syncDirectory(to);
+    if (row !== undefined) changes.push(put(['partition', topicId, partition], row));
+    if (compaction !== undefined) {
+      changes.push(put(['compaction', topicId, partition], { ...compaction, swapping: null }));
+    }
+    return changes;
   }
 
-  /** Copies the first bytes of a file, and makes them durable. */
-  async #copyFile(from: string, to: string, bytes: number): Promise<void> {
+  /**
+   * Copies the first bytes of a file, as many as it has now but no more than `most`, durably.
+   * @throws CORRUPT_MESSAGE for fewer than `least`
+   */
+  async #copy(
+    from: string,
+    directory: string,
+    baseOffset: number,
+    suffix: string,
+    most: number,
+    least: number,
+  ): Promise<void> {
+    const size = Math.max(Math.min(this.#source.files.size(from), most), least);
+    if (size <= 0) return;
     const source = this.#source.files.open(from, 'read');
     try {
-      const target = this.#files.open(to, 'write');
+      const target = this.#files.open(
+        join(directory, segmentFileName(baseOffset, suffix)),
+        'write',
+      );
       try {
-        const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, bytes));
-        for (let at = 0; at < bytes;) {
-          const length = await source.readAsync(chunk, 0, Math.min(chunk.length, bytes - at), at);
-          if (length === 0) {
-            throw new OttlaError(
-              'CORRUPT_MESSAGE',
-              `${from} has ${at} bytes, expected ${bytes}: Ottla.verify(directory) tells more`,
-            );
-          }
+        const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size));
+        for (let at = 0; at < size;) {
+          const length = await source.readAsync(chunk, 0, Math.min(chunk.length, size - at), at);
+          // A write that failed was taken back.
+          if (length === 0 && at >= least) break;
+          if (length === 0) throw tooShort(from, at, least);
           for (let written = 0; written < length;) {
             written += target.write(chunk, written, length, at + written);
           }
@@ -254,4 +240,14 @@ class Backup {
       source.close();
     }
   }
+}
+
+/** Of a partition that was never synced. */
+const noActive = { baseOffset: 0, bytes: 0, offsetIndexBytes: 0, timeIndexBytes: 0 };
+
+function tooShort(path: string, size: number, least: number): OttlaError {
+  return new OttlaError(
+    'CORRUPT_MESSAGE',
+    `${path} has ${size} bytes, expected ${least}: Ottla.verify(directory) tells more`,
+  );
 }

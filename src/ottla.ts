@@ -93,6 +93,8 @@ export class Ottla {
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
   #closing: Promise<void> | null = null;
+  /** Aborted when closing begins: a backup holds up what closing waits for. */
+  readonly #ending = new AbortController();
 
   private constructor(directory: OpenDirectory) {
     const { broker } = directory;
@@ -295,7 +297,15 @@ export class Ottla {
     checkDirectoryPath('backup', directory);
     checkOptions<{ readonly signal?: AbortSignal }>('backup', { signal: aSignal }, options);
     const { backupTo } = await import('./backup.js');
-    await backupTo(this.#directory.broker.backupSource, directory, options.signal);
+    const { signal } = options;
+    const ending = this.#ending.signal;
+    const ended = signal === undefined ? ending : AbortSignal.any([signal, ending]);
+    try {
+      await backupTo(this.#directory.broker.backupSource, directory, ended);
+    } catch (error) {
+      this.#refuseClosed();
+      throw error;
+    }
   }
 
   #refuseClosed(): void {
@@ -314,6 +324,7 @@ export class Ottla {
   }
 
   async #close(): Promise<void> {
+    this.#ending.abort();
     try {
       await allClosed(this.#consumers);
       await allClosed(this.#producers);

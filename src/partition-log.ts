@@ -286,7 +286,8 @@ export class PartitionLog {
     return this.#env.store.get(['compaction', this.place.topicId, this.place.partition]);
   }
 
-  get #wasCompacted(): boolean {
+  /** Whether a compacted segment took the place of others since files and rows were looked at. */
+  get wasCompacted(): boolean {
     return (this.#compactionRow()?.swaps ?? 0) !== this.#swaps;
   }
 
@@ -575,7 +576,11 @@ export class PartitionLog {
   /** Read-only, beside a running owner: takes over which segments it freed. */
   followLogStart(): void {
     const { logStartOffset } = this.#stored.read();
-    for (const segment of this.#sealedBelow(logStartOffset)) segment.isRemoved = true;
+    if (logStartOffset <= this.logStartOffset) return;
+    for (const segment of this.#sealedBelow(logStartOffset)) {
+      segment.isRemoved = true;
+      segment.close();
+    }
     this.#segments = this.#segments.filter(({ isRemoved }) => !isRemoved);
     this.#logStartOffset = Math.max(logStartOffset, this.#logStartOffset);
   }
@@ -586,7 +591,7 @@ export class PartitionLog {
     return (
       active.baseOffset !== this.active.baseOffset ||
       leaderEpochs.at(-1)![0] !== this.leaderEpoch ||
-      this.#wasCompacted
+      this.wasCompacted
     );
   }
 

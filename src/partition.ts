@@ -417,18 +417,30 @@ export class Partition {
     return segment.isRemoved;
   }
 
-  /** Read-only, beside a running owner: takes over what it wrote since. */
-  async refresh(): Promise<void> {
+  /**
+   * Read-only: whether the owner has compacted since files and rows were looked at. Then a file may be
+   * another than the rows said, and what was read of it is not to be believed.
+   */
+  get hasOtherFiles(): boolean {
+    return this.#env.readOnly && this.#log.wasCompacted;
+  }
+
+  /**
+   * Read-only, beside a running owner: takes over what it wrote since.
+   * @param anew reads files and rows again, whether or not anything seems to have changed
+   */
+  async refresh(anew: boolean = false): Promise<void> {
     if (this.#ended !== null) return;
-    this.#refreshing ??= this.#refresh().finally(() => {
+    this.#refreshing ??= this.#refresh(anew).finally(() => {
       this.#refreshing = null;
     });
     await this.#refreshing;
   }
 
-  async #refresh(): Promise<void> {
-    const isOutdated = this.#log.isOutdated();
+  async #refresh(anew: boolean): Promise<void> {
+    const isOutdated = anew || this.#log.isOutdated();
     const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+    log.followLogStart();
     await log.readOn();
     if (isOutdated) this.#replaceLog(log);
   }
@@ -475,10 +487,17 @@ export class Partition {
     await this.#compaction.stop();
   }
 
-  /** A compaction under way gives way, and begins anew later. It is waited for in the log's order. */
-  #moveLogStart(offset: number): Promise<void> {
-    void this.#compaction.stop();
-    return this.#log.moveLogStart(offset);
+  /**
+   * Runs `work` while no segment leaves the log: what retention and compaction would change waits for it.
+   * @throws why the partition is no more; METADATA_LOST
+   */
+  async holdSegments(work: () => Promise<void>): Promise<void> {
+    this.refuseIfEnded();
+    this.open();
+    await this.#log.changeSegments(() => {
+      this.refuseIfEnded();
+      return work();
+    });
   }
 
   /**
@@ -499,7 +518,7 @@ export class Partition {
       if (this.#log.active === active) last = sealed;
       if (this.#log.failure !== null) return;
     }
-    if (last !== undefined) await this.#moveLogStart(last.nextOffset);
+    if (last !== undefined) await this.#log.moveLogStart(last.nextOffset);
     else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
   }
 
@@ -517,7 +536,7 @@ export class Partition {
     if (offset > this.highWatermark) throw this.outOfRange(offset);
     // A log must not end below its start after a power loss.
     if (offset > this.#log.active.baseOffset) await this.#syncAll();
-    if (offset > this.logStartOffset) await this.#moveLogStart(offset);
+    if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
   }
 
   /** The error for an offset that the log does not have. */
