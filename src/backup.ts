@@ -211,8 +211,10 @@ class Backup {
     most: number,
     least: number,
   ): Promise<void> {
-    const size = Math.max(Math.min(this.#source.files.size(from), most), least);
-    if (size <= 0) return;
+    const there = this.#source.files.size(from);
+    const size = Math.max(Math.min(there, most), least);
+    // An empty one counts: compaction may leave nothing of a segment.
+    if (size <= 0 && there < 0) return;
     const source = this.#source.files.open(from, 'read');
     try {
       const target = this.#files.open(

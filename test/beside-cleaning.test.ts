@@ -61,7 +61,7 @@ async function readings(data: string, count: number): Promise<number[][]> {
   const found: number[][] = [];
   const kept = await Ottla.open(data, { readOnly: true });
   const warnings: string[] = [];
-  kept.on('warning', (warning) => warnings.push(String(warning)));
+  kept.on('warning', (warning) => warnings.push(warning));
   for (let i = 0; i < count; i++) {
     const fresh = i % 3 === 0 ? await Ottla.open(data, { readOnly: true }) : kept;
     const offsets: number[] = [];
