@@ -15,6 +15,7 @@ import { parseArgs, promisify } from 'node:util';
 import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
+import { rows as compact } from './compact.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
 import { rows as partitioner } from './partitioner.js';
@@ -22,7 +23,16 @@ import { rows as read } from './read.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 
-const rows = [...append, ...read, ...deliver, ...commit, ...partitioner, ...assignor, ...start];
+const rows = [
+  ...append,
+  ...read,
+  ...compact,
+  ...deliver,
+  ...commit,
+  ...partitioner,
+  ...assignor,
+  ...start,
+];
 
 const { values } = parseArgs({
   options: {

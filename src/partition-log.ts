@@ -608,6 +608,12 @@ export class PartitionLog {
     await this.saveRecoveryPoint(this.#active.recoveryPoint());
   }
 
+  /** As closeFiles(), once no read is under way: Windows renames and removes no open file. */
+  async release(): Promise<void> {
+    await Promise.all(this.#segments.map((segment) => segment.whenUnused(() => undefined)));
+    this.closeFiles();
+  }
+
   closeFiles(): void {
     for (const segment of this.#segments) segment.close();
   }

@@ -459,6 +459,8 @@ export class Partition {
   }
 
   async #readAnew(): Promise<string | null> {
+    // A swap that failed half way is settled now.
+    await this.#log.release();
     const log = this.#newLog(this.settings);
     this.#open(log);
     const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
@@ -567,7 +569,8 @@ export class Partition {
     this.#ended ??= error;
     await this.#settled();
     this.#log.countNothing();
-    this.#log.closeFiles();
+    await this.#log.release();
+    this.#log.retire();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 }

@@ -97,6 +97,9 @@ class PartitionRepair {
         'the metadata is older than the log: what it has of log start and commits is, too.',
       );
     }
+    if (this.#at.problems.some(({ code }) => code === 'INDEX_MISMATCH')) {
+      this.#tell('its indexes did not fit the log, and were made anew.');
+    }
     try {
       let isWhole = true;
       for (const [i, base] of bases.entries()) {
