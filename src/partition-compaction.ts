@@ -28,7 +28,7 @@ export class PartitionCompaction {
   #running: Promise<void> | null = null;
   #pace: Pace | null = null;
   /** Whether it is this partition's turn. */
-  #isUnderWay = false;
+  isUnderWay = false;
   /** It is tried again, and fails again: that is told once. */
   #hasWarned = false;
   /** What damage has ended would only end there again. */
@@ -59,7 +59,7 @@ export class PartitionCompaction {
    */
   async stop(): Promise<void> {
     this.#pace?.stop();
-    if (this.#isUnderWay) await this.#running;
+    if (this.isUnderWay) await this.#running;
   }
 
   async #run(): Promise<void> {
@@ -84,11 +84,11 @@ export class PartitionCompaction {
 
   async #passes(pace: Pace): Promise<void> {
     pace.check();
-    this.#isUnderWay = true;
+    this.isUnderWay = true;
     try {
       while (this.#isDue) await this.#pass(pace);
     } finally {
-      this.#isUnderWay = false;
+      this.isUnderWay = false;
     }
   }
 
