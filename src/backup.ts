@@ -17,7 +17,15 @@ import {
   propertiesFile,
   unfinishedFile,
 } from './storage/identity.js';
-import { put, type Change, type MetaStore, type TopicRow } from './storage/meta-store.js';
+import {
+  put,
+  type Change,
+  type CompactionRow,
+  type MetaStore,
+  type PartitionRow,
+  type Row,
+  type RowKind,
+} from './storage/meta-store.js';
 import { pathInSwap } from './storage/segment-swap.js';
 
 const chunkBytes = 1024 * 1024;
@@ -37,10 +45,10 @@ export interface BackupSource {
 }
 
 /**
- * Copies a data directory in use to an empty one. Order: the rows of topics, groups and commits, at one
- * moment; then partition by partition its rows and files, while nothing is taken out of its log; then the
- * rows into the copy. So no commit is ahead of its log. One file is open at a time, and its copy. Until all is
- * there and durable the target holds a file that keeps it from being opened.
+ * Copies a data directory in use to an empty one, as it is at one moment: rows, and logs up to their ends then.
+ * From before that moment until a partition is copied, nothing is taken out of its log; records may be
+ * appended. One file is open at a time, and its copy. Until all is there and durable the target holds a file
+ * that keeps it from being opened.
  * @throws KAFKA_STORAGE_ERROR; CORRUPT_MESSAGE if a file is shorter than its row says; ABORTED; CLOSED
  */
 export async function backupTo(
@@ -89,11 +97,32 @@ function refuseUsed(files: FileSystem, target: string): void {
   );
 }
 
+/** A partition that is to be copied, at the moment of the copy. */
+interface CopiedPartition {
+  readonly name: string;
+  readonly topicId: string;
+  readonly partition: number;
+  readonly row: PartitionRow | undefined;
+  readonly sealed: readonly Row<'segment'>[];
+  readonly compaction: CompactionRow | undefined;
+  /** Of the active segment's log. */
+  readonly activeBytes: number;
+}
+
+/** All that is to be copied. */
+interface Moment {
+  /** Rows but those of partitions. */
+  readonly changes: Change[];
+  readonly partitions: readonly CopiedPartition[];
+}
+
 class Backup {
   readonly #source: BackupSource;
   readonly #files: FileSystem;
   readonly #target: string;
   readonly #slices: Slices;
+  /** Of each partition whose segments are held: lets it go. */
+  readonly #held = new Map<string, () => void>();
 
   constructor(
     source: BackupSource,
@@ -107,61 +136,94 @@ class Backup {
     this.#slices = new Slices(source.clock, `backup to ${target}`, signal);
   }
 
-  /** @returns the rows of what was copied, but the store's own */
+  /** @returns the rows of the copy, but the store's own */
   async run(): Promise<Change[]> {
-    const { store } = this.#source;
-    // All in one turn, in which no commit can show.
-    const topics = [...store.range(['topic'])];
-    const groups = [...store.range(['group'])];
-    const offsets = [...store.range(['offset'])];
-    const changes: Change[] = groups.map(({ key, value }) => put(key, value));
-    const copied = new Set<string>();
-    for (const { key, value } of topics) {
-      const rows = await this.#topic(key[1], value);
-      if (rows === null) continue;
-      for (const row of rows) changes.push(row);
-      copied.add(value.id);
-    }
-    for (const { key, value } of offsets) if (copied.has(key[3])) changes.push(put(key, value));
-    return changes;
-  }
-
-  /** null: it was deleted meanwhile. One that is being created has no records yet. */
-  async #topic(topic: string, row: TopicRow): Promise<Change[] | null> {
-    const changes: Change[] = [put(['topic', topic], row)];
-    if (row.state === 'creating') return changes;
-    for (let partition = 0; partition < row.partitions; partition++) {
-      this.#slices.refuseAborted();
-      try {
-        await this.#source.holdSegments({ topic, partition }, async () => {
-          this.#refuseOther(topic, row.id);
-          changes.push(...(await this.#partition(`${topic}-${partition}`, row.id, partition)));
-        });
-      } catch (error) {
-        const isDeleted =
-          error instanceof OttlaError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION';
-        if (!isDeleted) throw error;
-        for (let i = 0; i < partition; i++) {
-          this.#files.removeDirectory(join(this.#target, `${topic}-${i}`));
-        }
-        return null;
+    try {
+      const { changes, partitions } = await this.#moment();
+      const names = new Set(partitions.map(({ name }) => name));
+      for (const [name, letGo] of this.#held) if (!names.has(name)) letGo();
+      for (const partition of partitions) {
+        for (const change of await this.#partition(partition)) changes.push(change);
+        this.#held.get(partition.name)?.();
       }
+      return changes;
+    } finally {
+      for (const letGo of this.#held.values()) letGo();
     }
-    return changes;
   }
 
-  /** A topic that was deleted and made again is another one. */
-  #refuseOther(topic: string, topicId: string): void {
-    if (this.#source.store.get(['topic', topic])?.id === topicId) return;
-    throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${topic} was deleted`);
+  /** Looks at all in one turn, once every partition is held that there is then. */
+  async #moment(): Promise<Moment> {
+    for (;;) {
+      this.#slices.refuseAborted();
+      const topics = [...this.#source.store.range(['topic'])];
+      const missing = topics.flatMap(({ key, value }) =>
+        Array.from({ length: value.state === 'live' ? value.partitions : 0 }, (_, partition) => ({
+          topic: key[1],
+          partition,
+        })).filter(({ partition }) => !this.#held.has(`${key[1]}-${partition}`)),
+      );
+      if (missing.length === 0) return this.#look(topics);
+      for (const at of missing) await this.#hold(at);
+    }
   }
 
-  /** Copies a partition from which nothing is removed meanwhile; records may be appended. @returns its rows */
-  async #partition(name: string, topicId: string, partition: number): Promise<Change[]> {
-    const { files, directory, store } = this.#source;
-    const row = store.get(['partition', topicId, partition]);
-    const sealed = [...store.range(['segment', topicId, partition])];
-    const compaction = store.get(['compaction', topicId, partition]);
+  /** Resolves when nothing is taken out of the log any more, or the topic is gone. */
+  async #hold(at: TopicPartition): Promise<void> {
+    await new Promise<void>((resolveHeld, reject) => {
+      this.#source
+        .holdSegments(at, () => {
+          const released = new Promise<void>((letGo) => {
+            this.#held.set(`${at.topic}-${at.partition}`, letGo);
+          });
+          resolveHeld();
+          return released;
+        })
+        .catch((error: unknown) => {
+          const { code } = asStorageError(`${at.topic}-${at.partition}`, error);
+          if (code === 'UNKNOWN_TOPIC_OR_PARTITION') resolveHeld();
+          else reject(error);
+        });
+    });
+    if (this.#slices.isOver) await this.#slices.next();
+  }
+
+  #look(topics: readonly Row<'topic'>[]): Moment {
+    const { store, files, directory } = this.#source;
+    const ids = new Set(topics.map(({ value }) => value.id));
+    const rows: Row<RowKind>[] = [
+      ...topics,
+      ...store.range(['group']),
+      ...[...store.range(['offset'])].filter(({ key }) => ids.has(key[3])),
+    ];
+    const changes = rows.map(({ key, value }) => put(key, value));
+    const partitions = topics.flatMap(({ key, value }) => {
+      const { id: topicId, state } = value;
+      const count = state === 'live' ? value.partitions : 0;
+      return Array.from({ length: count }, (_, partition) => {
+        const name = `${key[1]}-${partition}`;
+        const row = store.get(['partition', topicId, partition]);
+        const { baseOffset, bytes } = row?.active ?? noActive;
+        const size = files.size(join(directory, name, segmentFileName(baseOffset, 'log')));
+        return {
+          name,
+          topicId,
+          partition,
+          row,
+          sealed: [...store.range(['segment', topicId, partition])],
+          compaction: store.get(['compaction', topicId, partition]),
+          activeBytes: Math.max(size, bytes),
+        };
+      });
+    });
+    return { changes, partitions };
+  }
+
+  /** @returns its rows */
+  async #partition(copied: CopiedPartition): Promise<Change[]> {
+    const { name, topicId, partition, row, sealed, compaction, activeBytes } = copied;
+    const { files, directory } = this.#source;
+    this.#slices.refuseAborted();
     const from = join(directory, name);
     const to = join(this.#target, name);
     this.#files.makeDirectory(to);
@@ -175,20 +237,19 @@ class Backup {
     for (const { key, value } of sealed) {
       // Freed: what is left of it is only still to be removed.
       if (value.nextOffset <= (row?.logStartOffset ?? 0)) continue;
-      const path = (suffix: string): string => join(from, segmentFileName(key[3], suffix));
-      const place = (suffix: string): string =>
-        compaction?.swapping?.baseOffset === key[3]
-          ? pathInSwap(files, path(suffix))
-          : path(suffix);
+      const place = (suffix: string): string => {
+        const path = join(from, segmentFileName(key[3], suffix));
+        return compaction?.swapping?.baseOffset === key[3] ? pathInSwap(files, path) : path;
+      };
       await this.#copy(place('log'), to, key[3], 'log', value.bytes, value.bytes);
       for (const suffix of ['index', 'timeindex']) {
         await this.#copy(place(suffix), to, key[3], suffix, Infinity, 0);
       }
       changes.push(put(key, value));
     }
-    const { baseOffset, bytes, offsetIndexBytes, timeIndexBytes } = row?.active ?? noActive;
+    const { baseOffset, offsetIndexBytes, timeIndexBytes } = row?.active ?? noActive;
     const path = (suffix: string): string => join(from, segmentFileName(baseOffset, suffix));
-    await this.#copy(path('log'), to, baseOffset, 'log', Infinity, bytes);
+    await this.#copy(path('log'), to, baseOffset, 'log', activeBytes, activeBytes);
     await this.#copy(path('index'), to, baseOffset, 'index', offsetIndexBytes, 0);
     await this.#copy(path('timeindex'), to, baseOffset, 'timeindex', timeIndexBytes, 0);
     await this.#files.syncDirectory(to);
@@ -225,9 +286,7 @@ class Backup {
         const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size));
         for (let at = 0; at < size;) {
           const length = await source.readAsync(chunk, 0, Math.min(chunk.length, size - at), at);
-          // A write that failed was taken back.
-          if (length === 0 && at >= least) break;
-          if (length === 0) throw tooShort(from, at, least);
+          if (length === 0) throw tooShort(from, at, size);
           for (let written = 0; written < length;) {
             written += target.write(chunk, written, length, at + written);
           }

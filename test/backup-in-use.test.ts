@@ -144,20 +144,53 @@ describe('a backup', () => {
   it.each([
     ['before its turn', 't'],
     ['while it is copied', 'u'],
-  ])('leaves out a topic that is deleted %s', async (_when, trigger) => {
+  ])('has a topic as it was, that is deleted %s', async (_when, trigger) => {
     await append(await createTopic(broker, {}, 2, 't'), batchOf(['t']), 'all');
     await append(await createTopic(broker, {}, 3, 'u'), batchOf(['u']), 'all');
     let deleted: Promise<void> | undefined;
     machine.fault = ({ name, path }) => {
-      if (name === 'readAsync' && path.includes(`/${trigger}-0/`))
-        deleted ??= broker.deleteTopic('u');
+      const isTrigger = name === 'readAsync' && path.includes(`/${trigger}-0/`);
+      if (isTrigger) deleted ??= broker.deleteTopic('u');
       return undefined;
     };
     const copy = await backup();
     await deleted;
+    expect(machine.names('/').filter((name) => name.startsWith('u'))).toEqual([]);
+    expect([...copy.topics()].map(({ name }) => name)).toEqual(['t', 'u']);
+    expect(await valuesIn(partitionOf(copy))).toEqual(['t']);
+    expect(await valuesIn(partitionOf(copy, 0, 'u'))).toEqual(['u']);
+    await copy.close();
+  });
+
+  it('leaves out a topic that was deleted before its moment', async () => {
+    await append(await createTopic(broker, {}, 2, 't'), batchOf(['t']), 'all');
+    await createTopic(broker, {}, 3, 'u');
+    const deleted = broker.deleteTopic('u');
+    const copy = await backup();
+    await deleted;
     expect([...copy.topics()].map(({ name }) => name)).toEqual(['t']);
     expect(disk.files.list(target).filter((name) => name.startsWith('u'))).toEqual([]);
-    expect(await valuesIn(partitionOf(copy))).toEqual(['t']);
+    await copy.close();
+  });
+
+  it('is of one moment: what is appended to a later partition meanwhile is not in it', async () => {
+    await createTopic(broker, { segmentBytes: 1024 }, 3);
+    const [first, , last] = [0, 1, 2].map((index) => partitionOf(broker, index));
+    const before = ['a', 'b', 'c'].map((value) => value.padStart(300, '.'));
+    for (const value of before) {
+      await append(first!, batchOf([value]), 'all');
+      await append(last!, batchOf([value]), 'all');
+    }
+    const done = whileCopying(async () => {
+      for (const value of ['x', 'y', 'z']) {
+        await append(last!, batchOf([value.padStart(900, '.')]), 'all');
+      }
+    });
+    const copy = await backup();
+    await Promise.all(done);
+    expect(last!.segmentCount).toBeGreaterThan(3);
+    expect(await valuesIn(partitionOf(copy, 0))).toEqual(before);
+    expect(await valuesIn(partitionOf(copy, 2))).toEqual(before);
     await copy.close();
   });
 

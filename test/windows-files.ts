@@ -3,13 +3,24 @@ import { MemoryFiles } from '../src/storage/memory-files.js';
 
 /**
  * Files in memory that refuse what Windows refuses, or may: an open file is neither renamed nor removed nor
- * replaced, nor is a directory in which one is open. Names are told apart without regard to case, and a
+ * replaced, nor is a directory in which one is open. Names are told apart without regard to case and keep it, and a
  * directory cannot be synced, which is passed over as by Node's files there.
  */
 export class WindowsFiles implements FileSystem {
   readonly #files = new MemoryFiles();
   /** How often each path is open, by its lower-case form. */
   readonly #open = new Map<string, number>();
+
+  /** The path in the case in which its names were made. */
+  #actual(path: string): string {
+    let found = '';
+    for (const name of path.split(/[/\\]/).filter((part) => part !== '')) {
+      const names = this.#files.isDirectory(found) ? this.#files.list(found) : [];
+      const known = names.find((other) => other.toLowerCase() === name.toLowerCase());
+      found += `/${known ?? name}`;
+    }
+    return found;
+  }
 
   /** Open files at a path or in the directory. */
   #refuseOpen(syscall: string, path: string, code: 'EBUSY' | 'EPERM'): void {
@@ -23,7 +34,7 @@ export class WindowsFiles implements FileSystem {
   }
 
   open(path: string, mode: 'read' | 'write'): File {
-    const file = this.#files.open(lower(path), mode);
+    const file = this.#files.open(this.#actual(path), mode);
     const key = keyOf(path);
     this.#open.set(key, (this.#open.get(key) ?? 0) + 1);
     let isOpen = true;
@@ -62,44 +73,44 @@ export class WindowsFiles implements FileSystem {
   }
 
   size(path: string): number {
-    return this.#files.size(lower(path));
+    return this.#files.size(this.#actual(path));
   }
 
   isDirectory(path: string): boolean {
-    return this.#files.isDirectory(lower(path));
+    return this.#files.isDirectory(this.#actual(path));
   }
 
   list(path: string): string[] {
-    return this.#files.list(lower(path));
+    return this.#files.list(this.#actual(path));
   }
 
   readFile(path: string): Buffer | undefined {
-    return this.#files.readFile(lower(path));
+    return this.#files.readFile(this.#actual(path));
   }
 
   async replaceFile(path: string, bytes: Uint8Array): Promise<void> {
     this.#refuseOpen('rename', path, 'EPERM');
-    await this.#files.replaceFile(lower(path), bytes);
+    await this.#files.replaceFile(this.#actual(path), bytes);
   }
 
   makeDirectory(path: string): void {
-    this.#files.makeDirectory(lower(path));
+    this.#files.makeDirectory(this.#actual(path));
   }
 
   rename(from: string, to: string): void {
     this.#refuseOpen('rename', from, 'EPERM');
     this.#refuseOpen('rename', to, 'EPERM');
-    this.#files.rename(lower(from), lower(to));
+    this.#files.rename(this.#actual(from), this.#actual(to));
   }
 
   removeFile(path: string): void {
     this.#refuseOpen('unlink', path, 'EBUSY');
-    this.#files.removeFile(lower(path));
+    this.#files.removeFile(this.#actual(path));
   }
 
   removeDirectory(path: string): void {
     this.#refuseOpen('rmdir', path, 'EBUSY');
-    this.#files.removeDirectory(lower(path));
+    this.#files.removeDirectory(this.#actual(path));
   }
 
   async syncDirectory(): Promise<void> {
@@ -107,10 +118,6 @@ export class WindowsFiles implements FileSystem {
   }
 }
 
-function lower(path: string): string {
-  return path.toLowerCase();
-}
-
 function keyOf(path: string): string {
-  return lower(path).replaceAll('\\', '/');
+  return path.toLowerCase().replaceAll('\\', '/');
 }
