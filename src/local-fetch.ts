@@ -3,7 +3,7 @@ import { OttlaError } from './errors.js';
 import type { Partition } from './partition.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import type { ReadablePlace } from './partition-seek.js';
-import { RecordReader } from './record-reader.js';
+import { RecordReader, restingReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
 
 const noHeaders: readonly [] = Object.freeze([]);
@@ -38,7 +38,7 @@ export class PartitionFetch<R> {
   #position: number;
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
-  readonly #records = new RecordReader();
+  #records: RecordReader = restingReader;
 
   constructor(partition: Partition, format: RecordFormat<R>, position: number, ownership: number) {
     this.partition = partition;
@@ -93,6 +93,7 @@ export class PartitionFetch<R> {
     const { reader } = this;
     const place = reader.placeBefore(length);
     this.#chunk = { buffer, place, end: length, at: 0, batch: null, logEnd: reader.endReached };
+    if (this.#records === restingReader) this.#records = new RecordReader();
     this.#records.hasLent = false;
   }
 

@@ -404,12 +404,19 @@ export class PartitionLog {
     this.countMore(-this.#countedBytes);
   }
 
+  /** Under a name of its own, unless a recovery that a crash cut short has kept the same. */
   async #keepAside(position: number, fileSize: number): Promise<string> {
-    const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, 'torn'));
+    const { files } = this.#env.openFiles;
     const bytes = Buffer.alloc(fileSize - position);
     await this.#active.readAsync(bytes, bytes.length, position);
-    await this.#env.openFiles.files.replaceFile(path, bytes);
-    return path;
+    for (let number = 0; ; number++) {
+      const suffix = number === 0 ? 'torn' : `${number}.torn`;
+      const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, suffix));
+      const there = files.readFile(path);
+      if (there !== undefined && !there.equals(bytes)) continue;
+      await files.replaceFile(path, bytes);
+      return path;
+    }
   }
 
   /**
@@ -565,7 +572,7 @@ export class PartitionLog {
 
   /** Removes what a crash, or a failure to remove it, left below the log start. Never rejects. */
   async removeLeftovers(): Promise<void> {
-    if (!this.isOpen || this.#env.readOnly) return;
+    if (!this.isOpen || this.#env.readOnly || !this.hasLeftovers) return;
     try {
       await this.moveLogStart(this.#logStartOffset);
     } catch (error) {
@@ -618,8 +625,9 @@ export class PartitionLog {
     for (const segment of this.#segments) segment.close();
   }
 
-  /** Closes the files: another log was read in the place of this one. */
+  /** Closes the files: another log was read in the place of this one, which writes nothing any more. */
   retire(): void {
+    this.#freed.clear();
     this.closeFiles();
     for (const segment of this.#segments) segment.isRemoved = true;
   }

@@ -449,10 +449,11 @@ export class Partition {
    * The way out of a failure: reads files and rows again. Until that is done readers see what was there
    * before, and appends wait, or are refused as before.
    * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still; METADATA_LOST
+   * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
     return this.#whenSettled(() => {
+      this.refuseIfEnded();
       const reopening = this.#readAnew();
       void this.#closeGate(() => reopening.then(() => undefined));
       return reopening;
@@ -460,6 +461,8 @@ export class Partition {
   }
 
   async #readAnew(): Promise<string | null> {
+    // One that waits for its turn would write rows as the old log knows them.
+    void this.#compaction.stop();
     // A swap that failed half way is settled now.
     await this.#log.release();
     const log = this.#newLog(this.settings);
