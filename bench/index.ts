@@ -18,6 +18,7 @@ import { rows as commit } from './commit.js';
 import { rows as compact } from './compact.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as start } from './start.js';
@@ -32,6 +33,7 @@ const rows = [
   ...partitioner,
   ...assignor,
   ...start,
+  ...open,
 ];
 
 const { values } = parseArgs({

@@ -277,6 +277,18 @@ export class Partition {
     }
   }
 
+  /**
+   * Takes back an append that still waits for a roll or a sync: it fails, and all behind it, in order.
+   * Nothing happens once it was written.
+   */
+  withdraw(listener: AppendListener, error: OttlaError): void {
+    const at = this.#queue.findIndex((queued) => queued.listener === listener);
+    if (at === -1) return;
+    for (const queued of this.#queue.splice(at)) {
+      queued.listener.failed(queued.listener === listener ? error : behindFailure(this.name));
+    }
+  }
+
   async #roll(): Promise<void> {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
@@ -601,7 +613,8 @@ export class Partition {
   }
 }
 
-function behindFailure(name: string): OttlaError {
+/** Of what was not written, because what came before it was not. */
+export function behindFailure(name: string): OttlaError {
   return new OttlaError(
     'KAFKA_STORAGE_ERROR',
     `${name}: not written, because an append before it failed: order is kept when both are sent again`,
