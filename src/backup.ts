@@ -1,7 +1,8 @@
 import { dirname, join, resolve } from 'node:path';
 import type { TopicPartition } from './assignment.js';
-import type { Clock } from './clock.js';
+import type { BackupSource } from './broker.js';
 import { OttlaError, asStorageError } from './errors.js';
+import type { HeldLog } from './partition.js';
 import { Slices } from './storage/batch-cursor.js';
 import {
   encodePartitionMetadata,
@@ -17,32 +18,13 @@ import {
   propertiesFile,
   unfinishedFile,
 } from './storage/identity.js';
-import {
-  put,
-  type Change,
-  type CompactionRow,
-  type MetaStore,
-  type PartitionRow,
-  type Row,
-  type RowKind,
-} from './storage/meta-store.js';
+import { put, type Change, type Row, type RowKind } from './storage/meta-store.js';
 import { pathInSwap } from './storage/segment-swap.js';
 
 const chunkBytes = 1024 * 1024;
 /** So many in one write: each is a turn in which nothing else is done. */
 const rowsPerWrite = 1000;
 const epochsFile = 'leader-epoch-checkpoint';
-
-/** What is copied: the files and rows of an Ottla in use. */
-export interface BackupSource {
-  readonly directory: string;
-  readonly files: FileSystem;
-  readonly store: MetaStore;
-  readonly clock: Clock;
-  readonly random: () => number;
-  /** Partition.holdSegments(). @throws UNKNOWN_TOPIC_OR_PARTITION */
-  readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
-}
 
 /**
  * Copies a data directory in use to an empty one, as it is at one moment: rows, and logs up to their ends then.
@@ -97,16 +79,17 @@ function refuseUsed(files: FileSystem, target: string): void {
   );
 }
 
-/** A partition that is to be copied, at the moment of the copy. */
-interface CopiedPartition {
+/** A partition whose segments are held. */
+interface HeldPartition extends TopicPartition {
+  readonly look: () => HeldLog;
+  readonly letGo: () => void;
+}
+
+/** A partition that is to be copied, as it was at the moment of the backup. */
+interface CopiedPartition extends HeldLog {
   readonly name: string;
   readonly topicId: string;
   readonly partition: number;
-  readonly row: PartitionRow | undefined;
-  readonly sealed: readonly Row<'segment'>[];
-  readonly compaction: CompactionRow | undefined;
-  /** Of the active segment's log. */
-  readonly activeBytes: number;
 }
 
 /** All that is to be copied. */
@@ -121,8 +104,7 @@ class Backup {
   readonly #files: FileSystem;
   readonly #target: string;
   readonly #slices: Slices;
-  /** Of each partition whose segments are held: lets it go. */
-  readonly #held = new Map<string, () => void>();
+  readonly #held = new Map<string, HeldPartition>();
 
   constructor(
     source: BackupSource,
@@ -141,21 +123,20 @@ class Backup {
     try {
       const { changes, partitions } = await this.#moment();
       const names = new Set(partitions.map(({ name }) => name));
-      for (const [name, letGo] of this.#held) if (!names.has(name)) letGo();
+      for (const [name, { letGo }] of this.#held) if (!names.has(name)) letGo();
       for (const partition of partitions) {
         for (const change of await this.#partition(partition)) changes.push(change);
-        this.#held.get(partition.name)?.();
+        this.#held.get(partition.name)?.letGo();
       }
       return changes;
     } finally {
-      for (const letGo of this.#held.values()) letGo();
+      for (const { letGo } of this.#held.values()) letGo();
     }
   }
 
   /** Looks at all in one turn, once every partition is held that there is then. */
   async #moment(): Promise<Moment> {
     for (;;) {
-      this.#slices.refuseAborted();
       const topics = [...this.#source.store.range(['topic'])];
       const missing = topics.flatMap(({ key, value }) =>
         Array.from({ length: value.state === 'live' ? value.partitions : 0 }, (_, partition) => ({
@@ -170,11 +151,12 @@ class Backup {
 
   /** Resolves when nothing is taken out of the log any more, or the topic is gone. */
   async #hold(at: TopicPartition): Promise<void> {
+    this.#slices.refuseAborted();
     await new Promise<void>((resolveHeld, reject) => {
       this.#source
-        .holdSegments(at, () => {
+        .holdSegments(at, (look) => {
           const released = new Promise<void>((letGo) => {
-            this.#held.set(`${at.topic}-${at.partition}`, letGo);
+            this.#held.set(`${at.topic}-${at.partition}`, { ...at, look, letGo });
           });
           resolveHeld();
           return released;
@@ -188,41 +170,28 @@ class Backup {
     if (this.#slices.isOver) await this.#slices.next();
   }
 
+  /** Of the partitions only what is in memory: thousands of rows would take the host's turn for long. */
   #look(topics: readonly Row<'topic'>[]): Moment {
-    const { store, files, directory } = this.#source;
-    const ids = new Set(topics.map(({ value }) => value.id));
+    const { store } = this.#source;
+    const ids = new Map(topics.map(({ key, value }) => [key[1], value.id]));
+    const known = new Set(ids.values());
     const rows: Row<RowKind>[] = [
       ...topics,
       ...store.range(['group']),
-      ...[...store.range(['offset'])].filter(({ key }) => ids.has(key[3])),
+      ...[...store.range(['offset'])].filter(({ key }) => known.has(key[3])),
     ];
-    const changes = rows.map(({ key, value }) => put(key, value));
-    const partitions = topics.flatMap(({ key, value }) => {
-      const { id: topicId, state } = value;
-      const count = state === 'live' ? value.partitions : 0;
-      return Array.from({ length: count }, (_, partition) => {
-        const name = `${key[1]}-${partition}`;
-        const row = store.get(['partition', topicId, partition]);
-        const { baseOffset, bytes } = row?.active ?? noActive;
-        const size = files.size(join(directory, name, segmentFileName(baseOffset, 'log')));
-        return {
-          name,
-          topicId,
-          partition,
-          row,
-          sealed: [...store.range(['segment', topicId, partition])],
-          compaction: store.get(['compaction', topicId, partition]),
-          activeBytes: Math.max(size, bytes),
-        };
-      });
+    const partitions = [...this.#held].flatMap(([name, { topic, partition, look }]) => {
+      const topicId = ids.get(topic);
+      return topicId === undefined ? [] : [{ name, topicId, partition, ...look() }];
     });
-    return { changes, partitions };
+    return { changes: rows.map(({ key, value }) => put(key, value)), partitions };
   }
 
   /** @returns its rows */
   async #partition(copied: CopiedPartition): Promise<Change[]> {
-    const { name, topicId, partition, row, sealed, compaction, activeBytes } = copied;
-    const { files, directory } = this.#source;
+    const { name, topicId, partition, row, activeBytes } = copied;
+    const { files, directory, store } = this.#source;
+    const compaction = store.get(['compaction', topicId, partition]);
     this.#slices.refuseAborted();
     const from = join(directory, name);
     const to = join(this.#target, name);
@@ -234,9 +203,9 @@ class Backup {
     const epochs = files.readFile(join(from, epochsFile));
     if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
     const changes: Change[] = [];
-    for (const { key, value } of sealed) {
-      // Freed: what is left of it is only still to be removed.
-      if (value.nextOffset <= (row?.logStartOffset ?? 0)) continue;
+    for (const { key, value } of store.range(['segment', topicId, partition])) {
+      // Freed, and only still to be removed; or sealed since.
+      if (value.nextOffset <= row.logStartOffset || key[3] >= row.active.baseOffset) continue;
       const place = (suffix: string): string => {
         const path = join(from, segmentFileName(key[3], suffix));
         return compaction?.swapping?.baseOffset === key[3] ? pathInSwap(files, path) : path;
@@ -247,13 +216,13 @@ class Backup {
       }
       changes.push(put(key, value));
     }
-    const { baseOffset, offsetIndexBytes, timeIndexBytes } = row?.active ?? noActive;
+    const { baseOffset, offsetIndexBytes, timeIndexBytes } = row.active;
     const path = (suffix: string): string => join(from, segmentFileName(baseOffset, suffix));
     await this.#copy(path('log'), to, baseOffset, 'log', activeBytes, activeBytes);
     await this.#copy(path('index'), to, baseOffset, 'index', offsetIndexBytes, 0);
     await this.#copy(path('timeindex'), to, baseOffset, 'timeindex', timeIndexBytes, 0);
     await this.#files.syncDirectory(to);
-    if (row !== undefined) changes.push(put(['partition', topicId, partition], row));
+    changes.push(put(['partition', topicId, partition], row));
     if (compaction !== undefined) {
       changes.push(put(['compaction', topicId, partition], { ...compaction, swapping: null }));
     }
@@ -302,9 +271,6 @@ class Backup {
     }
   }
 }
-
-/** Of a partition that was never synced. */
-const noActive = { baseOffset: 0, bytes: 0, offsetIndexBytes: 0, timeIndexBytes: 0 };
 
 function tooShort(path: string, size: number, least: number): OttlaError {
   return new OttlaError(

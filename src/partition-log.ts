@@ -318,6 +318,11 @@ export class PartitionLog {
     this.#env.warn(`${this.#failure!.message}.`);
   }
 
+  /** The row as it was written last. */
+  get row(): PartitionRow {
+    return this.#row(this.#savedPoint);
+  }
+
   #row(active: RecoveryPoint): PartitionRow {
     return { logStartOffset: this.#logStartOffset, leaderEpochs: this.#leaderEpochs, active };
   }

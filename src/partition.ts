@@ -4,6 +4,7 @@ import type { TopicSettings } from './options.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
+import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
 
 /** Told once what became of an append: written or failed; then, if it asked for durability, durable or failed. */
@@ -17,6 +18,14 @@ export interface AppendListener {
 /** Woken at the next append. */
 export interface AppendWaiter {
   wake(): void;
+}
+
+/** A log whose segments are held. */
+export interface HeldLog {
+  /** As it is stored. */
+  readonly row: PartitionRow;
+  /** Written to the active segment. */
+  readonly activeBytes: number;
 }
 
 interface QueuedAppend {
@@ -514,15 +523,17 @@ export class Partition {
 
   /**
    * Runs `work` while no segment leaves the log: what retention and compaction would change waits for it.
+   * @param work is given what tells the log's row and end, whenever it is asked
    * @throws why the partition is no more; METADATA_LOST
    */
-  async holdSegments(work: () => Promise<void>): Promise<void> {
+  async holdSegments(work: (look: () => HeldLog) => Promise<void>): Promise<void> {
     while (this.#gate !== null) await this.#gate;
     this.refuseIfEnded();
     this.open();
-    await this.#log.changeSegments(() => {
+    const log = this.#log;
+    await log.changeSegments(() => {
       this.refuseIfEnded();
-      return work();
+      return work(() => ({ row: log.row, activeBytes: log.active.size }));
     });
   }
 
