@@ -11,7 +11,7 @@ import {
   segmentFileName,
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
-import type { FileSystem } from './storage/file-system.js';
+import { writeAll, type FileSystem } from './storage/file-system.js';
 import {
   encodeProperties,
   formatVersion,
@@ -247,18 +247,14 @@ class Backup {
     if (size <= 0 && there < 0) return;
     const source = this.#source.files.open(from, 'read');
     try {
-      const target = this.#files.open(
-        join(directory, segmentFileName(baseOffset, suffix)),
-        'write',
-      );
+      const path = join(directory, segmentFileName(baseOffset, suffix));
+      const target = this.#files.open(path, 'write');
       try {
         const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size));
         for (let at = 0; at < size;) {
           const length = await source.readAsync(chunk, 0, Math.min(chunk.length, size - at), at);
           if (length === 0) throw tooShort(from, at, size);
-          for (let written = 0; written < length;) {
-            written += target.write(chunk, written, length, at + written);
-          }
+          writeAll(target, path, chunk, length, at);
           at += length;
           if (this.#slices.isOver) await this.#slices.next();
         }
