@@ -16,11 +16,14 @@ import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as compact } from './compact.js';
+import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { rows as objects } from './objects.js';
 import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
+import { rows as handlers } from './handlers.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 
@@ -30,9 +33,12 @@ const rows = [
   ...compact,
   ...deliver,
   ...commit,
+  ...compression,
   ...partitioner,
   ...assignor,
   ...start,
+  ...handlers,
+  ...objects,
   ...open,
 ];
 
