@@ -197,8 +197,10 @@ export class Accumulator {
     if (longest * 3 >= topic.settings.maxMessageBytes - 128) {
       for (const record of records) refuseTooLarge(topic, batchSizeFor(record));
     }
+    if (isCompacted(topic.settings) && records.some(({ key }) => key === null)) {
+      refuseKeyless(topic);
+    }
     for (let i = 0; i < records.length; i++) {
-      if (records[i]!.key === null) refuseKeyless(topic);
       if (partitions[i] !== -1) continue;
       partitions[i] = sticky.current();
       sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
@@ -299,10 +301,14 @@ function orderByPartition(
   count: number,
   partitionCount: number,
 ): Int32Array {
+  const order = new Int32Array(count);
+  if (partitionCount === 1) {
+    for (let i = 0; i < count; i++) order[i] = i;
+    return order;
+  }
   const starts = new Int32Array(partitionCount + 1);
   for (let i = 0; i < count; i++) starts[partitions[i]! + 1]!++;
   for (let i = 0; i < partitionCount; i++) starts[i + 1]! += starts[i]!;
-  const order = new Int32Array(count);
   for (let i = 0; i < count; i++) order[starts[partitions[i]!]!++] = i;
   return order;
 }
@@ -330,6 +336,14 @@ function refuseKeyless({ name, settings }: Topic): void {
   );
 }
 
+/** Records of one writer that lie side by side in a batch. */
+interface Share {
+  readonly writer: LocalWriter;
+  bytes: number;
+  /** Index behind its last record. */
+  end: number;
+}
+
 /** A batch that single records are being added to. */
 class OpenBatch implements AppendListener {
   readonly buffer: Buffer;
@@ -342,9 +356,9 @@ class OpenBatch implements AppendListener {
   readonly #limit: number;
   readonly #builder = new BatchBuilder();
   /** By record. */
-  readonly #writers: LocalWriter[] = [];
   readonly #sinks: AppendSink[] = [];
-  readonly #sizes: number[] = [];
+  readonly #shares: Share[] = [];
+  #share: Share | null = null;
   #baseOffset = -1;
   #timestamp = -1;
 
@@ -375,9 +389,15 @@ class OpenBatch implements AppendListener {
     const before = this.#builder.bytes;
     if (!this.#builder.append(record.timestamp, record.key, record.value, record.headers)) return 0;
     const bytes = this.#builder.bytes - before;
-    this.#writers.push(writer);
-    this.#sinks.push(sink);
-    this.#sizes.push(bytes);
+    const end = this.#sinks.push(sink);
+    const share = this.#share;
+    if (share?.writer === writer) {
+      share.bytes += bytes;
+      share.end = end;
+    } else {
+      this.#share = { writer, bytes, end };
+      this.#shares.push(this.#share);
+    }
     writer.took(bytes);
     return bytes;
   }
@@ -385,7 +405,7 @@ class OpenBatch implements AppendListener {
   write(): void {
     this.close();
     const bytes = this.#builder.finish();
-    const wantsDurable = this.#writers.some((writer) => writer.options.acks === 'all');
+    const wantsDurable = this.#shares.some(({ writer }) => writer.options.acks === 'all');
     this.#partition.append(this.buffer, 0, bytes, wantsDurable, this);
   }
 
@@ -406,11 +426,16 @@ class OpenBatch implements AppendListener {
   }
 
   #acknowledge(durable: boolean): void {
-    for (let i = 0; i < this.#sinks.length; i++) {
-      const writer = this.#writers[i]!;
-      if ((writer.options.acks === 'all') !== durable) continue;
-      this.#sinks[i]!.acknowledged(this.#partition.index, this.#baseOffset + i, 1, this.#timestamp);
-      writer.settled(this.#sizes[i]!);
+    const { index } = this.#partition;
+    let i = 0;
+    for (const { writer, bytes, end } of this.#shares) {
+      if ((writer.options.acks === 'all') === durable) {
+        for (; i < end; i++) {
+          this.#sinks[i]!.acknowledged(index, this.#baseOffset + i, 1, this.#timestamp);
+        }
+        writer.settled(bytes);
+      }
+      i = end;
     }
   }
 
@@ -418,12 +443,16 @@ class OpenBatch implements AppendListener {
     this.close();
     this.#accumulator.onError(error);
     const isWritten = this.#baseOffset >= 0;
-    for (let i = 0; i < this.#sinks.length; i++) {
-      const writer = this.#writers[i]!;
-      if (isWritten && writer.options.acks !== 'all') continue;
-      const offset = isWritten ? this.#baseOffset + i : -1;
-      this.#sinks[i]!.failed(error, this.#partition.index, offset, 1);
-      writer.settled(this.#sizes[i]!);
+    const { index } = this.#partition;
+    let i = 0;
+    for (const { writer, bytes, end } of this.#shares) {
+      if (!isWritten || writer.options.acks === 'all') {
+        for (; i < end; i++) {
+          this.#sinks[i]!.failed(error, index, isWritten ? this.#baseOffset + i : -1, 1);
+        }
+        writer.settled(bytes);
+      }
+      i = end;
     }
     const behind = this.#open[this.#partition.index];
     if (behind !== undefined) this.#accumulator.failOpen(behind, error);
