@@ -21,7 +21,7 @@ export type {
 export type { Producer, SendOptions } from './producer.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
-export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type { AssignorName, ConsumerOptions, RebalanceHook } from './consumer-options.js';
 export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
 export type { RateLimit } from './run-slots.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
