@@ -4,6 +4,7 @@
 //   npm run bench -- --quick         small and once: whether it runs, not how fast
 //   npm run bench -- --only append   rows whose name contains a text
 //   npm run bench -- --json          results as JSON, for a program
+//   npm run bench -- --page docs/benchmarks.md   renews that page's table, and its plot
 //   npm run bench -- --rounds 11     how often each row and its floor take turns
 //   npm run bench -- --directory D   where the files are written; .ottla-bench
 
@@ -17,6 +18,7 @@ import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { writePage } from './page.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as start } from './start.js';
@@ -30,6 +32,7 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     rounds: { type: 'string' },
+    page: { type: 'string' },
     directory: { type: 'string', default: '.ottla-bench' },
     row: { type: 'string' },
   },
@@ -66,6 +69,7 @@ async function runAll(): Promise<void> {
     if (!values.json) printResult(result);
   }
   rmSync(values.directory, { recursive: true, force: true });
+  if (values.page !== undefined) writePage(values.page, results, rounds);
   if (!values.json) return;
   const machine = { node: process.version, platform: process.platform, arch: process.arch };
   const cpu = { model: cpus()[0]?.model ?? 'unknown', count: availableParallelism() };

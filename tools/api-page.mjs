@@ -17,7 +17,8 @@ const sections = {
   Producer:
     'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From Ago AssignorName RebalanceHook OffsetToCommit PartitionLag',
+  Consumer:
+    'Consumer ConsumerOptions From Ago AssignorName RebalanceHook OffsetToCommit PartitionLag',
   Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
