@@ -2,7 +2,7 @@
 //
 //   npm run bench                    all of it, about two minutes
 //   npm run bench -- --quick         small and once: whether it runs, not how fast
-//   npm run bench -- --only append   rows whose name contains a text
+//   npm run bench -- --only append,deliver   rows whose name contains one of these texts
 //   npm run bench -- --json          results as JSON, for a program
 //   npm run bench -- --page docs/benchmarks.md   renews that page's table, and its plot
 //   npm run bench -- --rounds 11     how often each row and its floor take turns
@@ -49,6 +49,7 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 7));
 const scale = values.quick ? 0.02 : 1;
+const wanted = values.only.split(',');
 
 if (values.row === undefined) await runAll();
 else await runOne(values.row);
@@ -70,7 +71,7 @@ async function runAll(): Promise<void> {
     printHead();
   }
   for (const { name } of rows) {
-    if (!name.includes(values.only)) continue;
+    if (!wanted.some((text) => name.includes(text))) continue;
     const options = ['--row', name, '--rounds', String(rounds), '--directory', values.directory];
     if (values.quick) options.push('--quick');
     const { stdout } = await run(process.execPath, ['--expose-gc', script, ...options]);
