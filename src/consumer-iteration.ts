@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Commits, Progress } from './consumer-commits.js';
+import { invalidRecordIn, passOver, type InvalidRecord } from './consumer-invalid.js';
 import {
   ConsumerBatch,
   type BatchOf,
@@ -27,6 +28,8 @@ export interface IterationOptions {
   readonly join: () => Promise<void>;
   /** How far an owned partition is. */
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
+  /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
+  readonly passesOver: (invalid: InvalidRecord) => boolean;
   readonly commitBatch: (batch: Fetched<ConsumerRecord>) => Promise<void>;
 }
 
@@ -185,7 +188,7 @@ export class Iteration<T extends TopicRef> {
   }
 
   /**
-   * Nothing comes between the arrival of a run and what is taken of it: a seek() would find none to drop.
+   * Nothing comes between the making of a run and what is taken of it: a seek() drops it, or finds it taken.
    * What is fetched for an iterator that ended meanwhile is left to the next one.
    */
   async #takeNext<V>(
@@ -193,10 +196,9 @@ export class Iteration<T extends TopicRef> {
     take: (run: Run) => V,
   ): Promise<IteratorResult<V, undefined>> {
     try {
-      const { join, reader, maxPollRecords } = this.#options;
-      await join();
+      await this.#options.join();
       while (!this.#isStopped) {
-        const fetched = reader.pollNow(maxPollRecords) ?? (await reader.poll(maxPollRecords, null));
+        const fetched = await this.#poll();
         if (fetched === null) break;
         const run = this.#begin(fetched);
         if (run === null) continue;
@@ -224,6 +226,18 @@ export class Iteration<T extends TopicRef> {
     }
     this.#run = { fetched, progress, marked: 0, handedOut: 0 };
     return this.#run;
+  }
+
+  async #poll(): Promise<Fetched<ConsumerRecord> | null> {
+    const { reader, maxPollRecords, progressOf, passesOver: mayPass } = this.#options;
+    try {
+      return reader.pollNow(maxPollRecords) ?? (await reader.poll(maxPollRecords, null));
+    } catch (error) {
+      const invalid = invalidRecordIn(error);
+      const progress = invalid === null ? undefined : progressOf(invalid);
+      if (invalid === null || progress === undefined || !mayPass(invalid)) throw error;
+      return passOver(reader, invalid, progress.ownership);
+    }
   }
 
   /** Whether records of a partition that is being given up are handed out and not yet marked. */

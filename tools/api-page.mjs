@@ -19,15 +19,15 @@ const sections = {
   'What was sent': 'RecordMetadata WrittenRun',
   'What a producer does': 'ProducerMetrics ProducerBatchMessage',
   Consumer:
-    'Consumer ConsumerOptions From Ago AssignorName RebalanceHook OffsetToCommit PartitionLag',
-  Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
+    'Consumer ConsumerOptions Subscribable Subscribed RebalanceHook From Ago AssignorName OffsetToCommit PartitionLag',
+  Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit RedriveOptions',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
   'What was read': 'ConsumerRecord ConsumerBatch RecordOf BatchOf Headers',
   Definitions: 'defineTopic DefinitionOptions TopicDefinition TopicRef SerdeSpec CodecName Codec',
   'Types of definitions': 'StandardSchema KeyIn KeyOut ValueIn ValueOut',
-  Errors: 'OttlaError ErrorCode',
+  Errors: 'OttlaError ErrorCode RecordPlace OnInvalid InvalidRecord',
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
   'What a test puts in its place': 'Clock Timer Faults',
