@@ -30,8 +30,11 @@ export function writePage(path: string, results: readonly Result[], rounds: numb
 
 function caption(rounds: number): string {
   const { version, platform, arch } = process;
-  const load = loadavg()[0]!.toFixed(1);
-  return `Node ${version}, ${platform} ${arch}, ${availableParallelism()} cores, load ${load}; median of ${rounds} rounds.`;
+  const cores = availableParallelism();
+  const load = loadavg()[0]!;
+  const remark =
+    load > cores ? ' That is a busy machine: an idle one is faster, and steadier.' : '';
+  return `Node ${version}, ${platform} ${arch}, ${cores} cores, load ${load.toFixed(1)}, median of ${rounds} rounds.${remark}`;
 }
 
 function table(results: readonly Result[]): string {
