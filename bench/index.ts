@@ -16,6 +16,7 @@ import { parseArgs, promisify } from 'node:util';
 import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
+import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
 import { rows as objects } from './objects.js';
@@ -32,6 +33,7 @@ const rows = [
   ...read,
   ...deliver,
   ...commit,
+  ...compression,
   ...partitioner,
   ...assignor,
   ...start,
