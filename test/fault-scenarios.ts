@@ -268,6 +268,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       trial.disk.onCall = () => undefined;
     },
     async run(trial) {
+      await trial.read('orders');
       await trial.backup('/copy');
       await trial.close();
     },
