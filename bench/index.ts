@@ -17,12 +17,22 @@ import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 
-const rows = [...append, ...read, ...deliver, ...commit, ...partitioner, ...assignor, ...start];
+const rows = [
+  ...append,
+  ...read,
+  ...deliver,
+  ...commit,
+  ...partitioner,
+  ...assignor,
+  ...start,
+  ...open,
+];
 
 const { values } = parseArgs({
   options: {

@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
+import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { Slices } from './storage/batch-cursor.js';
@@ -26,8 +27,8 @@ import {
 const chunkBytes = 1024 * 1024;
 const formatVersion = 1;
 const epochsFile = 'leader-epoch-checkpoint';
-/** How often a partition is copied anew that changed meanwhile. */
-const maxTries = 20;
+/** How often a partition is copied anew that changed meanwhile, before its segments are held. */
+const maxTries = 3;
 const logFiles = ['log', 'index', 'timeindex'] as const;
 
 /** What is copied: the files and rows of an Ottla in use. */
@@ -37,6 +38,8 @@ export interface BackupSource {
   readonly store: MetaStore;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Runs `work` while no segment of the partition is freed or compacted. */
+  readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
 }
 
 /**
@@ -161,7 +164,8 @@ class Backup {
   }
 
   /**
-   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew.
+   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew. If that
+   * goes on, compaction and retention wait.
    * @returns its rows; null: the topic was deleted
    */
   async #partition(
@@ -173,8 +177,21 @@ class Backup {
     const name = `${topic}-${partition}`;
     const copied: CopiedSegments = new Map();
     let rows = first;
+    const copy = (isHeld: boolean): Promise<void> =>
+      this.#copyPartition(name, topicId, partition, rows, copied, isHeld);
+    const lookAgain = (): void => {
+      rows = this.#look(topicId, partition);
+      this.#removeOutdated(join(this.#target, name), rows, copied);
+    };
     for (let tries = 1; ; tries++) {
-      const failure = await this.#copyPartition(name, topicId, partition, rows, copied).then(
+      const copying =
+        tries < maxTries
+          ? copy(false)
+          : this.#source.holdSegments({ topic, partition }, () => {
+              lookAgain();
+              return copy(true);
+            });
+      const failure = await copying.then(
         () => null,
         (error: unknown) => asStorageError(name, error),
       );
@@ -192,10 +209,9 @@ class Backup {
           ? changes
           : [...changes, put(['partition', topicId, partition], row)];
       }
-      const now = this.#look(topicId, partition);
-      if (failure.code === 'ABORTED' || isSame(now, rows) || tries === maxTries) throw failure;
-      rows = now;
-      this.#removeOutdated(join(this.#target, name), now, copied);
+      const before = rows;
+      lookAgain();
+      if (failure.code === 'ABORTED' || isSame(rows, before) || tries === maxTries) throw failure;
     }
   }
 
@@ -217,6 +233,7 @@ class Backup {
     partition: number,
     { row, sealed }: PartitionRows,
     copied: CopiedSegments,
+    isHeld: boolean,
   ): Promise<void> {
     const { files, directory, store } = this.#source;
     const from = join(directory, name);
@@ -235,8 +252,8 @@ class Backup {
     await this.#copyActive(from, to, row?.active);
     // Once it is sealed it may be compacted.
     const now = store.get(['partition', topicId, partition]);
-    if ((now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0))
-      throw changedMeanwhile(name);
+    const isSealed = (now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0);
+    if (isSealed && !isHeld) throw changedMeanwhile(name);
     await this.#files.syncDirectory(to);
   }
 

@@ -14,7 +14,8 @@ import { withSignal } from './clock.js';
 import { OttlaError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
-import { Accumulator, LocalWriter } from './local-writer.js';
+import { Accumulator } from './local-accumulator.js';
+import { LocalWriter } from './local-writer.js';
 import type { From, TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
 import type { Partition } from './partition.js';
@@ -44,7 +45,6 @@ export class LocalEngine implements Engine {
     broker.onWarning = (warning) => events.warning(warning);
     this.#accumulator = new Accumulator({
       clock: broker.clock,
-      random: broker.random,
       topic: (info) => {
         const topic = broker.topic(info.name);
         if (topic === info) return topic;
@@ -144,7 +144,12 @@ export class LocalEngine implements Engine {
 
   writer(options: WriterOptions): Writer {
     this.#broker.refuseReadOnly();
-    const writer = new LocalWriter(this.#accumulator, options, () => this.#writers.delete(writer));
+    const writer = new LocalWriter(options, {
+      accumulator: this.#accumulator,
+      clock: this.#broker.clock,
+      random: this.#broker.random,
+      closed: () => this.#writers.delete(writer),
+    });
     this.#writers.add(writer);
     return writer;
   }
@@ -172,8 +177,9 @@ export class LocalEngine implements Engine {
     for (;;) {
       const flushed = [...this.#writers].map((writer) => writer.flush());
       await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
+      if ([...this.#writers].some((writer) => !writer.isEmpty)) continue;
       const behind = this.#behind(groups);
-      if (behind.length === 0 && [...this.#writers].every((writer) => writer.isEmpty)) return;
+      if (behind.length === 0) return;
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }
   }

@@ -277,6 +277,18 @@ export class Partition {
     }
   }
 
+  /**
+   * Takes back an append that still waits for a roll or a sync: it fails, and all behind it, in order.
+   * Nothing happens once it was written.
+   */
+  withdraw(listener: AppendListener, error: OttlaError): void {
+    const at = this.#queue.findIndex((queued) => queued.listener === listener);
+    if (at === -1) return;
+    for (const queued of this.#queue.splice(at)) {
+      queued.listener.failed(queued.listener === listener ? error : behindFailure(this.name));
+    }
+  }
+
   async #roll(): Promise<void> {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
@@ -437,10 +449,11 @@ export class Partition {
    * The way out of a failure: reads files and rows again. Until that is done readers see what was there
    * before, and appends wait, or are refused as before.
    * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still; METADATA_LOST
+   * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
     return this.#whenSettled(() => {
+      this.refuseIfEnded();
       const reopening = this.#readAnew();
       void this.#closeGate(() => reopening.then(() => undefined));
       return reopening;
@@ -484,6 +497,14 @@ export class Partition {
   #moveLogStart(offset: number): Promise<void> {
     void this.#compaction.stop();
     return this.#log.moveLogStart(offset);
+  }
+
+  /** Runs `work` while no segment is freed or compacted. */
+  async holdSegments(work: () => Promise<void>): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    this.refuseIfEnded();
+    void this.#compaction.stop();
+    await this.#log.changeSegments(work);
   }
 
   /**
@@ -572,7 +593,8 @@ export class Partition {
   }
 }
 
-function behindFailure(name: string): OttlaError {
+/** Of what was not written, because what came before it was not. */
+export function behindFailure(name: string): OttlaError {
   return new OttlaError(
     'KAFKA_STORAGE_ERROR',
     `${name}: not written, because an append before it failed: order is kept when both are sent again`,
