@@ -16,6 +16,7 @@ import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
+import { rows as group } from './group.js';
 import { measure, type Result } from './harness.js';
 import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
@@ -28,6 +29,7 @@ const rows = [
   ...read,
   ...deliver,
   ...commit,
+  ...group,
   ...partitioner,
   ...assignor,
   ...start,

@@ -38,7 +38,7 @@ export interface BrokerOptions {
   /** Bound on the bytes of all logs. @default none */
   readonly maxBytes?: number;
   /** How long the offsets of a group without members are kept. @default for ever */
-  readonly offsetsRetentionMs?: number | undefined;
+  readonly offsetsRetentionMs?: number;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -102,7 +102,7 @@ export class Broker {
         this.retention.committed();
       },
       rebalanced: () => this.#tellChange(),
-      offsetsRetentionMs: options.offsetsRetentionMs,
+      offsetsRetentionMs: options.offsetsRetentionMs ?? Infinity,
     });
     this.offsets = this.groups.offsets;
     this.coordinator = this.groups.coordinator;
@@ -182,7 +182,6 @@ export class Broker {
     await this.#rewindCommits();
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
-    this.groups.start();
   }
 
   #partitions(): Partition[] {

@@ -105,12 +105,12 @@ export class OffsetStore {
 
   /**
    * Forgets the offsets of a group that are to go. Durable once resolved. Commits that come later stay.
-   * @param others changes to be written with it
+   * @param others changes to be written with it. Both are asked when nothing stands in the way any more.
    */
   async remove(
     group: string,
     isToGo: (offset: CommittedOffset) => boolean,
-    others: readonly Change[] = [],
+    others: () => readonly Change[] = () => [],
   ): Promise<void> {
     // What is being written would be forgotten on the disk, and remembered here.
     await this.written(group);
@@ -119,7 +119,7 @@ export class OffsetStore {
       [...this.#underWay.values()].flatMap((each) => (each.group === group ? each.keys : [])),
     );
     const gone = [...kept].filter(([key, offset]) => !anew.has(key) && isToGo(offset));
-    const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others];
+    const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others()];
     if (changes.length > 0) await this.#store.write(changes);
     for (const [key, offset] of gone) if (kept.get(key) === offset) kept.delete(key);
     if (kept.size === 0) this.#groups.delete(group);
