@@ -158,6 +158,10 @@ export class NativeReader extends Worker implements NativeMember {
     return this.memberId;
   }
 
+  topicsChanged(): boolean {
+    return false;
+  }
+
   granted(ownerships: readonly Ownership[]): void {
     for (const ownership of ownerships) {
       this.begin(ownership).isLeaving = this.#isClosing;
