@@ -15,6 +15,7 @@ import { parseArgs, promisify } from 'node:util';
 import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
+import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
 import { rows as group } from './group.js';
 import { measure, type Result } from './harness.js';
@@ -32,6 +33,7 @@ const rows = [
   ...deliver,
   ...commit,
   ...group,
+  ...compression,
   ...partitioner,
   ...assignor,
   ...start,

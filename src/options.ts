@@ -41,6 +41,16 @@ export interface TopicOptions {
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
   /**
+   * The log is synced once this many records were appended since the last sync, though nobody waits for
+   * it with acks 'all': so a loss of power costs acks 1 no more. @default 2^53 - 1: 8 MiB decide
+   */
+  readonly flushMessages?: number;
+  /**
+   * The log is synced once a record has waited for it this long, as with flushMessages.
+   * @default 2^53 - 1 ms: 8 MiB decide
+   */
+  readonly flushMs?: number;
+  /**
    * How records are compressed in this topic, whatever a producer says; 'producer': as each producer says.
    * A batch that another program sent stays as it is. @default 'producer'
    */
@@ -227,6 +237,8 @@ export const topicOptions: Table<TopicOptions> = {
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+  flushMessages: integer(1),
+  flushMs: integer(0),
   compression: oneOf('producer', ...compressions),
   cleanupPolicy: either(oneOf('delete', 'compact'), bothPolicies),
   minCleanableDirtyRatio: fraction,
@@ -242,6 +254,8 @@ export const topicDefaults: TopicSettings = {
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',
+  flushMessages: Number.MAX_SAFE_INTEGER,
+  flushMs: Number.MAX_SAFE_INTEGER,
   compression: 'producer',
   cleanupPolicy: 'delete',
   minCleanableDirtyRatio: 0.5,

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
+import { FlushInterval } from './partition-flush.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
@@ -50,6 +51,7 @@ export class Partition {
   #gate: Promise<void> | null = null;
   #durabilityWaiters: AppendListener[] = [];
   #syncing: Promise<void> | null = null;
+  readonly #flushes: FlushInterval;
   #refreshing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
   /** The largest of the batches that were stamped last. */
@@ -66,6 +68,7 @@ export class Partition {
     this.topicId = topic.id;
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
+    this.#flushes = new FlushInterval(env.clock, () => void this.#requestSync());
     this.#log = this.#newLog(topic.settings);
     this.#compaction = new PartitionCompaction(env, this.#log);
   }
@@ -178,6 +181,7 @@ export class Partition {
     listener: AppendListener,
   ): 'done' | 'failed' | 'wait' {
     let baseOffset: number;
+    let nextOffset: number;
     let logAppendTime = -1;
     try {
       const { active } = this.#log;
@@ -191,7 +195,7 @@ export class Partition {
       if (this.settings.messageTimestampType === 'LogAppendTime') {
         logAppendTime = this.#env.clock.now();
       }
-      const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
+      nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
       if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
         void this.#closeGate(() => this.#roll());
         return 'wait';
@@ -212,7 +216,9 @@ export class Partition {
     listener.written(baseOffset, logAppendTime);
     if (wantsDurable) this.#durabilityWaiters.push(listener);
     const { size, syncedSize } = this.#log.active;
-    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) void this.#requestSync();
+    this.#flushes.appended(nextOffset - baseOffset, this.settings);
+    const isDue = this.#flushes.isDue || size - syncedSize >= unsyncedBytesTarget;
+    if (wantsDurable || isDue) void this.#requestSync();
     for (const waiter of this.#appendWaiters) waiter.wake();
     return 'done';
   }
@@ -323,7 +329,7 @@ export class Partition {
   #requestSync(): Promise<void> {
     this.#syncing ??= this.#queueSync().finally(() => {
       this.#syncing = null;
-      if (this.#durabilityWaiters.length > 0) void this.#requestSync();
+      if (this.#durabilityWaiters.length > 0 || this.#flushes.isDue) void this.#requestSync();
     });
     return this.#syncing;
   }
@@ -336,6 +342,7 @@ export class Partition {
   async #sync(): Promise<void> {
     const waiters = this.#durabilityWaiters;
     this.#durabilityWaiters = [];
+    this.#flushes.reset();
     const point = this.#log.dueRecoveryPoint();
     if (this.#log.failure === null) {
       try {
@@ -574,6 +581,7 @@ export class Partition {
     await this.#whenSettled(() => {
       this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
     });
+    this.#flushes.reset();
     if (!this.#log.isOpen) return;
     const { active } = this.#log;
     if (!this.#env.readOnly && this.#log.failure === null) {
@@ -587,6 +595,7 @@ export class Partition {
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
     await this.#whenSettled(() => undefined);
+    this.#flushes.reset();
     this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();
