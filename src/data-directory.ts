@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
-import { Broker } from './broker.js';
+import { Broker, type BrokerOptions } from './broker.js';
 import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
@@ -31,11 +31,13 @@ export interface OpenDirectory {
   release(): void;
 }
 
-export interface DirectorySettings {
+/** What its user bounds. */
+type Limits = Pick<BrokerOptions, 'maxBytes' | 'offsetsRetentionMs'>;
+
+export interface DirectorySettings extends Limits {
   readonly readOnly: boolean;
   /** From 0 to below 1. */
   readonly random: () => number;
-  readonly maxBytes?: number | undefined;
   readonly clock?: Clock;
   /** Where the directory is: the system's, unless it is given. */
   readonly disk?: Disk;
@@ -51,7 +53,7 @@ export async function openDataDirectory(
   path: string,
   settings: DirectorySettings,
 ): Promise<OpenDirectory> {
-  const { readOnly, random, maxBytes = Infinity, clock = systemClock, disk } = settings;
+  const { readOnly, random, clock = systemClock, disk, ...limits } = settings;
   const directory = resolve(path);
   const [{ files, openStore, lock: acquireLock }] = await Promise.all([
     disk ?? systemDisk(),
@@ -78,7 +80,7 @@ export async function openDataDirectory(
       syncs: processSyncs,
       readOnly,
       defaults: {},
-      maxBytes,
+      ...limits,
     });
     if (!readOnly) await broker.recover();
     return { broker, release: () => lock?.close() };
@@ -218,7 +220,7 @@ async function syncParents(files: FileSystem, directory: string): Promise<void> 
 export function openMemory(
   clock: Clock,
   random: () => number,
-  maxBytes: number = Infinity,
+  limits: Limits = {},
   faults?: Faults,
 ): OpenDirectory {
   const broker = new Broker({
@@ -230,7 +232,7 @@ export function openMemory(
     syncs: new SyncQueue(Infinity),
     readOnly: false,
     defaults: { segmentBytes: 1024 * 1024 },
-    maxBytes,
+    ...limits,
   });
   return { broker, release: () => undefined };
 }
