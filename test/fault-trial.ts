@@ -2,7 +2,11 @@ import { dirname, join } from 'node:path';
 import { backupTo } from '../src/backup.js';
 import { Consumer } from '../src/consumer.js';
 import { TopicReading, type ReadOptions } from '../src/consumer-read.js';
-import { openDataDirectory, type OpenDirectory } from '../src/data-directory.js';
+import {
+  openDataDirectory,
+  type DirectorySettings,
+  type OpenDirectory,
+} from '../src/data-directory.js';
 import { OttlaError, type WrittenRun } from '../src/errors.js';
 import { LocalEngine } from '../src/local.js';
 import type { Acks, TopicOptions } from '../src/options.js';
@@ -158,10 +162,16 @@ export class Trial {
     return logs[partition]!;
   }
 
-  async open(): Promise<boolean> {
+  async open(settings: Partial<DirectorySettings> = {}): Promise<boolean> {
     const { disk, clock } = this;
     const { value: opened } = await this.attempt('open', () =>
-      openDataDirectory(directory, { readOnly: false, random: this.#random, clock, disk }),
+      openDataDirectory(directory, {
+        readOnly: false,
+        random: this.#random,
+        clock,
+        disk,
+        ...settings,
+      }),
     );
     if (opened === undefined) return false;
     const engine = new LocalEngine(opened.broker, {
