@@ -35,12 +35,22 @@ export class PartitionFetch<R> {
   isHeld = false;
   /** Grows when the position is moved from outside: what was read before is void then. */
   version = 0;
+  readonly #maxBytes: number;
+  /** That the take() under way may still hand out. */
+  #bytesLeft = 0;
   #position: number;
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
   #records: RecordReader = restingReader;
 
-  constructor(partition: Partition, format: RecordFormat<R>, position: number, ownership: number) {
+  constructor(
+    partition: Partition,
+    format: RecordFormat<R>,
+    position: number,
+    ownership: number,
+    maxBytes: number,
+  ) {
+    this.#maxBytes = maxBytes;
     this.partition = partition;
     this.format = format;
     this.ownership = ownership;
@@ -105,6 +115,7 @@ export class PartitionFetch<R> {
   take(maxRecords: number): Fetched<R> | null {
     const baseOffset = this.#position;
     const records: R[] = [];
+    this.#bytesLeft = this.#maxBytes;
     try {
       this.#fill(records, maxRecords);
     } catch (error) {
@@ -118,7 +129,7 @@ export class PartitionFetch<R> {
   }
 
   #fill(records: R[], maxRecords: number): void {
-    while (records.length < maxRecords) {
+    while (records.length < maxRecords && this.#bytesLeft > 0) {
       const chunk = this.#chunk;
       if (chunk === null) return;
       chunk.batch ??= this.#nextBatch(chunk);
@@ -162,11 +173,12 @@ export class PartitionFetch<R> {
     const { format } = this;
     const { keepsBytes } = format;
     const { index } = this.partition;
-    while (records.length < maxRecords) {
+    const stopAt = cursor.end + this.#bytesLeft;
+    while (records.length < maxRecords && cursor.end < stopAt) {
       if (!cursor.next()) {
         this.#position = chunk.batch!.nextOffset;
         chunk.batch = null;
-        return;
+        break;
       }
       const record = format.make(
         index,
@@ -179,6 +191,7 @@ export class PartitionFetch<R> {
       records.push(record);
       this.#position = cursor.offset + 1;
     }
+    this.#bytesLeft = stopAt - cursor.end;
   }
 
   /** Whether records hold views of the chunk, so that its buffer must not be used again. */

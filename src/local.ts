@@ -94,8 +94,7 @@ export class LocalEngine implements Engine {
 
   async reopenPartition(at: TopicPartition): Promise<string | null> {
     this.#refuseClosed();
-    this.#broker.refuseReadOnly();
-    return this.#broker.partition(at).reopen();
+    return this.#broker.reopen(at);
   }
 
   async partitions(name: string): Promise<readonly PartitionInfo[]> {

@@ -107,10 +107,20 @@ export class PartitionLog {
     );
   }
 
-  /** As fail(), after a sync that failed. */
-  failSync(error: OttlaError): void {
-    this.#syncFailed = true;
+  /** As fail(), after a sync that failed; noted in the row, if that can be written. Never rejects. */
+  async failSync(error: OttlaError): Promise<void> {
     this.fail(error);
+    await this.#noteFailedSync();
+  }
+
+  /** By its bytes a file does not tell that some were not written, to another process neither. */
+  async #noteFailedSync(): Promise<void> {
+    this.#syncFailed = true;
+    try {
+      await this.writeRows([], () => undefined);
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
   }
 
   get syncFailed(): boolean {
@@ -318,12 +328,18 @@ export class PartitionLog {
   }
 
   #row(active: RecoveryPoint): PartitionRow {
-    return { logStartOffset: this.#logStartOffset, leaderEpochs: this.#leaderEpochs, active };
+    return {
+      logStartOffset: this.#logStartOffset,
+      leaderEpochs: this.#leaderEpochs,
+      active,
+      ...(this.#syncFailed ? { syncFailed: true } : {}),
+    };
   }
 
   /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
   needsRecovery(): boolean {
-    const { active } = this.#stored.read();
+    const { active, syncFailed } = this.#stored.read();
+    if (syncFailed === true) return true;
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     return Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes;
   }
@@ -338,7 +354,8 @@ export class PartitionLog {
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
-    this.#syncFailed = afterFailedSync;
+    const mustWriteAgain = afterFailedSync || this.#stored.read().syncFailed === true;
+    this.#syncFailed = mustWriteAgain;
     this.open();
     const { clock } = this.#env;
     const active = this.#active;
@@ -348,8 +365,8 @@ export class PartitionLog {
       );
     }
     if (this.#failure !== null) return null;
-    const fileSize = active.fileSize();
-    if (afterFailedSync) await active.writeAgain(active.size, fileSize);
+    const fileSize = Math.max(0, active.fileSize());
+    if (mustWriteAgain) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
     let report: string | null = null;
     if (problem !== null) {
@@ -360,12 +377,17 @@ export class PartitionLog {
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
       await this.#beginEpoch(next);
-      await active.cut(position);
+      active.cut(position);
     }
-    await active.sync();
+    try {
+      await active.sync();
+    } catch (error) {
+      await this.#noteFailedSync();
+      throw error;
+    }
+    this.#syncFailed = false;
     await active.saveIndexes();
     await this.#saveRow(active.recoveryPoint());
-    this.#syncFailed = false;
     if (active.nextOffset < this.#logStartOffset) {
       // What lay between was deleted: its offsets are not given out again.
       await this.roll();

@@ -348,7 +348,7 @@ export class Partition {
       try {
         await this.#log.active.sync();
       } catch (error) {
-        this.#log.failSync(asStorageError(this.name, error, false));
+        await this.#log.failSync(asStorageError(this.name, error, false));
       }
     }
     const { failure } = this.#log;

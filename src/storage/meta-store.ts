@@ -110,6 +110,8 @@ export interface PartitionRow {
   /** [epoch, first offset written in it], oldest first. */
   readonly leaderEpochs: readonly (readonly [epoch: number, startOffset: number])[];
   readonly active: RecoveryPoint;
+  /** A sync of what lies behind the recovery point has failed: it is to be written again. */
+  readonly syncFailed?: true | undefined;
 }
 
 /** Up to here the active segment and its indexes are known to be durable. Behind it anything may be torn. */

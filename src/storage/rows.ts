@@ -34,6 +34,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       maxTimestampOffset: orNone,
       bytesSinceIndexEntry: count,
     }),
+    syncFailed: z.literal(true).optional(),
   }),
   segment: z.object({ nextOffset: count, bytes: count, maxTimestamp: orNone, checksum: crc }),
   compaction: z.object({
