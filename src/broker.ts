@@ -5,7 +5,7 @@ import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
 import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
-import type { Partition } from './partition.js';
+import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
@@ -34,6 +34,18 @@ export interface BrokerOptions {
   readonly maxBytes?: number;
   /** How long the offsets of a group without members are kept. @default for ever */
   readonly offsetsRetentionMs?: number | undefined;
+}
+
+/** What a backup copies: the files and rows of a broker in use. */
+export interface BackupSource extends Pick<
+  BrokerOptions,
+  'directory' | 'files' | 'store' | 'clock' | 'random'
+> {
+  /** Partition.holdSegments(). @throws UNKNOWN_TOPIC_OR_PARTITION */
+  readonly holdSegments: (
+    at: TopicPartition,
+    work: (look: () => HeldLog) => Promise<void>,
+  ) => Promise<void>;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -114,9 +126,7 @@ export class Broker {
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
-  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> & {
-    readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
-  } {
+  get backupSource(): BackupSource {
     this.refuseReadOnly();
     const { directory, clock, random } = this;
     return {
@@ -125,7 +135,7 @@ export class Broker {
       store: this.#store,
       clock,
       random,
-      holdSegments: (at, work) => this.partition(at).holdSegments(work),
+      holdSegments: async (at, work) => this.partition(at).holdSegments(work),
     };
   }
 

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { longestTimerMs } from './clock.js';
 import { compressions, type Compression } from './compression.js';
 
 /**
@@ -150,7 +151,12 @@ export interface Ago {
  */
 export type From = 'earliest' | 'latest' | 'none' | Date | Ago;
 
-type Check = (value: unknown) => string | null;
+interface Check {
+  /** What is expected instead; null: the value passes. */
+  (value: unknown): string | null;
+  /** Whether there are numbers that pass, so that one that does not is out of range, not of a wrong type. */
+  readonly takesNumbers?: boolean;
+}
 type Table<T> = { readonly [K in keyof Required<T>]: Check };
 
 /** Bytes of the string "got", short enough for an error message. */
@@ -167,15 +173,21 @@ export function got(value: unknown): string {
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): Check {
   const expected =
     max === Number.MAX_SAFE_INTEGER ? `an integer >= ${min}` : `an integer from ${min} to ${max}`;
-  return (value) =>
+  return ofNumbers((value) =>
     Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
       ? null
-      : expected;
+      : expected,
+  );
+}
+
+function ofNumbers(check: Check): Check {
+  return Object.assign(check, { takesNumbers: true });
 }
 
 export function oneOf(...allowed: readonly unknown[]): Check {
   const expected = allowed.map((value) => inspect(value)).join(' or ');
-  return (value) => (allowed.includes(value) ? null : expected);
+  const check: Check = (value) => (allowed.includes(value) ? null : expected);
+  return allowed.some((value) => typeof value === 'number') ? ofNumbers(check) : check;
 }
 
 export const aBoolean: Check = (value) => (typeof value === 'boolean' ? null : 'true or false');
@@ -184,7 +196,7 @@ export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 
 
 /** Passes when one of the checks does. */
 export function either(...checks: readonly Check[]): Check {
-  return (value) => {
+  const checkEach: Check = (value) => {
     const expected: string[] = [];
     for (const check of checks) {
       const problem = check(value);
@@ -193,14 +205,15 @@ export function either(...checks: readonly Check[]): Check {
     }
     return expected.join(' or ');
   };
+  return checks.some(({ takesNumbers }) => takesNumbers === true)
+    ? ofNumbers(checkEach)
+    : checkEach;
 }
 
 const aDate: Check = (value) =>
   value instanceof Date && !Number.isNaN(value.getTime()) ? null : 'a valid Date';
 
-/** The longest timer that Node keeps: longer ones fire at once. */
-const maxTimerMs = 2 ** 31 - 1;
-export const milliseconds: Check = integer(0, maxTimerMs);
+export const milliseconds: Check = integer(0, longestTimerMs);
 
 export function isAgo(value: unknown): value is Ago {
   return typeof value === 'object' && value !== null && 'durationMs' in value;
@@ -221,8 +234,9 @@ const bothPolicies: Check = (value) =>
     ? null
     : "['compact', 'delete']";
 
-const fraction: Check = (value) =>
-  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number from 0 to 1';
+const fraction: Check = ofNumbers((value) =>
+  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number from 0 to 1',
+);
 
 /** A batch of the largest size, and the header it lies behind, must fit one segment. */
 const maxBatchBytes = 256 * 1024 * 1024;
@@ -311,7 +325,8 @@ export function checkValue(where: string, name: string, check: Check, value: unk
   const expected = check(value);
   if (expected === null) return;
   const message = `${where}: ${name} must be ${expected}, got ${got(value)}`;
-  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+  const isOutOfRange = typeof value === 'number' && check.takesNumbers === true;
+  throw isOutOfRange ? new RangeError(message) : new TypeError(message);
 }
 
 /** The options with their defaults, undefined ones included. */

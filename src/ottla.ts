@@ -95,6 +95,8 @@ export class Ottla {
   readonly #consumers = new Set<Closable>();
   #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
+  /** Aborted when closing begins: a backup holds up what closing waits for. */
+  readonly #ending = new AbortController();
 
   private constructor(directory: OpenDirectory) {
     const { broker } = directory;
@@ -328,7 +330,15 @@ export class Ottla {
     checkDirectoryPath('backup', directory);
     checkOptions<{ readonly signal?: AbortSignal }>('backup', { signal: aSignal }, options);
     const { backupTo } = await import('./backup.js');
-    await backupTo(this.#directory.broker.backupSource, directory, options.signal);
+    const { signal } = options;
+    const ending = this.#ending.signal;
+    const ended = signal === undefined ? ending : AbortSignal.any([signal, ending]);
+    try {
+      await backupTo(this.#directory.broker.backupSource, directory, ended);
+    } catch (error) {
+      this.#refuseClosed();
+      throw error;
+    }
   }
 
   #refuseClosed(): void {
@@ -347,6 +357,7 @@ export class Ottla {
   }
 
   async #close(): Promise<void> {
+    this.#ending.abort();
     try {
       await allClosed(this.#consumers);
       await allClosed(this.#producers);

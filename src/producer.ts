@@ -63,6 +63,9 @@ export class Producer {
   /** When this turn of the event loop has had enough of sendBatch; 0: it has had none. */
   #turnEnd = 0;
   #closing: Promise<void> | null = null;
+  /** What send() was called with last, which was checked then: most calls are with the same. */
+  #lastTopic: TopicRef | null = null;
+  #lastDefinition: TopicDefinition | null = null;
 
   /** @internal */
   constructor(
@@ -130,7 +133,7 @@ export class Producer {
     record: RecordToSend<TopicRef>,
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
-    const definition = definitionOf('send', topic);
+    const definition = this.#definitionOf(topic);
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
@@ -140,6 +143,14 @@ export class Producer {
       this.#blocked.add({ info, partition, raw: copied(raw), send }, options?.signal);
     }
     return send.promise;
+  }
+
+  #definitionOf(topic: TopicRef): TopicDefinition {
+    if (topic !== this.#lastTopic) {
+      this.#lastDefinition = definitionOf('send', topic);
+      this.#lastTopic = topic;
+    }
+    return this.#lastDefinition!;
   }
 
   /** @returns false if there is no room */
