@@ -19,6 +19,7 @@ import { rows as commit } from './commit.js';
 import { rows as compact } from './compact.js';
 import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
+import { rows as group } from './group.js';
 import { measure, type Result } from './harness.js';
 import { rows as objects } from './objects.js';
 import { rows as open } from './open.js';
@@ -35,6 +36,7 @@ const rows = [
   ...compact,
   ...deliver,
   ...commit,
+  ...group,
   ...compression,
   ...partitioner,
   ...assignor,

@@ -33,7 +33,7 @@ export interface BrokerOptions {
   /** Bound on the bytes of all logs. @default none */
   readonly maxBytes?: number;
   /** How long the offsets of a group without members are kept. @default for ever */
-  readonly offsetsRetentionMs?: number | undefined;
+  readonly offsetsRetentionMs?: number;
 }
 
 /** What a backup copies: the files and rows of a broker in use. */
@@ -111,7 +111,7 @@ export class Broker {
         this.retention.committed();
       },
       rebalanced: () => this.#tellChange(),
-      offsetsRetentionMs: options.offsetsRetentionMs,
+      offsetsRetentionMs: options.offsetsRetentionMs ?? Infinity,
     });
     this.offsets = this.groups.offsets;
     this.coordinator = this.groups.coordinator;
@@ -189,7 +189,6 @@ export class Broker {
     this.recovery.push(...(await this.#rewindCommits(() => true)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
-    this.groups.start();
   }
 
   #partitions(): Partition[] {

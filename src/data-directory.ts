@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
-import { Broker } from './broker.js';
+import { Broker, type BrokerOptions } from './broker.js';
 import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
@@ -30,6 +30,9 @@ export interface OpenDirectory {
   release(): void;
 }
 
+/** What its user bounds. */
+type Limits = Pick<BrokerOptions, 'maxBytes' | 'offsetsRetentionMs'>;
+
 /**
  * Opens a data directory, creating it if need be. Order: whose directory it is, the lock, then the
  * identity (meta.properties and LMDB must name the same store), then recovery. Nothing is written before
@@ -40,7 +43,7 @@ export async function openDataDirectory(
   path: string,
   readOnly: boolean,
   random: () => number,
-  maxBytes: number = Infinity,
+  limits: Limits = {},
   disk?: Disk,
 ): Promise<OpenDirectory> {
   const directory = resolve(path);
@@ -68,7 +71,7 @@ export async function openDataDirectory(
       syncs: processSyncs,
       readOnly,
       defaults: {},
-      maxBytes,
+      ...limits,
     });
     if (!readOnly) await broker.recover();
     return { broker, release: () => lock?.close() };
@@ -216,7 +219,7 @@ async function syncParents(files: FileSystem, directory: string): Promise<void> 
 export function openMemory(
   clock: Clock,
   random: () => number,
-  maxBytes: number = Infinity,
+  limits: Limits = {},
   faults?: Faults,
 ): OpenDirectory {
   const broker = new Broker({
@@ -228,7 +231,7 @@ export function openMemory(
     syncs: new SyncQueue(Infinity),
     readOnly: false,
     defaults: { segmentBytes: 1024 * 1024 },
-    maxBytes,
+    ...limits,
   });
   return { broker, release: () => undefined };
 }

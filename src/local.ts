@@ -52,7 +52,9 @@ export class LocalEngine implements Engine {
       },
       onError: (error) => events.error(error),
     });
-    if (!broker.readOnly) broker.retention.start();
+    if (broker.readOnly) return;
+    broker.retention.start();
+    broker.groups.start();
   }
 
   #refuseClosed(): void {

@@ -38,6 +38,12 @@ export interface OpenOptions {
    * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
+  /**
+   * Offsets of a group are forgotten once it has had no members for this long; of one that never had any,
+   * and of topics that none of its members reads, this long after their commit (Kafka's
+   * offsets.retention.minutes, there 7 days). Looked at every ten minutes. @default for ever (ms)
+   */
+  readonly offsetsRetentionMs?: number;
 }
 
 /** Time and randomness for a test that repeats itself. */
@@ -54,6 +60,12 @@ export interface MemoryOptions {
    * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
+  /**
+   * Offsets of a group are forgotten once it has had no members for this long; of one that never had any,
+   * and of topics that none of its members reads, this long after their commit (Kafka's
+   * offsets.retention.minutes, there 7 days). Looked at every ten minutes. @default for ever (ms)
+   */
+  readonly offsetsRetentionMs?: number;
 }
 
 type Events = {
@@ -121,9 +133,13 @@ export class Ottla {
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
     checkDirectoryPath('Ottla.open', directory);
-    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean, maxBytes: integer(1) }, options);
-    const { readOnly = false, maxBytes } = options;
-    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, maxBytes));
+    checkOptions<OpenOptions>(
+      'Ottla.open',
+      { readOnly: aBoolean, maxBytes: integer(1), offsetsRetentionMs: integer(1) },
+      options,
+    );
+    const { readOnly = false, ...limits } = options;
+    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, limits));
   }
 
   /**
@@ -181,12 +197,13 @@ export class Ottla {
         seed: integer(Number.MIN_SAFE_INTEGER),
         faults: (value) => (typeof value === 'object' && value !== null ? null : 'Faults'),
         maxBytes: integer(1),
+        offsetsRetentionMs: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed, maxBytes, faults } = options;
+    const { clock = systemClock, seed, faults, ...limits } = options;
     const random = seed === undefined ? Math.random : seeded(seed);
-    return new Ottla(openMemory(clock, random, maxBytes, faults));
+    return new Ottla(openMemory(clock, random, limits, faults));
   }
 
   /**

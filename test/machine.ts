@@ -62,7 +62,7 @@ export class Machine {
   async open(
     options: { readonly readOnly?: boolean; readonly offsetsRetentionMs?: number } = {},
   ): Promise<Broker> {
-    const { readOnly = false, offsetsRetentionMs } = options;
+    const { readOnly = false, offsetsRetentionMs = Infinity } = options;
     const broker = new Broker({
       directory: '/',
       files: this.files,
