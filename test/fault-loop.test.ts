@@ -50,7 +50,7 @@ describe('each call to the disk failing in turn', () => {
   );
 
   it('leaves no place out that calls it', () => {
-    expect([...met].toSorted()).toEqual(placesThatCall());
+    expect(placesThatCall().filter((place) => !met.has(place))).toEqual([]);
     expect(rejections).toEqual([]);
   });
 });
