@@ -60,7 +60,8 @@ describe('faults of storage', () => {
 
   it('f11 EIO while a log is recovered: nothing of it is read or written until it is reopened', async () => {
     await append(partition, batchOf(['b']));
-    machine.fault = ({ name, path }) => (name === 'readAsync' ? ioError(name, path) : undefined);
+    machine.fault = ({ name, path }) =>
+      ['read', 'readAsync', 'sync'].includes(name) ? ioError(name, path) : undefined;
     const again = await machine.open();
     machine.fault = () => undefined;
     const recovered = partitionOf(again);
