@@ -108,20 +108,28 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   }
 
   /** One record after the other; the partitions take turns. */
-  async *[Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
-    const { signal } = this.#options;
-    for await (const batch of this.batches()) {
+  [Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
+    return endable((ended) => this.#records(ended), this.#options.signal);
+  }
+
+  /** Runs of records of one partition. */
+  batches(): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
+    return endable((ended) => this.#batches(ended), this.#options.signal);
+  }
+
+  async *#records(signal: AbortSignal): AsyncGenerator<RecordOf<T>, undefined, undefined> {
+    for await (const batch of this.#batches(signal)) {
       for (const record of batch.records) {
-        if (signal?.aborted === true) return;
+        if (signal.aborted) return;
         yield record;
       }
     }
   }
 
-  /** Runs of records of one partition. */
-  async *batches(): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
+  async *#batches(
+    signal: AbortSignal,
+  ): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
     const { name } = this.#topic;
-    const { signal = null } = this.#options;
     const format = new ConsumerFormat(this.#topic, 0, null);
     let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
@@ -139,9 +147,9 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     });
     try {
       ends = await this.#begin(reader);
-      const isOver = (): boolean => ends?.size === 0 || signal?.aborted === true;
+      const isOver = (): boolean => ends?.size === 0 || signal.aborted;
       while (!isOver()) {
-        const fetched = await this.#poll(reader);
+        const fetched = await this.#poll(reader, signal);
         if (fetched === null) {
           if (ends === null || isOver()) return;
           throw new OttlaError('CLOSED', `read of ${name}: closed before the end`);
@@ -159,8 +167,11 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     }
   }
 
-  async #poll(reader: Reader<ConsumerRecord>): Promise<Fetched<ConsumerRecord> | null> {
-    const { onInvalid = 'fail', signal = null } = this.#options;
+  async #poll(
+    reader: Reader<ConsumerRecord>,
+    signal: AbortSignal,
+  ): Promise<Fetched<ConsumerRecord> | null> {
+    const { onInvalid = 'fail' } = this.#options;
     try {
       return reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));
     } catch (error) {
@@ -235,6 +246,30 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     }
     return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest'))!;
   }
+}
+
+/** An iterator whose return() ends a wait as well: a generator's own would stand behind the next() that waits. */
+function endable<V>(
+  make: (ended: AbortSignal) => AsyncGenerator<V, undefined, undefined>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<V, undefined, undefined> {
+  const ending = new AbortController();
+  const { signal: ended } = ending;
+  const items = make(signal === undefined ? ended : AbortSignal.any([signal, ended]));
+  const iterator: AsyncGenerator<V, undefined, undefined> = {
+    next: () => items.next(),
+    return: () => {
+      ending.abort();
+      return items.return(undefined);
+    },
+    throw: (error: unknown) => {
+      ending.abort();
+      return items.throw(error);
+    },
+    [Symbol.asyncIterator]: () => iterator,
+    [Symbol.asyncDispose]: async () => void (await iterator.return(undefined)),
+  };
+  return iterator;
 }
 
 function numbersIn(from: ReadFrom): number[] {

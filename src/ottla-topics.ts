@@ -42,7 +42,7 @@ export class Topics {
     }
     const { name, key, value } = definition;
     checkTopicName('topics.create', name);
-    const given = options ?? definition.options;
+    const given = options === undefined ? definition.options : options;
     checkOptions(`topics.create ${name}`, topicOptions, given);
     const { partitions = 1, ...settings } = given;
     await this.#engine.createTopic({

@@ -321,15 +321,16 @@ export class Ottla {
 
   /** With no listener a failure becomes a warning of the process, never a crash. */
   #emit<E extends keyof Events>(event: E, argument: Parameters<Events[E]>[0]): void {
-    const listeners = this.#listeners[event] as ReadonlySet<(value: typeof argument) => void>;
+    const listeners = this.#listeners[event] as ReadonlySet<(value: typeof argument) => unknown>;
     if (listeners.size === 0) process.emitWarning(argument);
-    for (const listener of listeners) {
+    const told = async (listener: (value: typeof argument) => unknown): Promise<void> => {
       try {
-        listener(argument);
+        await listener(argument);
       } catch (error) {
         process.emitWarning(`a listener of '${event}' threw: ${String(error)}`);
       }
-    }
+    };
+    for (const listener of listeners) void told(listener);
   }
 
   /**

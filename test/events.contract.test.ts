@@ -153,6 +153,13 @@ describeContract('events', ({ open }) => {
     ]);
   });
 
+  it('survive a listener whose promise rejects', async () => {
+    const ottla = await withOrders();
+    ottla.on('error', () => Promise.reject(new Error('not me')) as never);
+    const warnings = await warningsOf(() => ottla.producer().send('nowhere', { value: '' }));
+    expect(warnings).toEqual(["a listener of 'error' threw: Error: not me"]);
+  });
+
   it('survive a listener that throws, and go on to the next', async () => {
     const ottla = await withOrders();
     ottla.on('error', () => {

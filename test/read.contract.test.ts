@@ -322,4 +322,15 @@ describeContract('read until never', ({ open }) => {
     for (const partition of [2, 0, 1]) await sendOne(ottla, `for ${partition}`, partition);
     expect(await Promise.all(readings)).toEqual(readings.map((_, i) => `for ${i % 3}`));
   });
+
+  it.each(['records', 'batches'] as const)('ends a wait with return() (%s)', async (kind) => {
+    const ottla = await open();
+    await ottla.topics.create('orders');
+    const reading = ottla.read('orders', { until: 'never' });
+    const iterator = kind === 'records' ? reading[Symbol.asyncIterator]() : reading.batches();
+    const waiting = iterator.next();
+    expect(await iterator.return(undefined)).toEqual({ value: undefined, done: true });
+    expect(await waiting).toEqual({ value: undefined, done: true });
+    expect((await iterator.next()).done).toBe(true);
+  });
 });

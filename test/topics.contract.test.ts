@@ -19,6 +19,13 @@ async function valuesOf(ottla: Ottla, topic: string): Promise<string[]> {
 }
 
 describeContract('topics', ({ open }) => {
+  it('takes no null for options', async () => {
+    const ottla = await open();
+    const create = ottla.topics.create('orders', null as unknown as object);
+    await expect(create).rejects.toBeInstanceOf(TypeError);
+    expect(await ottla.topics.list()).toEqual([]);
+  });
+
   it('creates a topic with one partition unless told otherwise', async () => {
     const ottla = await open();
     await ottla.topics.create('orders');
