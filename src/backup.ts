@@ -88,6 +88,18 @@ interface PartitionRows {
   readonly sealed: readonly Row<'segment'>[];
 }
 
+/** A partition at one moment. */
+interface PartitionState extends PartitionRows {
+  /** Bytes of the active segment: what was committed later ends in markers behind them. */
+  readonly bytes: number;
+  /** Of the producers, at the recovery point. */
+  readonly snapshot: Buffer | undefined;
+}
+
+function textOf({ row, sealed }: PartitionRows): string {
+  return JSON.stringify({ row, sealed });
+}
+
 class Backup {
   readonly #source: BackupSource;
   readonly #files: FileSystem;
@@ -111,10 +123,14 @@ class Backup {
     const { store } = this.#source;
     // All in one turn, in which no commit can show.
     const topics = [...store.range(['topic'])];
-    const groups = [...store.range(['group'])].map(({ key, value }) => put(key, value));
+    const groups = [...store.range(['group']), ...store.range(['transaction'])].map(
+      ({ key, value }) => put(key, value),
+    );
     const offsets = [...store.range(['offset'])];
-    const rows = topics.map(({ value }) =>
-      Array.from({ length: value.partitions }, (_, partition) => this.#look(value.id, partition)),
+    const rows = topics.map(({ key, value }) =>
+      Array.from({ length: value.partitions }, (_, partition) =>
+        this.#look(key[1], value.id, partition),
+      ),
     );
     const changes: Change[] = [...groups];
     const copied = new Set<string>();
@@ -128,11 +144,21 @@ class Backup {
     return changes;
   }
 
-  #look(topicId: string, partition: number): PartitionRows {
-    const { store } = this.#source;
+  #look(topic: string, topicId: string, partition: number): PartitionState {
+    const { store, files, directory } = this.#source;
+    const row = store.get(['partition', topicId, partition]);
+    const sealed = [...store.range(['segment', topicId, partition])];
+    const { baseOffset = 0, nextOffset = 0, bytes = 0 } = row?.active ?? {};
+    const path = (offset: number, suffix: string): string =>
+      join(directory, `${topic}-${partition}`, segmentFileName(offset, suffix));
     return {
-      row: store.get(['partition', topicId, partition]),
-      sealed: [...store.range(['segment', topicId, partition])],
+      row,
+      sealed,
+      bytes: Math.max(files.size(path(baseOffset, 'log')), bytes),
+      snapshot:
+        row === undefined || row.producers.count === 0
+          ? undefined
+          : files.readFile(path(nextOffset, 'snapshot')),
     };
   }
 
@@ -140,7 +166,7 @@ class Backup {
   async #topic(
     name: string,
     topic: TopicRow,
-    partitions: readonly PartitionRows[],
+    partitions: readonly PartitionState[],
   ): Promise<Change[] | null> {
     const changes: Change[] = [];
     if (topic.state === 'creating') return changes;
@@ -157,7 +183,7 @@ class Backup {
     topic: string,
     topicId: string,
     partition: number,
-    first: PartitionRows,
+    first: PartitionState,
   ): Promise<Change[] | null> {
     const name = `${topic}-${partition}`;
     let rows = first;
@@ -180,8 +206,8 @@ class Backup {
           ? changes
           : [...changes, put(['partition', topicId, partition], row)];
       }
-      const now = this.#look(topicId, partition);
-      const isSame = JSON.stringify(now) === JSON.stringify(rows);
+      const now = this.#look(topic, topicId, partition);
+      const isSame = textOf(now) === textOf(rows);
       if (failure.code === 'ABORTED' || isSame || tries === maxTries) throw failure;
       this.#files.removeDirectory(join(this.#target, name));
       rows = now;
@@ -191,7 +217,7 @@ class Backup {
   async #copyPartition(
     name: string,
     topicId: string,
-    { row, sealed }: PartitionRows,
+    { row, sealed, bytes, snapshot }: PartitionState,
   ): Promise<void> {
     const { files, directory } = this.#source;
     const from = join(directory, name);
@@ -201,12 +227,12 @@ class Backup {
     await this.#files.replaceFile(join(to, partitionMetadataFile), metadata);
     const epochs = files.readFile(join(from, epochsFile));
     if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
-    const copy = (base: number, suffix: string, bytes: number): Promise<void> => {
+    const copy = (base: number, suffix: string, length: number): Promise<void> => {
       const file = segmentFileName(base, suffix);
-      return this.#copyFile(join(from, file), join(to, file), bytes);
+      return this.#copyFile(join(from, file), join(to, file), length);
     };
     const copyIndexes = async (base: number, most: (suffix: string) => number): Promise<void> => {
-      for (const suffix of ['index', 'timeindex']) {
+      for (const suffix of ['index', 'timeindex', 'txnindex']) {
         const size = files.size(join(from, segmentFileName(base, suffix)));
         if (size > 0) await copy(base, suffix, Math.min(size, most(suffix)));
       }
@@ -217,11 +243,17 @@ class Backup {
     }
     const active = row?.active;
     const base = active?.baseOffset ?? 0;
-    const size = Math.max(files.size(join(from, segmentFileName(base, 'log'))), active?.bytes ?? 0);
-    if (size > 0) await copy(base, 'log', size);
-    await copyIndexes(base, (suffix) =>
-      suffix === 'index' ? (active?.offsetIndexBytes ?? 0) : (active?.timeIndexBytes ?? 0),
-    );
+    if (bytes > 0) await copy(base, 'log', bytes);
+    const known = new Map([
+      ['index', active?.offsetIndexBytes],
+      ['timeindex', active?.timeIndexBytes],
+      ['txnindex', active?.transactionIndex.bytes],
+    ]);
+    await copyIndexes(base, (suffix) => known.get(suffix) ?? 0);
+    if (snapshot !== undefined && active !== undefined) {
+      const file = segmentFileName(active.nextOffset, 'snapshot');
+      await this.#files.replaceFile(join(to, file), snapshot);
+    }
     await this.#files.syncDirectory(to);
   }
 

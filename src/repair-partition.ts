@@ -1,5 +1,7 @@
 import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
+import { PartitionProducers } from './partition-producers.js';
+import { noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import {
@@ -8,8 +10,15 @@ import {
   segmentFileName,
   type LeaderEpoch,
 } from './storage/checkpoint.js';
+import { Pace } from './storage/compaction.js';
 import type { FileSystem } from './storage/file-system.js';
-import { put, type Change, type PartitionRow, type SegmentRow } from './storage/meta-store.js';
+import {
+  put,
+  type Change,
+  type PartitionRow,
+  type ProducersRow,
+  type SegmentRow,
+} from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
 import { Segment } from './storage/segment.js';
 
@@ -59,6 +68,7 @@ class PartitionRepair {
   readonly #epochs: LeaderEpoch[] = [];
   /** The log ended before what the metadata, or a file, had: offsets will be given out again. */
   #isCut = false;
+  #hasProducers = false;
 
   constructor(
     files: FileSystem,
@@ -156,6 +166,7 @@ class PartitionRepair {
         );
       }
       segment.added(found);
+      this.#hasProducers ||= found.hasProducerId;
       this.#noteEpoch(found);
     }
     return null;
@@ -270,7 +281,7 @@ class PartitionRepair {
 
   /** They are made anew from the log. */
   #removeIndexes(base: number): void {
-    for (const suffix of ['index', 'timeindex']) {
+    for (const suffix of ['index', 'timeindex', 'txnindex']) {
       this.#files.removeFile(join(this.#at.directory, segmentFileName(base, suffix)));
     }
   }
@@ -286,13 +297,15 @@ class PartitionRepair {
     const changes: Change[] = [];
     const active = this.#kept.at(-1)!;
     for (const [i, segment] of this.#kept.entries()) {
-      const isActive = segment === active;
-      if (!isActive) segment.seal();
+      if (segment !== active) segment.seal();
       // Compaction may have left a gap between two segments: they join all the same.
       segment.nextOffset = this.#kept[i + 1]?.baseOffset ?? segment.nextOffset;
       this.#removeIndexes(segment.baseOffset);
       await segment.saveIndexes();
-      if (isActive) continue;
+    }
+    const producers = await this.#producers(active.nextOffset);
+    for (const segment of this.#kept) {
+      if (segment === active) continue;
       changes.push(put(['segment', topicId, partition, segment.baseOffset], segment.row()));
     }
     if (active.fileSize() >= 0) await active.sync();
@@ -307,8 +320,21 @@ class PartitionRepair {
     const leaderEpochs = await this.#leaderEpochs(end);
     const first = this.#kept[0]!.baseOffset;
     const logStartOffset = Math.min(end, Math.max(row?.logStartOffset ?? 0, first));
-    const value = { logStartOffset, leaderEpochs, active: active.recoveryPoint() };
+    const value = { logStartOffset, leaderEpochs, active: active.recoveryPoint(), producers };
     return [...changes, put(['partition', topicId, partition], value)];
+  }
+
+  /** Makes what is known of producers anew from the log, and the snapshot at its end. */
+  async #producers(end: number): Promise<ProducersRow> {
+    const { directory } = this.#at;
+    const producers = new PartitionProducers(this.#files, directory);
+    producers.removeOthers(new Set());
+    if (!this.#hasProducers) return noProducers;
+    await producers.rebuild(this.#kept, this.#kept, new Pace(this.#slices.clock));
+    const snapshot = producers.take(0);
+    await producers.save(end, snapshot);
+    const hasAborted = this.#kept.some((segment) => segment.mayHaveAborted);
+    return { count: snapshot.count, open: snapshot.open, hasAborted };
   }
 
   /** Of the row, else of the batches; a new one where offsets will be given out a second time. */

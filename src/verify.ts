@@ -1,12 +1,15 @@
 import { join, resolve } from 'node:path';
 import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
+import type { TopicPartition } from './assignment.js';
 import { OttlaError, asStorageError } from './errors.js';
+import { PartitionProducers } from './partition-producers.js';
 import { Slices } from './storage/batch-cursor.js';
 import {
   decodePartitionMetadata,
   parseSegmentFileName,
   partitionMetadataFile,
+  segmentFileName,
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
@@ -224,6 +227,19 @@ class Verification {
     }
   }
 
+  #checkSnapshot(
+    directory: string,
+    { active, producers }: PartitionRow,
+    at: TopicPartition,
+    findings: Findings,
+  ): void {
+    const { files } = this.#source;
+    if (new PartitionProducers(files, directory).isWhole(active.nextOffset, producers)) return;
+    const file = join(directory, segmentFileName(active.nextOffset, 'snapshot'));
+    const message = `${at.topic}-${at.partition}: ${file} is missing or damaged: the next open makes it anew from the log`;
+    findings.notes.push({ code: 'INDEX_MISSING', ...at, file, message });
+  }
+
   async #checkPartition(
     topic: string,
     topicRow: TopicRow,
@@ -267,6 +283,7 @@ class Verification {
       this.#nameOwner(sum, value, findings, before);
       this.#progress(at, findings);
     }
+    if (row !== undefined) this.#checkSnapshot(directory, row, at, findings);
     const active = row?.active;
     const baseOffset = active?.baseOffset ?? 0;
     const [gone] = missing;

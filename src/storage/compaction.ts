@@ -51,7 +51,7 @@ export class Pace {
   }
 }
 
-interface BatchInPlace {
+export interface BatchInPlace {
   readonly bytes: Buffer;
   readonly at: number;
   readonly header: BatchHeader;
@@ -61,7 +61,7 @@ interface BatchInPlace {
  * The batches of a segment from a position on, each checked. The bytes are good until the next one.
  * @throws CORRUPT_MESSAGE: damage is not carried over into a new file
  */
-async function* batchesOf(
+export async function* batchesOf(
   segment: Segment,
   from: number,
   pace: Pace,
@@ -307,6 +307,9 @@ export async function writeCleaned(
 ): Promise<boolean> {
   let isChanged = false;
   for (const segment of group) {
+    for (const aborted of segment.transactionIndex.entries) {
+      cleaned.transactionIndex.append(aborted);
+    }
     for await (const batch of batchesOf(segment, 0, pace)) {
       const outcome = await plan.clean(batch);
       isChanged ||= outcome !== 'stays';

@@ -50,6 +50,9 @@ export async function endsWithKnownBatch(segment: Segment): Promise<boolean> {
   return position === size && last?.nextOffset === nextOffset && last.crc === lastCrc;
 }
 
+/** Takes a batch into account that lies at the end of what is known. */
+export type AddBatch = (bytes: Buffer, at: number, header: BatchHeader) => void;
+
 /**
  * Walks the batches of a segment from its known end to the end of the file, and adds each one that is
  * whole, valid and starts exactly at the next offset. Stops at the first that is not. Works in slices of
@@ -59,6 +62,7 @@ export async function addBatchesUpTo(
   segment: Segment,
   fileSize: number,
   clock: Clock,
+  added: AddBatch,
 ): Promise<ScanEnd> {
   let chunk = Buffer.allocUnsafe(Math.min(chunkBytes, fileSize - segment.size));
   let sliceEnd = clock.monotonic() + sliceMs;
@@ -78,7 +82,7 @@ export async function addBatchesUpTo(
         chunk = Buffer.allocUnsafe(size);
         break;
       }
-      const problem = addBatch(segment, chunk, at, length);
+      const problem = addBatch(segment, chunk, at, length, added);
       if (problem !== null) return { position: segment.size, problem };
       at += size;
       if (at === length) break;
@@ -99,8 +103,14 @@ function sizeOrProblem(chunk: Buffer, at: number, end: number): number | string 
   }
 }
 
-/** Adds the batch at `at` to the segment, or says why it is not the next one. */
-function addBatch(segment: Segment, chunk: Buffer, at: number, end: number): string | null {
+/** Adds the batch at `at`, or says why it is not the next one. */
+function addBatch(
+  segment: Segment,
+  chunk: Buffer,
+  at: number,
+  end: number,
+  added: AddBatch,
+): string | null {
   try {
     const header = readBatchHeader(chunk, at, end);
     if (header === null) return incomplete;
@@ -108,7 +118,7 @@ function addBatch(segment: Segment, chunk: Buffer, at: number, end: number): str
       return `a batch of offset ${header.baseOffset} where ${segment.nextOffset} is next`;
     }
     checkBatch(chunk, at, header);
-    segment.added(header);
+    added(chunk, at, header);
     return null;
   } catch (error) {
     return problemIn(error);
