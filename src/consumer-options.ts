@@ -87,7 +87,8 @@ const halfOfPair = /\p{Surrogate}/u;
 // oxlint-disable-next-line no-control-regex
 const storedAsTwoBytes = /[\u0000-\u0004]/g;
 
-const groupId = (value: unknown): string | null =>
+/** Whether it can be a group's id. */
+export const groupId = (value: unknown): string | null =>
   typeof value === 'string' &&
   value.length > 0 &&
   Buffer.byteLength(value.replaceAll(storedAsTwoBytes, '  ')) <= maxGroupIdBytes &&

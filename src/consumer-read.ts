@@ -12,15 +12,17 @@ import {
   aSignal,
   checkOptions,
   either,
-  fromCheck,
   got,
   integer,
+  isAgo,
   oneOf,
+  timeCheck,
+  type Ago,
 } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
 /** Where to begin: everywhere alike, or by partition (others from the beginning). */
-export type ReadFrom = 'earliest' | 'latest' | Date | Readonly<Record<number, number>>;
+export type ReadFrom = 'earliest' | 'latest' | Date | Ago | Readonly<Record<number, number>>;
 
 /** Which part of a topic to read. */
 export interface ReadOptions {
@@ -76,9 +78,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     checkOptions<ReadOptions>(
       'read',
       {
-        from: either(oneOf('earliest', 'latest'), fromOffsets, (value) =>
-          value instanceof Date ? fromCheck(value) : 'a valid Date',
-        ),
+        from: either(oneOf('earliest', 'latest'), fromOffsets, timeCheck),
         until: oneOf('end', 'never'),
         partitions: partitionList,
         onCorrupt: either(oneOf('fail', 'skip'), aFunction),
@@ -203,7 +203,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   }
 
   async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
-    if (typeof from === 'string' || from instanceof Date) {
+    if (!isByPartition(from)) {
       return (await this.#engine.offsetFor(at, from))!;
     }
     return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest'))!;
@@ -211,6 +211,9 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 }
 
 function numbersIn(from: ReadFrom): number[] {
-  if (typeof from === 'string' || from instanceof Date) return [];
-  return Object.keys(from).map(Number);
+  return isByPartition(from) ? Object.keys(from).map(Number) : [];
+}
+
+function isByPartition(from: ReadFrom): from is Readonly<Record<number, number>> {
+  return typeof from === 'object' && !(from instanceof Date) && !isAgo(from);
 }

@@ -395,10 +395,25 @@ export class Consumer<T extends TopicRef = TopicRef>
     return this.#reader.positions().find((position) => keyOf(position) === key)!.offset;
   }
 
+  /**
+   * What the group has committed of these partitions, or of all assigned ones: offset -1 where there is
+   * nothing.
+   * @throws TypeError for a consumer without a group
+   */
+  async committed(partitions?: readonly TopicPartition[]): Promise<Required<OffsetToCommit>[]> {
+    if (!this.#hasGroup) throw new TypeError('committed: this consumer has no group');
+    if (partitions !== undefined) checkPlaces('committed', partitions);
+    await this.ready();
+    return (partitions ?? this.assignment()).map(({ topic, partition }) => {
+      const { offset = -1, metadata = '' } = this.#reader.committed({ topic, partition }) ?? {};
+      return { topic, partition, offset, metadata };
+    });
+  }
+
   /** Of each assigned partition: how far the group's commits, without a group the position, is behind. */
   lag(): PartitionLag[] {
     return this.assignment().map((at) => {
-      const done = this.#hasGroup ? this.#reader.committed(at) : this.position(at);
+      const done = this.#hasGroup ? (this.#reader.committed(at)?.offset ?? -1) : this.position(at);
       return { ...at, lag: Math.max(0, this.#reader.endOffset(at) - done) };
     });
   }

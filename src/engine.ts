@@ -19,6 +19,12 @@ export interface CommitPosition extends Position {
   readonly metadata?: string;
 }
 
+/** What was committed of a partition: the NEXT offset to read, and what was kept with it. */
+export interface Committed {
+  readonly offset: number;
+  readonly metadata: string;
+}
+
 /** How far a partition is. */
 export interface PartitionInfo {
   readonly partition: number;
@@ -34,6 +40,12 @@ export interface PartitionInfo {
   readonly segments: number;
   /** Size of all segments. */
   readonly bytes: number;
+}
+
+/** A place in a partition of a topic that is known. */
+export interface PartitionOffset {
+  readonly partition: number;
+  readonly offset: number;
 }
 
 /** A group as it is now. */
@@ -77,6 +89,12 @@ export interface Engine {
   offsetFor(at: TopicPartition, from: From): Promise<number | null>;
   groups(): readonly string[];
   group(groupId: string): Promise<GroupInfo>;
+  /** Sets commits of a group without members, all or none. @throws NON_EMPTY_GROUP */
+  setOffsets(groupId: string, positions: readonly CommitPosition[]): Promise<void>;
+  /** Forgets commits, all or none. @throws GROUP_ID_NOT_FOUND, GROUP_SUBSCRIBED_TO_TOPIC */
+  deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void>;
+  /** Forgets a group without members. @throws GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP */
+  deleteGroup(groupId: string): Promise<void>;
   writer(options: WriterOptions): Writer;
   reader<R>(options: ReaderOptions<R>): Reader<R>;
   /** Resolves when everything sent is written and every group with a member here has committed it. */
@@ -230,8 +248,8 @@ export interface Reader<R> {
   resume(partitions: readonly TopicPartition[]): void;
   /** Durable once resolved; rejects ILLEGAL_GENERATION, writing nothing, for a partition not owned since. */
   commit(positions: readonly (CommitPosition & { readonly ownership: number })[]): Promise<void>;
-  /** The group's committed offset, -1 where there is none. */
-  committed(at: TopicPartition): number;
+  /** What the group has committed; undefined: nothing. */
+  committed(at: TopicPartition): Committed | undefined;
   /** Exclusive end of what this reader may read now. */
   endOffset(at: TopicPartition): number;
   /** The user's code has come back for more, or says that it is alive. */

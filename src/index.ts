@@ -1,5 +1,9 @@
-export { Ottla, Topics, Groups } from './ottla.js';
-export type { MemoryOptions, OpenOptions, TopicDescription } from './ottla.js';
+export { Ottla } from './ottla.js';
+export type { MemoryOptions, OpenOptions } from './ottla.js';
+export { Groups } from './ottla-groups.js';
+export type { OffsetReset, ResetOffsetsOptions, ResetTo } from './ottla-groups.js';
+export { Topics } from './ottla-topics.js';
+export type { TopicDescription } from './ottla-topics.js';
 export { defineTopic } from './serde.js';
 export type {
   Codec,
@@ -28,13 +32,20 @@ export type {
 } from './consumer-record.js';
 export type {
   Acks,
+  Ago,
   CleanupPolicy,
   From,
   Partitioner,
   ProducerOptions,
   TopicOptions,
 } from './options.js';
-export type { GroupInfo, GroupPartitionInfo, PartitionInfo, SkippedRange } from './engine.js';
+export type {
+  GroupInfo,
+  GroupPartitionInfo,
+  PartitionInfo,
+  PartitionOffset,
+  SkippedRange,
+} from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';
 export type {
   Finding,

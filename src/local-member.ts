@@ -1,7 +1,7 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type { Timer } from './clock.js';
-import type { CommitPosition, GroupMembership, Position } from './engine.js';
+import type { Committed, CommitPosition, GroupMembership, Position } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { NativeMember, Ownership } from './group.js';
 import type { From } from './options.js';
@@ -144,7 +144,7 @@ export class GroupMember {
       const resolved = [];
       for (const ownership of ownerships) {
         const { topic, partition, number } = ownership;
-        const committed = this.committed(ownership);
+        const committed = this.committed(ownership)?.offset ?? -1;
         const offset = committed >= 0 ? committed : await this.#initialOffset(ownership);
         if (offset === null) continue;
         positions.push({ topic, partition, offset, ownership: number });
@@ -177,11 +177,13 @@ export class GroupMember {
     const isOwned = (): boolean => this.#owns({ topic, partition: index, ownership: number });
     if (!isOwned()) return null;
     const partition = this.#broker.partition(ownership);
-    const from = isAdded && !(this.#from instanceof Date) ? 'earliest' : this.#from;
-    const offset = await offsetFor(partition, from).catch((error: unknown) => {
-      if (isOwned()) throw error;
-      return null;
-    });
+    const from = isAdded && typeof this.#from === 'string' ? 'earliest' : this.#from;
+    const offset = await offsetFor(partition, from, this.#broker.clock.now()).catch(
+      (error: unknown) => {
+        if (isOwned()) throw error;
+        return null;
+      },
+    );
     if (offset !== null || !isOwned()) return offset;
     throw new OttlaError(
       'NO_OFFSET_FOR_PARTITION',
@@ -225,11 +227,10 @@ export class GroupMember {
     if (this.#owned.get(key) === ownership) this.#owned.delete(key);
   }
 
-  committed(at: TopicPartition): number {
+  committed(at: TopicPartition): Committed | undefined {
     const topic = this.#broker.findTopic(at.topic);
-    if (topic === undefined) return -1;
-    const { groupId } = this.#group;
-    return this.#broker.offsets.fetch(groupId, topic.id, at.partition)?.offset ?? -1;
+    if (topic === undefined) return undefined;
+    return this.#broker.offsets.fetch(this.#group.groupId, topic.id, at.partition);
   }
 
   /** @throws ILLEGAL_GENERATION, writing nothing, unless all are owned since without a break */

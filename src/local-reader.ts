@@ -2,6 +2,7 @@ import type { TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type { Timer } from './clock.js';
 import type {
+  Committed,
   CommitPosition,
   Fetched,
   Position,
@@ -133,7 +134,7 @@ export class LocalReader<R> implements Reader<R> {
 
   async #startOf(at: TopicPartition, from: From): Promise<number> {
     const partition = this.#broker.partition(at);
-    const offset = await offsetFor(partition, from);
+    const offset = await offsetFor(partition, from, this.#broker.clock.now());
     if (offset !== null) return offset;
     throw new OttlaError(
       'NO_OFFSET_FOR_PARTITION',
@@ -456,8 +457,8 @@ export class LocalReader<R> implements Reader<R> {
     await this.#member.commit(positions);
   }
 
-  committed(at: TopicPartition): number {
-    return this.#member?.committed(at) ?? -1;
+  committed(at: TopicPartition): Committed | undefined {
+    return this.#member?.committed(at);
   }
 
   endOffset(at: TopicPartition): number {

@@ -1,6 +1,7 @@
 import type { TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type {
+  CommitPosition,
   Engine,
   GroupInfo,
   PartitionInfo,
@@ -11,6 +12,7 @@ import type {
 } from './engine.js';
 import { withSignal } from './clock.js';
 import { OttlaError } from './errors.js';
+import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
 import { Accumulator, LocalWriter } from './local-writer.js';
 import type { From, TopicSettings } from './options.js';
@@ -29,6 +31,7 @@ export class LocalEngine implements Engine {
   readonly #broker: Broker;
   readonly #events: LocalEngineEvents;
   readonly #accumulator: Accumulator;
+  readonly #groups: LocalGroups;
   readonly #writers = new Set<LocalWriter>();
   readonly #readers = new Set<LocalReader<unknown>>();
   #closing: Promise<void> | null = null;
@@ -37,6 +40,7 @@ export class LocalEngine implements Engine {
   constructor(broker: Broker, events: LocalEngineEvents) {
     this.#broker = broker;
     this.#events = events;
+    this.#groups = new LocalGroups(broker);
     broker.onWarning = (warning) => events.warning(warning);
     this.#accumulator = new Accumulator({
       clock: broker.clock,
@@ -110,48 +114,32 @@ export class LocalEngine implements Engine {
   }
 
   offsetFor(at: TopicPartition, from: From): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from);
+    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now());
   }
 
   groups(): readonly string[] {
     this.#refuseClosed();
-    const { coordinator, offsets } = this.#broker;
-    if (this.#broker.readOnly) offsets.reload();
-    return [...new Set([...coordinator.groupIds(), ...offsets.groups()])].toSorted();
+    return this.#groups.list();
   }
 
-  /** A group exists while it has members here or commits. @throws GROUP_ID_NOT_FOUND */
   async group(groupId: string): Promise<GroupInfo> {
     this.#refuseClosed();
-    const { coordinator, offsets, readOnly } = this.#broker;
-    if (readOnly) offsets.reload();
-    const described = coordinator.describe(groupId);
-    const committed = [...offsets.committed(groupId)];
-    if (described === undefined && committed.length === 0) {
-      throw new OttlaError('GROUP_ID_NOT_FOUND', `there is no group ${JSON.stringify(groupId)}`);
-    }
-    const subscribed = coordinator.subscriptions(groupId);
-    const partitions = [];
-    for (const topic of this.#broker.topics()) {
-      for (const partition of topic.partitions) {
-        const at = { topic: topic.name, partition: partition.index };
-        const offset = offsets.fetch(groupId, topic.id, partition.index)?.offset ?? -1;
-        if (offset === -1 && !subscribed.has(topic.name)) continue;
-        if (readOnly) await partition.refresh();
-        const end = partition.lastStableOffset;
-        const lag = offset === -1 ? -1 : Math.max(0, end - offset);
-        const memberId = coordinator.ownerOf(groupId, at);
-        partitions.push({ ...at, committed: offset, end, lag, memberId });
-      }
-    }
-    return {
-      groupId,
-      state: described?.state ?? 'Empty',
-      generation: described?.generation ?? this.#broker.lastGeneration(groupId),
-      assignor: described?.assignor ?? null,
-      members: described?.members ?? [],
-      partitions,
-    };
+    return this.#groups.describe(groupId);
+  }
+
+  async setOffsets(groupId: string, positions: readonly CommitPosition[]): Promise<void> {
+    this.#refuseClosed();
+    await this.#groups.setOffsets(groupId, positions);
+  }
+
+  async deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void> {
+    this.#refuseClosed();
+    await this.#groups.deleteOffsets(groupId, partitions);
+  }
+
+  async deleteGroup(groupId: string): Promise<void> {
+    this.#refuseClosed();
+    await this.#groups.delete(groupId);
   }
 
   writer(options: WriterOptions): Writer {

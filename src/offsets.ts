@@ -46,13 +46,17 @@ export class OffsetStore {
     return this.#groups.keys();
   }
 
+  has(group: string): boolean {
+    return this.#groups.has(group);
+  }
+
   /** All that a group has committed. */
   committed(group: string): Iterable<CommittedOffset> {
     return this.#groups.get(group)?.values() ?? [];
   }
 
   fetch(group: string, topicId: string, partition: number): CommittedOffset | undefined {
-    return this.#groups.get(group)?.get(`${topicId}-${partition}`);
+    return this.#groups.get(group)?.get(keyOf({ topicId, partition }));
   }
 
   /** Commits the NEXT offsets to read, all or none. Who may commit is the caller's to check. */
@@ -92,13 +96,32 @@ export class OffsetStore {
     for (const offset of committed) this.#remember(group, offset);
   }
 
+  /** Forgets these commits of a group, all or none. Durable once resolved. */
+  async forget(group: string, offsets: readonly CommittedOffset[]): Promise<void> {
+    if (offsets.length === 0) return;
+    await this.#store.write(offsets.map((offset) => removal(group, offset)));
+    const committed = this.#groups.get(group);
+    for (const offset of offsets) committed?.delete(keyOf(offset));
+    if (committed?.size === 0) this.#groups.delete(group);
+    this.#committed();
+  }
+
+  /** Forgets all of a group, its generation too. Durable once resolved. */
+  async forgetGroup(group: string): Promise<void> {
+    const offsets = [...this.committed(group)];
+    const changes = offsets.map((offset) => removal(group, offset));
+    await this.#store.write([...changes, remove(['group', group])]);
+    this.#groups.delete(group);
+    this.#committed();
+  }
+
   #remember(group: string, offset: CommittedOffset): void {
     let offsets = this.#groups.get(group);
     if (offsets === undefined) {
       offsets = new Map();
       this.#groups.set(group, offsets);
     }
-    offsets.set(`${offset.topicId}-${offset.partition}`, offset);
+    offsets.set(keyOf(offset), offset);
   }
 
   /**
@@ -128,6 +151,10 @@ export class OffsetStore {
       if (offsets.size === 0) this.#groups.delete(group);
     }
   }
+}
+
+function keyOf({ topicId, partition }: Pick<CommittedOffset, 'topicId' | 'partition'>): string {
+  return `${topicId}-${partition}`;
 }
 
 function removal(group: string, { topicId, partition }: CommittedOffset): Change {

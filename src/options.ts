@@ -108,8 +108,16 @@ export interface ProducerOptions {
   readonly partitioner?: 'default' | 'roundrobin' | Partitioner;
 }
 
-/** Where a group or a reader without a committed offset begins. A date: the first record from that time on. */
-export type From = 'earliest' | 'latest' | 'none' | Date;
+/** This long ago, counted from when it is needed; in ms. */
+export interface Ago {
+  readonly durationMs: number;
+}
+
+/**
+ * Where a group or a reader without a committed offset begins. A date: the first record from that time on; a
+ * duration: from that long ago on (KIP-1106).
+ */
+export type From = 'earliest' | 'latest' | 'none' | Date | Ago;
 
 type Check = (value: unknown) => string | null;
 type Table<T> = { readonly [K in keyof Required<T>]: Check };
@@ -163,7 +171,19 @@ const aDate: Check = (value) =>
 const maxTimerMs = 2 ** 31 - 1;
 export const milliseconds: Check = integer(0, maxTimerMs);
 
-export const fromCheck: Check = either(oneOf('earliest', 'latest', 'none'), aDate);
+export function isAgo(value: unknown): value is Ago {
+  return typeof value === 'object' && value !== null && 'durationMs' in value;
+}
+
+const aDuration: Check = (value) =>
+  isAgo(value) && Object.keys(value).length === 1 && integer(0)(value.durationMs) === null
+    ? null
+    : '{ durationMs }, an integer from 0';
+
+/** A place in time. */
+export const timeCheck: Check = either(aDate, aDuration);
+
+export const fromCheck: Check = either(oneOf('earliest', 'latest', 'none'), timeCheck);
 
 const bothPolicies: Check = (value) =>
   Array.isArray(value) && value.length === 2 && value[0] === 'compact' && value[1] === 'delete'

@@ -1,5 +1,5 @@
 import { OttlaError } from './errors.js';
-import type { From } from './options.js';
+import { isAgo, type From } from './options.js';
 import type { Partition } from './partition.js';
 import { PartitionReader } from './partition-reader.js';
 import { RecordReader } from './record-reader.js';
@@ -7,14 +7,24 @@ import { checkBatch, readBatchHeader } from './record.js';
 
 const chunkBytes = 64 * 1024;
 
-/** The offset that `from` means in a partition now; null for 'none'. A date after all records: the end. */
-export async function offsetFor(partition: Partition, from: From): Promise<number | null> {
+/**
+ * The offset that `from` means in a partition at the time `now`; null for 'none'. A date after all records:
+ * the end.
+ */
+export async function offsetFor(
+  partition: Partition,
+  from: From,
+  now: number,
+): Promise<number | null> {
   if (from === 'none') return null;
   if (from === 'earliest') return partition.logStartOffset;
   if (from === 'latest') return partition.lastStableOffset;
   // Taken before the search: what is appended meanwhile is not to be passed over.
   const end = partition.lastStableOffset;
-  return (await offsetForTimestamp(partition, from.getTime())) ?? end;
+  return (
+    (await offsetForTimestamp(partition, isAgo(from) ? now - from.durationMs : from.getTime())) ??
+    end
+  );
 }
 
 /** Offset of the first record with this timestamp or a later one; null if there is none. */

@@ -41,6 +41,22 @@ describeContract('where a group begins', ({ open }) => {
     expect(await takeValues(consumer, 1)).toEqual(['2']);
   });
 
+  it('begins with a duration at the first record since then, as a reading does', async () => {
+    const ottla = await openWith(open, []);
+    const timestamp = Date.now() - 3_600_000;
+    await ottla.producer().send('orders', { value: 'old', timestamp });
+    await send(ottla, 'orders', ['new']);
+    const from = { durationMs: 1_800_000 };
+    expect(await takeValues(consumerOf(ottla, { from }), 1)).toEqual(['new']);
+    expect(await takeValues(ottla.read('orders', { from }), 1)).toEqual(['new']);
+    expect(await takeValues(ottla.read('orders', { from: { durationMs: 7_200_000 } }), 1)).toEqual([
+      'old',
+    ]);
+    const wrong = { durationMs: -1 };
+    expect(await failureOf(() => consumerOf(ottla, { from: wrong }))).toBeInstanceOf(TypeError);
+    expect(await failureOf(() => ottla.read('orders', { from: wrong }))).toBeInstanceOf(TypeError);
+  });
+
   it("misses with 'latest' nothing sent after ready(), though the group restarts before it read", async () => {
     const ottla = await openWith(open, numbers(2));
     const first = consumerOf(ottla, { from: 'latest', autoCommit: false });

@@ -11,11 +11,12 @@ import { membersOf, oneLine, publicDeclarations } from './declarations.mjs';
 /** Every public name, in the order of the page. */
 const sections = {
   Ottla: 'Ottla OpenOptions MemoryOptions',
-  Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo',
+  Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo PartitionOffset',
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
+  'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
   Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From AssignorName OffsetToCommit PartitionLag',
+  Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',

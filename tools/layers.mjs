@@ -36,6 +36,7 @@ export const layers = [
   ['consumer', 'consumer-*'],
   ['producer', 'producer-*'],
   ['run'],
+  ['ottla-*'],
   ['ottla'],
   ['index'],
   ['testing/*'],
