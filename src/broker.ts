@@ -164,7 +164,7 @@ export class Broker {
     }
     const tombstones = [...this.#store.range(['tombstone'])];
     for (const { key, value } of tombstones) {
-      await this.#removeFiles(value.name, key[1], value.partitions);
+      await this.#removeFiles(value.name, key[1]);
       this.recovery.push(`${value.name}: finished deleting the topic.`);
     }
     for (const partition of unclean) {
@@ -290,14 +290,9 @@ export class Broker {
       }
       this.#refuseCollision(name);
       // A creation that failed half way is gone on with.
-      const begun = this.#store.get(['topic', name]);
-      this.#setAside(name, begun?.partitions ?? 0, partitionCount);
-      const row = {
-        id: begun?.id ?? newTopicId(this.random),
-        partitions: partitionCount,
-        codecs,
-        options: settings,
-      };
+      const id = this.#store.get(['topic', name])?.id ?? newTopicId(this.random);
+      await this.#setAside(name, id, 0, partitionCount);
+      const row = { id, partitions: partitionCount, codecs, options: settings };
       await this.#store.write([put(['topic', name], { ...row, state: 'creating' })]);
       const topic = this.#makeTopic(name, row);
       await this.#makePartitions(topic, 0);
@@ -324,16 +319,29 @@ export class Broker {
     }
   }
 
-  /** What lies in the way of a new topic's directories is no topic's: half deleted, or of unknown origin. */
-  #setAside(name: string, from: number, partitionCount: number): void {
+  /**
+   * What lies in the way of new partitions' directories is no topic's: half deleted, or of unknown origin.
+   * Moved durably: else it might be back in its place after a crash, and be taken for the new one's.
+   */
+  async #setAside(name: string, id: string, from: number, partitionCount: number): Promise<void> {
+    let isMoved = false;
     for (let index = from; index < partitionCount; index++) {
       const directory = join(this.directory, `${name}-${index}`);
-      if (!this.#files.isDirectory(directory)) continue;
-      const id = this.#topicIdOf(directory);
-      const isDeleted = id !== null && this.#store.get(['tombstone', id]) !== undefined;
-      const suffix = isDeleted ? `${id}-delete` : `${newTopicId(this.random)}-stray`;
+      if (!this.#files.isDirectory(directory) || this.#isFree(directory, id)) continue;
+      const found = this.#topicIdOf(directory);
+      const isDeleted = found !== null && this.#store.get(['tombstone', found]) !== undefined;
+      const suffix = isDeleted ? `${found}-delete` : `${newTopicId(this.random)}-stray`;
       this.#files.rename(directory, this.#asideName(name, index, suffix));
+      isMoved = true;
     }
+    if (isMoved) await this.#files.syncDirectory(this.directory);
+  }
+
+  /** Whether a directory is this topic's, or was left empty when a partition was being made. */
+  #isFree(directory: string, id: string): boolean {
+    const found = this.#topicIdOf(directory);
+    if (found !== null) return found === id;
+    return this.#files.list(directory).every((name) => name === `${partitionMetadataFile}.tmp`);
   }
 
   /** As Kafka renames a deleted partition's directory: with the topic's name cut, so that it fits 255 bytes. */
@@ -376,6 +384,7 @@ export class Broker {
           `topic ${name} has ${before} partitions, got ${total}: they can only be added`,
         );
       }
+      await this.#setAside(name, topic.id, before, total);
       const grown = this.#makeTopic(name, { ...topic.row(), partitions: total });
       await this.#makePartitions(grown, before);
       topic.grow(total);
@@ -417,16 +426,25 @@ export class Broker {
       this.offsets.forgotten(id);
       this.coordinator.topicsChanged();
       await closed;
-      await this.#removeFiles(name, id, partitionCount);
+      await this.#removeFiles(name, id);
     });
   }
 
-  async #removeFiles(name: string, id: string, partitionCount: number): Promise<void> {
-    for (let index = 0; index < partitionCount; index++) {
-      const directory = join(this.directory, `${name}-${index}`);
-      const doomed = this.#asideName(name, index, `${id}-delete`);
-      if (this.#topicIdOf(directory) === id) this.#files.rename(directory, doomed);
-      this.#files.removeDirectory(doomed);
+  /**
+   * Removes what has a deleted topic's id. Renamed durably first: a directory whose partition.metadata is
+   * gone already could not be told from another topic's.
+   */
+  async #removeFiles(name: string, id: string): Promise<void> {
+    for (const entry of this.#files.list(this.directory)) {
+      const index = partitionIndexIn(entry, name);
+      const directory = join(this.directory, entry);
+      if (index === null || this.#topicIdOf(directory) !== id) continue;
+      this.#files.rename(directory, this.#asideName(name, index, `${id}-delete`));
+    }
+    await this.#files.syncDirectory(this.directory);
+    for (const entry of this.#files.list(this.directory)) {
+      if (!entry.endsWith(`.${id}-delete`)) continue;
+      this.#files.removeDirectory(join(this.directory, entry));
     }
     await this.#files.syncDirectory(this.directory);
     const rows = [
@@ -455,4 +473,11 @@ export class Broker {
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }
+}
+
+/** The number in the name of a directory of this topic's; null for any other name. */
+function partitionIndexIn(entry: string, topic: string): number | null {
+  if (!entry.startsWith(`${topic}-`)) return null;
+  const digits = entry.slice(topic.length + 1);
+  return /^\d+$/.test(digits) ? Number(digits) : null;
 }

@@ -521,11 +521,12 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws why it takes no records still; METADATA_LOST
    */
-  async reopen(): Promise<string | null> {
-    await this.#settled();
-    const reopening = this.#readAnew();
-    void this.#closeGate(() => reopening.then(() => undefined));
-    return reopening;
+  reopen(): Promise<string | null> {
+    return this.#whenSettled(() => {
+      const reopening = this.#readAnew();
+      void this.#closeGate(() => reopening.then(() => undefined));
+      return reopening;
+    });
   }
 
   async #readAnew(): Promise<string | null> {
@@ -546,15 +547,17 @@ export class Partition {
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 
-  async #settled(): Promise<void> {
-    while (this.#gate !== null || this.#syncing !== null || this.#log.moving !== null) {
+  /** Runs `then` when nothing is under way, before anything else can begin. */
+  async #whenSettled<T>(then: () => T | Promise<T>): Promise<T> {
+    for (;;) {
+      await this.#refreshing?.catch(() => undefined);
+      await this.#compaction.stop();
+      const { moving } = this.#log;
+      if (this.#gate === null && this.#syncing === null && moving === null) return then();
       await this.#gate;
       await this.#syncing;
-      await this.#compaction.stop();
-      await this.#log.moving;
+      await moving;
     }
-    await this.#refreshing?.catch(() => undefined);
-    await this.#compaction.stop();
   }
 
   /** A compaction under way gives way, and begins anew later. It is waited for in the log's order. */
@@ -573,16 +576,19 @@ export class Partition {
     if (this.#ended !== null || this.#log.failure !== null) return;
     const { segments, active } = this.#log;
     const count = choose(segments);
-    let last = segments[count - 1];
+    const last = segments[count - 1];
     if (last === active) {
       const sealed = segments[count - 2];
       await this.#closeGate(() => this.#roll());
       // A disk too full to roll still lets the sealed ones go.
-      if (this.#log.active === active) last = sealed;
-      if (this.#log.failure !== null) return;
+      const end = this.#log.active === active ? (sealed?.nextOffset ?? 0) : active.nextOffset;
+      const isExpired = ({ nextOffset }: Segment): boolean => nextOffset <= end;
+      await this.freeSegments((now) => now.slice(0, -1).filter(isExpired).length);
+    } else if (last !== undefined) {
+      await this.#moveLogStart(last.nextOffset);
+    } else if (this.#log.hasLeftovers) {
+      await this.#log.removeLeftovers();
     }
-    if (last !== undefined) await this.#moveLogStart(last.nextOffset);
-    else if (this.#log.hasLeftovers) await this.#log.removeLeftovers();
   }
 
   /** Whether what lies below the log start is still to be removed, as far as is known. */
@@ -595,10 +601,20 @@ export class Partition {
    * @throws OFFSET_OUT_OF_RANGE above the high watermark; KAFKA_STORAGE_ERROR
    */
   async deleteRecords(offset: number): Promise<void> {
-    this.refuseIfEnded();
-    if (offset > this.highWatermark) throw this.outOfRange(offset);
-    // A log must not end below its start after a power loss.
-    if (offset > this.#log.active.baseOffset) await this.#syncAll();
+    for (let isSynced = false; ; isSynced = true) {
+      // A reopening replaces the log: what is begun on the old one would be written over.
+      while (this.#gate !== null || this.#syncing !== null) {
+        await this.#gate;
+        await this.#syncing;
+      }
+      this.refuseIfEnded();
+      if (offset > this.highWatermark) throw this.outOfRange(offset);
+      const { active, failure } = this.#log;
+      // A log must not end below its start after a power loss.
+      const isUnsynced = offset > active.baseOffset && active.syncedSize < active.size;
+      if (isSynced || !isUnsynced || failure !== null) break;
+      await this.#requestSync();
+    }
     if (offset > this.logStartOffset) await this.#moveLogStart(offset);
   }
 
@@ -614,8 +630,9 @@ export class Partition {
   /** Waits for what is in flight, makes all durable, and closes the files. Appends are refused from now on. */
   async close(): Promise<void> {
     if (this.#ended !== null) return;
-    await this.#settled();
-    this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
+    await this.#whenSettled(() => {
+      this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
+    });
     if (!this.#log.isOpen) return;
     const { active } = this.#log;
     if (!this.#env.readOnly && this.#log.failure === null) {
@@ -628,7 +645,7 @@ export class Partition {
   /** Closes the files without another write: the topic is gone. Appends are refused from now on. */
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
-    await this.#settled();
+    await this.#whenSettled(() => undefined);
     this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();

@@ -196,6 +196,7 @@ describe('a roll', () => {
       'write 00000000000000000000.timeindex',
       'truncate 00000000000000000000.timeindex',
       'sync 00000000000000000000.timeindex',
+      'syncDirectory /t-0',
       'write rows segment partition',
       `write ${secondLog}`,
       `sync ${secondLog}`,

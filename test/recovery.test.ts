@@ -2,6 +2,8 @@ import { beforeEach, describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
 import { decodeLeaderEpochs } from '../src/storage/checkpoint.js';
 import type { RecoveryPoint } from '../src/storage/meta-store.js';
+import { OffsetIndex } from '../src/storage/offset-index.js';
+import { TimeIndex } from '../src/storage/time-index.js';
 import { DyingMachine } from './dying-machine.js';
 import {
   Machine,
@@ -342,5 +344,31 @@ describe('the recovery point', () => {
       await machine.clock.settle();
     }
     expect(pointOf(machine, partition.topicId).bytes).toBeGreaterThanOrEqual(64 * 1024 * 1024);
+  });
+});
+
+describe('an index that was written anew behind the recovery point', () => {
+  it('counts as empty: its first entries are not those that the point means', async () => {
+    const machine = new Machine();
+    let broker = await machine.open();
+    await createTopic(broker, { indexIntervalBytes: 0 });
+    for (const value of ['a', 'b', 'c']) await append(partitionOf(broker), batchOf([value]));
+    await broker.close();
+    const point = pointOf(machine, broker.topic('t').id);
+    expect(point.offsetIndexBytes).toBeGreaterThan(0);
+    broker = await machine.open();
+    for (const value of ['d', 'e', 'f']) await append(partitionOf(broker), batchOf([value]));
+    const index = new OffsetIndex(0);
+    const size = batchOf(['a']).length;
+    for (let offset = 4; index.byteLength < point.offsetIndexBytes; offset++) {
+      index.append(offset, offset * size);
+    }
+    machine.write('00000000000000000000.index', index.bytesFrom(0));
+    const times = new TimeIndex(0);
+    for (let i = 0; times.byteLength < point.timeIndexBytes; i++) times.append(2000 + i, 4 + i);
+    machine.write('00000000000000000000.timeindex', times.bytesFrom(0));
+    broker = await machine.open();
+    expect(broker.recovery).toEqual([]);
+    expect(await valuesIn(partitionOf(broker))).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
 });

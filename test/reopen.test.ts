@@ -91,3 +91,30 @@ describe('a reopening', () => {
     expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toBe(2);
   });
 });
+
+describe('a reopening', () => {
+  it.each([0, 1, 2, 3, 4, 5, 6, 8, 10, 15])(
+    'does not undo what was begun %s ticks after it',
+    async (ticks) => {
+      const machine = new FaultyMachine();
+      const broker = await machine.open();
+      const partition = await createTopic(broker, { segmentBytes: 1024 });
+      await append(partition, batchOf(['a']));
+      const reopened = partition.reopen();
+      for (let i = 0; i < ticks; i++) await Promise.resolve();
+      const values = ['b', 'c'.repeat(900), 'd'.repeat(900)];
+      const outcomes = appendEach(partition, values, 'all');
+      const deleted = partition.deleteRecords(1);
+      expect(await reopened).toBeNull();
+      expect((await outcomes).map(({ outcome }) => outcome)).toEqual([1, 2, 3]);
+      await deleted;
+      for (let round = 0; round < 2; round++) {
+        const again = await machine.open();
+        expect(partitionOf(again).logStartOffset).toBe(1);
+        expect(await valuesIn(partitionOf(again))).toEqual(values);
+        expect(again.recovery).toEqual([]);
+        await again.close();
+      }
+    },
+  );
+});

@@ -1,7 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
+import { encodePartitionMetadata, newTopicId } from '../src/storage/checkpoint.js';
 import { DyingMachine } from './dying-machine.js';
-import { append, batchOf, createTopic, partitionOf, valuesIn } from './machine.js';
+import { append, batchOf, createTopic, firstLog, partitionOf, valuesIn } from './machine.js';
+import { WatchedFiles } from './watched-files.js';
 
 /** Runs `work` with each of its changes failing in turn, then without a fault. @returns how many there are */
 async function atEachChange(
@@ -106,7 +108,7 @@ describe('a kill at any change', () => {
       (broker) => broker.deleteTopic('t'),
       (machine, _broker, done) => expectWholeOrGone(machine, done),
     );
-    // A row with the tombstone, then a rename and a removal each, then the rows go.
+    // A row with the tombstone, three renames, three removals, then the rows go.
     expect(changes).toBe(8);
   });
 
@@ -115,10 +117,11 @@ describe('a kill at any change', () => {
     const broker = await machine.open();
     await withRecords(broker);
     const { topicId } = partitionOf(broker);
-    machine.left = 4;
+    machine.left = 5;
     await broker.deleteTopic('t').catch(() => undefined);
     machine.left = Infinity;
-    expect(machine.directories).toEqual([`t-1.${topicId}-delete`, 't-2']);
+    const doomed = [`t-1.${topicId}-delete`, `t-2.${topicId}-delete`];
+    expect(machine.directories).toEqual(doomed);
     machine.write('partition.metadata', undefined, `/t-1.${topicId}-delete`);
     const again = await machine.open();
     expect(again.recovery).toEqual(['t: finished deleting the topic.']);
@@ -178,5 +181,59 @@ describe('a change that fails once', () => {
         expect([...machine.store.range(['tombstone'])]).toEqual([]);
       },
     );
+  });
+});
+
+describe('a directory that a crash left in the way', () => {
+  /** Of a partition that was never counted. */
+  async function leave(machine: DyingMachine, name: string, id: string): Promise<void> {
+    machine.files.makeDirectory(name);
+    await machine.files.replaceFile(`${name}/partition.metadata`, encodePartitionMetadata(id));
+  }
+
+  it('goes with the topic whose partition it was to be', async () => {
+    const machine = new DyingMachine(false);
+    const broker = await machine.open();
+    const { topicId } = await createTopic(broker);
+    await leave(machine, '/t-1', topicId);
+    await broker.deleteTopic('t');
+    expect(machine.directories).toEqual([]);
+  });
+
+  it.each([
+    ['the topic is created', 0],
+    ['partitions are added', 1],
+  ])('with the records of another topic is set aside, durably, before %s', async (_what, count) => {
+    const machine = new DyingMachine(false);
+    const broker = await machine.open();
+    if (count > 0) await createTopic(broker, {}, count);
+    const other = newTopicId(() => 0.5);
+    await leave(machine, '/t-2', other);
+    machine.write(firstLog, batchOf(['foreign']), '/t-2');
+    const calls: string[] = [];
+    machine.files = new WatchedFiles(machine.files, ({ name, path }) => {
+      if (path === '/' || path.startsWith('/t-2')) calls.push(`${name} ${path}`);
+      return undefined;
+    });
+    const again = await machine.open();
+    if (count > 0) await again.addPartitions('t', 3);
+    else await createTopic(again, {}, 3);
+    expect(await valuesIn(partitionOf(again, 2))).toEqual([]);
+    expect(machine.read(firstLog, `/${machine.directories.at(-1)!}`)).toEqual(batchOf(['foreign']));
+    const moved = calls.indexOf('rename /t-2');
+    expect(calls.slice(moved, moved + 3)).toEqual([
+      'rename /t-2',
+      'syncDirectory /',
+      'makeDirectory /t-2',
+    ]);
+  });
+
+  it('empty, or half made, is used', async () => {
+    const machine = new DyingMachine(false);
+    const broker = await machine.open();
+    machine.files.makeDirectory('/t-0');
+    machine.write('partition.metadata.tmp', Buffer.from('versi'), '/t-0');
+    await createTopic(broker);
+    expect(machine.directories).toEqual(['t-0']);
   });
 });

@@ -102,6 +102,11 @@ export class OffsetIndex {
     };
   }
 
+  /** Whether every entry is of an offset below `offset`. */
+  endsBefore(offset: number): boolean {
+    return this.length === 0 || this.baseOffset + this.#relativeOffset(this.length - 1) < offset;
+  }
+
   /** Forgets the entries of `offset` and above. */
   truncateTo(offset: number): void {
     this.length = this.#countUpTo(offset - 1);

@@ -388,10 +388,11 @@ export class Segment implements OpenFileHolder {
     this.maxTimestamp = point.maxTimestamp;
     this.#maxTimestampOffset = point.maxTimestampOffset;
     this.#bytesSinceIndexEntry = point.bytesSinceIndexEntry;
-    this.#offsetIndex =
-      this.#readIndex('index', OffsetIndex, point.offsetIndexBytes) ?? this.#offsetIndex;
-    this.#timeIndex =
-      this.#readIndex('timeindex', TimeIndex, point.timeIndexBytes) ?? this.#timeIndex;
+    // Written anew behind the point, a file may have other entries where the point's were.
+    const offsets = this.#readIndex('index', OffsetIndex, point.offsetIndexBytes);
+    if (offsets?.endsBefore(point.nextOffset) === true) this.#offsetIndex = offsets;
+    const times = this.#readIndex('timeindex', TimeIndex, point.timeIndexBytes);
+    if (times?.endsBefore(point.nextOffset) === true) this.#timeIndex = times;
     this.#offsetEntriesSaved = this.#entriesInFile('index', this.#offsetIndex);
     this.#timeEntriesSaved = this.#entriesInFile('timeindex', this.#timeIndex);
     this.#transactionIndexSum = point.transactionIndex;
@@ -494,6 +495,8 @@ export class Segment implements OpenFileHolder {
     } finally {
       file.close();
     }
+    // The row that counts on these bytes must not be durable before their name is.
+    if (start === 0) await this.#openFiles.files.syncDirectory(this.directory);
   }
 
   /**

@@ -111,6 +111,11 @@ export class TimeIndex {
     };
   }
 
+  /** Whether every entry is of an offset below `offset`. */
+  endsBefore(offset: number): boolean {
+    return this.length === 0 || this.baseOffset + this.#relativeOffset(this.length - 1) < offset;
+  }
+
   /** Forgets the entries of `offset` and above. */
   truncateTo(offset: number): void {
     const relative = offset - this.baseOffset;
