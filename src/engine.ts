@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Assignor } from './assignor.js';
+import type { Compression } from './compression.js';
 import type { OttlaError } from './errors.js';
 import type { GroupState, MemberDescription } from './group.js';
 import type { Acks, From, TopicSettings } from './options.js';
@@ -110,6 +111,7 @@ export interface WriterOptions {
   readonly lingerMs: number;
   readonly batchSize: number;
   readonly bufferMemory: number;
+  readonly compression: Compression;
 }
 
 /** Told what became of appended records. Exactly one call for each record. */

@@ -39,6 +39,7 @@ export type {
   ProducerOptions,
   TopicOptions,
 } from './options.js';
+export type { Compression } from './compression.js';
 export type {
   GroupInfo,
   GroupPartitionInfo,

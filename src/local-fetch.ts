@@ -99,7 +99,7 @@ export class PartitionFetch<R> {
   /**
    * The next records of the chunk; null, and no chunk any more, when it is used up and held nothing new.
    * An error leaves the position at the record that has it.
-   * @throws CORRUPT_MESSAGE, and what the format throws
+   * @throws CORRUPT_MESSAGE, UNSUPPORTED_COMPRESSION_TYPE, and what the format throws
    */
   take(maxRecords: number): Fetched<R> | null {
     const baseOffset = this.#position;
@@ -148,6 +148,7 @@ export class PartitionFetch<R> {
         return batch;
       } catch (error) {
         if (!(error instanceof OttlaError)) throw error;
+        if (error.code === 'UNSUPPORTED_COMPRESSION_TYPE') throw error;
         const { place } = chunk;
         throw damaged({ ...place, position: place.position + start }, error);
       }

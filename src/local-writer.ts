@@ -1,4 +1,6 @@
 import type { Clock, Timer } from './clock.js';
+import type { Compression } from './compression.js';
+import { loadCompressor } from './compressor.js';
 import type { AppendSink, RawRecord, RawRecords, Writer, WriterOptions } from './engine.js';
 import { OttlaError } from './errors.js';
 import { isCompacted } from './options.js';
@@ -93,7 +95,9 @@ export class Accumulator {
     if (record.key === null) refuseKeyless(queues.topic);
     const index = partition === -1 ? queues.sticky.current() : partition;
     let batch = queues.open[index];
-    let bytes = batch === undefined ? 0 : batch.add(writer, record, sink);
+    const isOther =
+      batch !== undefined && batch.compression !== compressionOf(queues.topic, writer);
+    let bytes = batch === undefined || isOther ? 0 : batch.add(writer, record, sink);
     if (batch === undefined || bytes === 0) {
       if (batch !== undefined) this.write(batch);
       batch = this.#begin(queues, index, writer, record);
@@ -111,9 +115,12 @@ export class Accumulator {
     const { batchSize, lingerMs } = writer.options;
     const needed = batchSizeFor(record);
     refuseTooLarge(topic, needed);
+    const compression = compressionOf(topic, writer);
+    loadCompressor(compression);
     const limit = Math.min(Math.max(batchSize, needed), topic.settings.maxMessageBytes);
     const partition = topic.partition(index);
-    const batch = new OpenBatch(this, queues.open, partition, this.#takeBuffer(limit), limit);
+    const buffer = this.#takeBuffer(limit);
+    const batch = new OpenBatch(this, queues.open, partition, buffer, limit, compression);
     queues.open[index] = batch;
     this.#open.add(batch);
     this.#linger(batch, lingerMs);
@@ -196,6 +203,7 @@ export class Accumulator {
       partitions[i] = sticky.current();
       sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
     }
+    loadCompressor(compressionOf(topic, writer));
     const byPartition = orderByPartition(partitions, records.length, topic.partitionCount);
     let from = 0;
     while (from < records.length) {
@@ -224,6 +232,7 @@ export class Accumulator {
     const batchBytes = Math.min(bulkBatchBytes, maxMessageBytes);
     const writeBytes = Math.min(bulkWriteBytes, segmentBytes);
     let buffer = this.#takeBulk(bulkWriteBytes);
+    const compression = compressionOf(partition, writer);
     const builder = new BatchBuilder();
     let at = 0;
     let inWrite = 0;
@@ -243,7 +252,7 @@ export class Accumulator {
     };
     for (let i = from; i < to;) {
       if (writeBytes - at < RECORD_BATCH_OVERHEAD) writeOut();
-      builder.begin(buffer, at, Math.min(at + batchBytes, writeBytes));
+      builder.begin(buffer, at, Math.min(at + batchBytes, writeBytes), compression);
       let added = 0;
       while (i < to) {
         const record = records[order[i]!]!;
@@ -260,7 +269,7 @@ export class Accumulator {
         // Larger than a bulk batch: alone in one of its own.
         const record = records[order[i++]!]!;
         buffer = this.#takeBulk(Math.max(bulkWriteBytes, maxMessageBytes));
-        builder.begin(buffer, 0, maxMessageBytes);
+        builder.begin(buffer, 0, maxMessageBytes, compression);
         builder.append(record.timestamp, record.key, record.value, record.headers);
         at = builder.finish();
         inWrite = 1;
@@ -274,6 +283,14 @@ export class Accumulator {
     if (this.#bulk === null || this.#bulk.length < size) this.#bulk = Buffer.allocUnsafeSlow(size);
     return this.#bulk;
   }
+}
+
+/** The topic's counts, unless it leaves it to the producer. */
+function compressionOf(
+  { settings: { compression } }: Topic | Partition,
+  writer: LocalWriter,
+): Compression {
+  return compression === 'producer' ? writer.options.compression : compression;
 }
 
 /** Indexes of the records, those of one partition together, else in their order. */
@@ -316,6 +333,7 @@ function refuseKeyless({ name, settings }: Topic): void {
 /** A batch that single records are being added to. */
 class OpenBatch implements AppendListener {
   readonly buffer: Buffer;
+  readonly compression: Compression;
   linger: Timer | null = null;
   lingerMs: number = Infinity;
   readonly #accumulator: Accumulator;
@@ -336,13 +354,15 @@ class OpenBatch implements AppendListener {
     partition: Partition,
     buffer: Buffer,
     limit: number,
+    compression: Compression,
   ) {
     this.#accumulator = accumulator;
+    this.compression = compression;
     this.#open = open;
     this.#partition = partition;
     this.#limit = limit;
     this.buffer = buffer;
-    this.#builder.begin(buffer, 0, limit);
+    this.#builder.begin(buffer, 0, limit, compression);
   }
 
   /** Whether not even a small record is likely to fit. */

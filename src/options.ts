@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { compressions, type Compression } from './compression.js';
 
 /**
  * Options of a topic: Kafka's topic configurations in camelCase. What differs from Kafka's default is
@@ -39,6 +40,11 @@ export interface TopicOptions {
   readonly maxMessageBytes?: number;
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
+  /**
+   * How records are compressed in this topic, whatever a producer says; 'producer': as each producer says.
+   * A batch that another program sent stays as it is. @default 'producer'
+   */
+  readonly compression?: 'producer' | Compression;
   /**
    * What frees a log's space. 'delete': its oldest segments go, as retention says. 'compact': of each key
    * the latest record is kept; records need a key, and one whose value is null, a tombstone, deletes its
@@ -99,6 +105,12 @@ export interface ProducerOptions {
   readonly batchSize?: number;
   /** Bytes that may be taken over and not yet acknowledged before sends wait. @default 32 MiB */
   readonly bufferMemory?: number;
+  /**
+   * How records are compressed, batch by batch, where the topic leaves it to the producer. 'gzip' comes
+   * with Node; 'snappy' needs the package snappy, 'lz4' lz4-napi, and 'zstd', before Node 22.15,
+   * @mongodb-js/zstd. `batchSize` and `maxMessageBytes` count bytes before compression. @default 'none'
+   */
+  readonly compression?: Compression;
   /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 ms */
   readonly maxBlockMs?: number;
   /**
@@ -206,6 +218,7 @@ export const topicOptions: Table<TopicOptions> = {
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+  compression: oneOf('producer', ...compressions),
   cleanupPolicy: either(oneOf('delete', 'compact'), bothPolicies),
   minCleanableDirtyRatio: fraction,
   deleteRetentionMs: integer(0),
@@ -220,6 +233,7 @@ export const topicDefaults: TopicSettings = {
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',
+  compression: 'producer',
   cleanupPolicy: 'delete',
   minCleanableDirtyRatio: 0.5,
   deleteRetentionMs: 86_400_000,
@@ -230,6 +244,7 @@ export const producerOptions: Table<ProducerOptions> = {
   lingerMs: milliseconds,
   batchSize: integer(1, maxBatchBytes),
   bufferMemory: integer(1),
+  compression: oneOf(...compressions),
   maxBlockMs: milliseconds,
   partitioner: either(oneOf('default', 'roundrobin'), aFunction),
 };
@@ -239,6 +254,7 @@ export const producerDefaults: Required<ProducerOptions> = {
   lingerMs: 0,
   batchSize: 16_384,
   bufferMemory: 32 * 1024 * 1024,
+  compression: 'none',
   maxBlockMs: 60_000,
   partitioner: 'default',
 };

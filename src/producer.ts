@@ -1,4 +1,5 @@
 import { withDeadline, type Clock } from './clock.js';
+import { loadCompressor } from './compressor.js';
 import type { Engine, RawRecord, RawRecords, Writer } from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
@@ -63,15 +64,14 @@ export class Producer {
     events: ProducerEvents,
   ) {
     checkOptions('producer', producerOptions, options);
-    const { acks, lingerMs, batchSize, bufferMemory, maxBlockMs, partitioner } = withDefaults(
-      producerDefaults,
-      options,
-    );
+    const { acks, lingerMs, batchSize, bufferMemory, compression, maxBlockMs, partitioner } =
+      withDefaults(producerDefaults, options);
+    loadCompressor(compression);
     this.#engine = engine;
     this.#clock = clock;
     this.#acks = acks;
     this.#maxBlockMs = maxBlockMs;
-    this.#writer = engine.writer({ acks, lingerMs, batchSize, bufferMemory });
+    this.#writer = engine.writer({ acks, lingerMs, batchSize, bufferMemory, compression });
     this.#partitioner = partitionerFor(partitioner, random);
     this.#events = events;
   }

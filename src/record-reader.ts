@@ -1,3 +1,5 @@
+import { maxDecompressedBytes } from './compression.js';
+import { loadCompressor } from './compressor.js';
 import { OttlaError } from './errors.js';
 import { RECORD_BATCH_OVERHEAD, type BatchHeader } from './record.js';
 
@@ -34,6 +36,8 @@ export class RecordReader {
   /** Set when a part that may be kept was handed out as a view: then the bytes must stay as they are. */
   hasLent = false;
   #bytes: Uint8Array = slab;
+  /** Whether the bytes are the caller's: what was decompressed is never used again. */
+  #isLent = true;
   #memory: ArrayBufferLike = slab.buffer;
   #memoryStart = 0;
   /** End of the batch. */
@@ -59,18 +63,12 @@ export class RecordReader {
   /**
    * Begins before the first record with an offset of at least `from` in the batch at `position`, of
    * which `header` was read. The bytes must not change while it is read.
-   * @throws UNSUPPORTED_COMPRESSION_TYPE, or INVALID_RECORD if it has bytes but no records
+   * @throws UNSUPPORTED_COMPRESSION_TYPE; INVALID_RECORD if it has bytes but no records, or its records do
+   *   not decompress
    */
   open(bytes: Uint8Array, position: number, header: BatchHeader, from: number = 0): void {
-    if (header.compression !== 'none') {
-      throw new OttlaError(
-        'UNSUPPORTED_COMPRESSION_TYPE',
-        `batch at offset ${header.baseOffset}: records compressed with ${header.compression}`,
-      );
-    }
+    this.#isLent = header.compression === 'none';
     this.#bytes = bytes;
-    this.#memory = bytes.buffer;
-    this.#memoryStart = bytes.byteOffset;
     this.#end = position + header.size;
     this.#recordEnd = position + RECORD_BATCH_OVERHEAD;
     this.#recordsLeft = header.recordCount;
@@ -85,6 +83,31 @@ export class RecordReader {
     if (this.#recordsLeft <= 0 && this.#recordEnd !== this.#end) {
       throw this.#invalid('bytes without a record');
     }
+    if (!this.#isLent && this.#recordsLeft > 0) this.#decompress(header);
+    this.#memory = this.#bytes.buffer;
+    this.#memoryStart = this.#bytes.byteOffset;
+  }
+
+  #decompress({ baseOffset, compression }: BatchHeader): void {
+    const where = `batch at offset ${baseOffset}`;
+    if (compression === 'unknown') {
+      const what = `${where}: a compression that is not known`;
+      throw new OttlaError('UNSUPPORTED_COMPRESSION_TYPE', what);
+    }
+    const compressor = loadCompressor(compression)!;
+    const compressed = new FastBuffer(
+      this.#bytes.buffer,
+      this.#bytes.byteOffset + this.#recordEnd,
+      this.#end - this.#recordEnd,
+    );
+    try {
+      this.#bytes = compressor.decompress(compressed, maxDecompressedBytes);
+    } catch (cause) {
+      const what = `${where}: its ${compression} records do not decompress: ${String(cause)}`;
+      throw new OttlaError('INVALID_RECORD', what, { cause });
+    }
+    this.#recordEnd = 0;
+    this.#end = this.#bytes.length;
   }
 
   /**
@@ -163,7 +186,7 @@ export class RecordReader {
       if (start < this.#copyStart || end > this.#copyEnd) this.#copy(start, end);
       return new FastBuffer(this.#copyMemory, start + this.#copyShift, end - start);
     }
-    if (keep) this.hasLent = true;
+    if (keep && this.#isLent) this.hasLent = true;
     return new FastBuffer(this.#memory, this.#memoryStart + start, end - start);
   }
 

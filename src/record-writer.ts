@@ -1,3 +1,5 @@
+import { maxDecompressedBytes, type Compressor, type Compression } from './compression.js';
+import { loadCompressor } from './compressor.js';
 import {
   RECORD_BATCH_OVERHEAD,
   noHeaders,
@@ -31,12 +33,13 @@ export class BatchBuilder {
   #start = 0;
   #position = 0;
   #limit = 0;
+  #compression: Compression = 'none';
   #baseTimestamp = -1;
   /** Of the record that came last: most come with the same. */
   #timestamp = -1;
   #timestampDelta = 0;
 
-  /** Size so far, header included. */
+  /** Size so far, header included, not compressed before finish(). */
   get bytes(): number {
     return this.#position - this.#start;
   }
@@ -45,7 +48,7 @@ export class BatchBuilder {
    * Begins a batch at `position`, which may take the bytes up to `limit`.
    * @throws RangeError if not even a header fits there
    */
-  begin(buffer: Buffer, position: number, limit: number): void {
+  begin(buffer: Buffer, position: number, limit: number, compression: Compression = 'none'): void {
     const room = limit - position;
     if (!(room >= RECORD_BATCH_OVERHEAD && position >= 0 && limit <= buffer.length)) {
       throw new RangeError(
@@ -58,6 +61,7 @@ export class BatchBuilder {
     this.#start = position;
     this.#position = position + RECORD_BATCH_OVERHEAD;
     this.#limit = position + Math.min(room, maxInt32);
+    this.#compression = compression;
   }
 
   /**
@@ -105,14 +109,16 @@ export class BatchBuilder {
   }
 
   /**
-   * Writes header and CRC, with base offset 0 and leader epoch -1: the log's stampBatch sets them. The
+   * Compresses the records, and writes header and CRC, with base offset 0 and leader epoch -1: the log's stampBatch sets them. The
    * batch takes no more records.
    * @returns the batch's size in bytes
-   * @throws RangeError if there is no record
+   * @throws RangeError if there is no record; UNSUPPORTED_COMPRESSION_TYPE
    */
   finish(origin?: BatchOrigin): number {
     if (this.count === 0) throw new RangeError('a batch needs a record');
+    const compression = this.#compress();
     const content = {
+      compression,
       recordCount: this.count,
       lastOffsetDelta: this.count - 1,
       baseTimestamp: this.#baseTimestamp,
@@ -124,6 +130,31 @@ export class BatchBuilder {
     this.#buffer = noBuffer;
     this.#limit = 0;
     return this.bytes;
+  }
+
+  /**
+   * Compresses in place. Records stay as they are where that has no room or fails, and where no reader
+   * would take them.
+   */
+  #compress(): Compression {
+    const compressor = loadCompressor(this.#compression);
+    if (compressor === null) return 'none';
+    const start = this.#start + RECORD_BATCH_OVERHEAD;
+    if (this.#position - start > maxDecompressedBytes) return 'none';
+    const compressed = compressedOrNull(compressor, this.#buffer.subarray(start, this.#position));
+    if (compressed === null || compressed.length > this.#limit - start) return 'none';
+    this.#buffer.set(compressed, start);
+    this.#position = start + compressed.length;
+    return this.#compression;
+  }
+}
+
+/** What was taken over must be written: a compressor's failure is no reason to lose it. */
+function compressedOrNull(compressor: Compressor, records: Buffer): Uint8Array | null {
+  try {
+    return compressor.compress(records);
+  } catch {
+    return null;
   }
 }
 
@@ -164,6 +195,8 @@ export interface PlacedBatch extends BatchOrigin {
   readonly logAppendTime?: number;
   /** When compaction may drop this batch's tombstones and markers (KIP-534). */
   readonly deleteHorizonMs?: number;
+  /** @default 'none' */
+  readonly compression?: Compression;
 }
 
 /**
@@ -183,7 +216,7 @@ export function encodeBatch(batch: PlacedBatch): Buffer {
   for (const { key, value, headers } of records) {
     bound += recordSizeUpperBound(key, value, headers ?? noHeaders);
   }
-  const buffer = Buffer.allocUnsafe(bound);
+  let buffer = Buffer.allocUnsafe(bound);
   let position = RECORD_BATCH_OVERHEAD;
   let maxTimestamp = -1;
   let nextOffset = baseOffset;
@@ -198,7 +231,14 @@ export function encodeBatch(batch: PlacedBatch): Buffer {
     const size = bodySize(offsetDelta, timestampDelta, key, value, headers);
     position = putRecord(buffer, position, size, offsetDelta, timestampDelta, key, value, headers);
   }
+  const compressor = records.length === 0 ? null : loadCompressor(batch.compression ?? 'none');
+  if (compressor !== null) {
+    const compressed = compressor.compress(buffer.subarray(RECORD_BATCH_OVERHEAD, position));
+    buffer = Buffer.concat([buffer.subarray(0, RECORD_BATCH_OVERHEAD), compressed]);
+    position = buffer.length;
+  }
   const content = {
+    compression: compressor === null ? ('none' as const) : batch.compression!,
     recordCount: records.length,
     lastOffsetDelta,
     baseTimestamp,

@@ -1,4 +1,5 @@
 import { crc32c } from './crc32c.js';
+import { compressions, type Compression } from './compression.js';
 import { OttlaError } from './errors.js';
 
 /*
@@ -39,10 +40,6 @@ export type Bytes = Uint8Array | string;
 export type RecordHeaders = readonly (readonly [name: string, value: Bytes | null])[];
 
 export const noHeaders: RecordHeaders = Object.freeze([]);
-
-export type Compression = 'none' | 'gzip' | 'snappy' | 'lz4' | 'zstd' | 'unknown';
-
-const compressions: readonly Compression[] = ['none', 'gzip', 'snappy', 'lz4', 'zstd'];
 
 /** What an idempotent or transactional producer, or the coordinator, writes into a batch's header. */
 export interface BatchOrigin {
@@ -117,7 +114,7 @@ export class BatchHeader {
     return (this.baseSequence + this.lastOffsetDelta) & 0x7fff_ffff;
   }
 
-  get compression(): Compression {
+  get compression(): Compression | 'unknown' {
     return compressions[this.attributes & COMPRESSION_MASK] ?? 'unknown';
   }
 
@@ -241,6 +238,7 @@ export interface BatchContent {
   readonly maxTimestamp: number;
   readonly isLogAppendTime: boolean;
   readonly hasDeleteHorizon: boolean;
+  readonly compression: Compression;
 }
 
 /**
@@ -260,7 +258,8 @@ export function putBatchHeader(
   putInt16(
     bytes,
     position + 21,
-    (content.isLogAppendTime ? LOG_APPEND_TIME : 0) |
+    compressions.indexOf(content.compression) |
+      (content.isLogAppendTime ? LOG_APPEND_TIME : 0) |
       (content.hasDeleteHorizon ? DELETE_HORIZON : 0) |
       (origin?.isTransactional === true ? TRANSACTIONAL : 0) |
       (origin?.isControl === true ? CONTROL : 0),

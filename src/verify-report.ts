@@ -35,6 +35,8 @@ export type NoteCode =
   | 'LOG_BEGINS_LATER'
   /** An index file is missing: look-ups in its segment are slower. */
   | 'INDEX_MISSING'
+  /** Batches are whole, but a package that their compression needs is missing: their records were not read. */
+  | 'RECORDS_UNREAD'
   /** Kept aside by a repair, or left behind by a crash. Nothing reads it. */
   | 'LEFTOVER'
   /** Not Ottla's. Left alone. */

@@ -76,6 +76,8 @@ class SegmentCheck {
   #isDamaged = false;
   #isCompared = false;
   #hasProblem = false;
+  /** Compressions of which the records are not read. */
+  readonly #unread = new Set<BatchHeader['compression']>();
   readonly #indexProblems: VerifyProblem[] = [];
 
   constructor(files: FileSystem, expected: ExpectedSegment, slices: Slices, findings: Findings) {
@@ -234,12 +236,16 @@ class SegmentCheck {
   }
 
   #checkRecords(cursor: BatchCursor, header: BatchHeader): void {
-    if (header.compression !== 'none') return;
+    if (this.#unread.has(header.compression)) return;
     try {
       this.#records.open(cursor.bytes, cursor.startOf(this.#position), header);
       while (this.#records.next());
     } catch (error) {
       if (!(error instanceof OttlaError)) throw error;
+      if (error.code === 'UNSUPPORTED_COMPRESSION_TYPE') {
+        this.#noteUnread(header, error);
+        return;
+      }
       this.problem(
         'RECORD_INVALID',
         `byte ${this.#position} of ${this.path}: ${error.message}`,
@@ -247,6 +253,20 @@ class SegmentCheck {
         this.#position,
       );
     }
+  }
+
+  #noteUnread({ compression, baseOffset }: BatchHeader, error: OttlaError): void {
+    const { topic, partition } = this.#expected;
+    this.#unread.add(compression);
+    this.#findings.notes.push({
+      code: 'RECORDS_UNREAD',
+      topic,
+      partition,
+      offset: baseOffset,
+      file: this.path,
+      position: this.#position,
+      message: `${topic}-${partition}: from byte ${this.#position} of ${this.path} on, records were not read: ${error.message}`,
+    });
   }
 
   #tornTail(size: number, reason: string): void {

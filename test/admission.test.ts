@@ -27,20 +27,11 @@ const codes: Readonly<Record<string, ErrorCode>> = {
   CorruptRecordException: 'CORRUPT_MESSAGE',
 };
 
-const isCompressed = (id: string): boolean => {
-  const bytes = bytesOf(id);
-  return (
-    bytes.length > 61 && id.startsWith('b') && new BatchHeader(bytes, 0).compression !== 'none'
-  );
-};
-const compressed = admissions.filter(({ vector }) => isCompressed(vector));
-const plain = admissions.filter(({ vector }) => !isCompressed(vector));
-
 const nameOf = ({ vector, what, compactedTopic }: (typeof admissions)[number]): string =>
   `${vector}, ${what}${compactedTopic ? ', on a compacted topic' : ''}`;
 
 describe('Kafka admits', () => {
-  const accepted = plain.filter(({ result }) => result === 'accepted');
+  const accepted = admissions.filter(({ result }) => result === 'accepted');
 
   it.each(accepted.map((vector) => [nameOf(vector), vector] as const))('%s', (_, vector) => {
     const bytes = bytesOf(vector.vector);
@@ -59,7 +50,7 @@ describe('Kafka admits', () => {
 });
 
 describe('Kafka refuses', () => {
-  const refused = plain.filter(({ result }) => result === 'refused');
+  const refused = admissions.filter(({ result }) => result === 'refused');
 
   it.each(refused.map((vector) => [nameOf(vector), vector] as const))('%s', (_, vector) => {
     const special = { ...terms, compacted: vector.compactedTopic };
@@ -67,19 +58,6 @@ describe('Kafka refuses', () => {
     const code = codes[vector.error ?? 'InvalidRecordException'];
     expect(refusalOf(bytesOf(vector.vector), special)).toBe(code);
   });
-});
-
-describe('compressed batches', () => {
-  it('are 38 of the 244 vectors', () => {
-    expect([compressed.length, plain.length]).toEqual([38, 206]);
-  });
-
-  it.each(compressed.map((vector) => [nameOf(vector), vector] as const))(
-    'cannot be looked into: %s',
-    (_, vector) => {
-      expect(refusalOf(bytesOf(vector.vector))).toBe('UNSUPPORTED_COMPRESSION_TYPE');
-    },
-  );
 });
 
 const batch: PlacedBatch = {

@@ -305,3 +305,31 @@ describe('a log whose last records are gone', () => {
     expect(seen).toEqual([1, 2]);
   });
 });
+
+describe('a compressed batch', () => {
+  it.each(['gzip', 'snappy', 'lz4', 'zstd'] as const)('stays so with %s', async (compression) => {
+    const partition = await createTopic(broker, compacted);
+    const batch = keyedBatch(
+      [
+        ['a', '1'],
+        ['b', 'old '.repeat(50)],
+        ['c', null],
+      ],
+      1000,
+      compression,
+    );
+    await append(partition, batch, 'all');
+    await append(partition, keyedBatch([['b', 'new '.repeat(50)]], 1000, compression), 'all');
+    await appendLarge(partition, 'x', 'y', 'z', 'v', 'w');
+    await machine.clock.settle();
+    expect((await keyedRecords(partition)).slice(0, 3)).toEqual([
+      { offset: 0, key: 'a', value: '1' },
+      { offset: 2, key: 'c', value: null },
+      { offset: 3, key: 'b', value: 'new '.repeat(50) },
+    ]);
+    const bytes = machine.read('00000000000000000000.log');
+    const header = readBatchHeader(bytes, 0, bytes.length)!;
+    expect(header).toMatchObject({ compression, recordCount: 2, baseOffset: 0, lastOffset: 2 });
+    expect(warnings).toEqual([]);
+  });
+});

@@ -15,6 +15,7 @@ export interface Harness {
 export interface DirectoryHarness extends Harness {
   /** Closes it and opens what it left behind. */
   readonly reopen: (ottla: Ottla) => Promise<Ottla>;
+  readonly directoryOf: (ottla: Ottla) => string;
 }
 
 /** Defines the same tests over `Ottla.memory()` and over `Ottla.open()` of a directory of its own for each. */
@@ -51,6 +52,7 @@ export function describeDirectory(name: string, define: (harness: DirectoryHarne
         await ottla.close();
         return openAt(directories.get(ottla)!);
       },
+      directoryOf: (ottla) => directories.get(ottla)!,
       files: () =>
         places
           .flatMap((place) => readdirSync(place, { recursive: true, encoding: 'utf8' }))

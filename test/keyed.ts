@@ -1,3 +1,4 @@
+import type { Compression } from '../src/compression.js';
 import { RecordReader } from '../src/record-reader.js';
 import { checkBatch, readBatchHeader } from '../src/record.js';
 import { encodeBatch } from '../src/record-writer.js';
@@ -15,8 +16,10 @@ export interface KeyedRecord {
 export function keyedBatch(
   records: readonly (readonly [key: string, value: string | null])[],
   timestamp = 1000,
+  compression: Compression = 'none',
 ): Buffer {
   return encodeBatch({
+    compression,
     baseOffset: 0,
     leaderEpoch: 0,
     records: records.map(([key, value], offset) => ({ offset, timestamp, key, value })),

@@ -2,6 +2,7 @@ import { mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'n
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { crc32c } from '../src/crc32c.js';
 import { Ottla, type ReadOptions, type SkippedRange } from '../src/index.js';
 import { collect } from './contract.js';
 import { batchOf, failureOf } from './machine.js';
@@ -202,5 +203,43 @@ describe('reading past damage', () => {
         break;
       }
     }
+  });
+});
+
+describe('reading what cannot be decompressed', () => {
+  /** One batch, as if a later Kafka had compressed it. */
+  function compressUnknown(at: number): void {
+    change(0, (bytes) => {
+      const start = at * batchBytes;
+      bytes[start + 22]! |= 5;
+      bytes.writeUInt32BE(crc32c(bytes, start + 21, start + batchBytes), start + 17);
+    });
+  }
+
+  it('is no damage: it is not passed over', async () => {
+    compressUnknown(3);
+    await using ottla = await Ottla.open(directory);
+    const skipped: SkippedRange[] = [];
+    const offsets: number[] = [];
+    const readOn = async (): Promise<void> => {
+      const reading = ottla.read('t', { onCorrupt: (range) => void skipped.push(range) });
+      for await (const { offset } of reading) offsets.push(offset);
+    };
+    expect(await failureOf(readOn())).toMatchObject({
+      code: 'UNSUPPORTED_COMPRESSION_TYPE',
+      message: 'batch at offset 3: a compression that is not known',
+    });
+    expect({ offsets, skipped }).toEqual({ offsets: [0, 1, 2], skipped: [] });
+  });
+
+  it('leaves verify content, which says what it did not read', async () => {
+    compressUnknown(3);
+    compressUnknown(5);
+    const report = await Ottla.verify(directory);
+    // The sum of the CRCs is another now.
+    expect(report.problems.map(({ code }) => code)).toEqual(['SEGMENT_MISMATCH']);
+    expect(report.notes).toMatchObject([
+      { code: 'RECORDS_UNREAD', topic: 't', partition: 0, offset: 3, position: 3 * batchBytes },
+    ]);
   });
 });

@@ -43,6 +43,7 @@ describeContract('topics', ({ open }) => {
         indexIntervalBytes: 4096,
         maxMessageBytes: 1_048_588,
         messageTimestampType: 'CreateTime',
+        compression: 'producer',
         cleanupPolicy: 'delete',
         minCleanableDirtyRatio: 0.5,
         deleteRetentionMs: 86_400_000,

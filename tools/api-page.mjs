@@ -14,7 +14,8 @@ const sections = {
   Topics: 'Topics TopicOptions CleanupPolicy TopicDescription PartitionInfo PartitionOffset',
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
-  Producer: 'Producer ProducerOptions Acks Partitioner SendOptions RecordToSend HeadersIn',
+  Producer:
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
   Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',

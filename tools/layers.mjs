@@ -9,6 +9,7 @@ export const layers = [
   ['errors'],
   ['clock'],
   ['topic-name'],
+  ['compression', 'compression-*', 'compressor'],
   ['options'],
   ['crc32c'],
   ['varint'],

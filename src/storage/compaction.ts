@@ -255,7 +255,7 @@ function rewritten(
   horizon: number | undefined,
 ): Buffer {
   const { baseOffset, lastOffset, leaderEpoch, maxTimestamp, producerEpoch, baseSequence } = header;
-  const { producerId, isTransactional } = header;
+  const { producerId, isTransactional, compression } = header;
   const deleteHorizonMs =
     horizon ?? (header.hasDeleteHorizon && records.length > 0 ? header.baseTimestamp : undefined);
   return encodeBatch({
@@ -267,6 +267,7 @@ function rewritten(
     producerEpoch,
     baseSequence,
     isTransactional,
+    ...(compression === 'unknown' ? {} : { compression }),
     ...(records.length === 0 ? { maxTimestamp } : {}),
     ...(header.isLogAppendTime ? { logAppendTime: maxTimestamp } : {}),
     ...(deleteHorizonMs === undefined ? {} : { deleteHorizonMs }),
