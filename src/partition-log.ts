@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
@@ -24,7 +25,6 @@ import {
   type ProducersRow,
   type RecoveryPoint,
   type Row,
-  type SwapRange,
 } from './storage/meta-store.js';
 import type { OpenFiles } from './storage/open-files.js';
 import { addBatchesUpTo, endsWithKnownBatch, hasLaterBatch } from './storage/recovery.js';
@@ -32,7 +32,7 @@ import { Pace } from './storage/compaction.js';
 import { Segment } from './storage/segment.js';
 import type { AbortedTransaction } from './storage/transaction-index.js';
 import type { BatchHeader } from './record.js';
-import { settleSwap } from './storage/segment-swap.js';
+import { pathInSwap, settleSwap } from './storage/segment-swap.js';
 import type { SyncQueue } from './storage/sync-queue.js';
 
 /** What every partition of one data directory works with. */
@@ -53,6 +53,17 @@ export interface LogEnvironment {
 export interface DuePoint {
   readonly point: RecoveryPoint;
   readonly producers: ProducerSnapshot;
+}
+
+/** Rows and files of one moment. */
+interface Look {
+  readonly row: PartitionRow;
+  readonly compaction: CompactionRow | undefined;
+  readonly sealed: readonly Row<'segment'>[];
+  /** Base offsets of the .log files that are there. */
+  readonly present: Set<number>;
+  /** Bytes of sealed segments by base offset; -1 for one that is not there. */
+  readonly sizes: ReadonlyMap<number, number>;
 }
 
 const recoveryPointBytes = 64 * 1024 * 1024;
@@ -185,13 +196,12 @@ export class PartitionLog {
    */
   open(): void {
     if (this.#segments.length > 0) return;
-    if (!this.#env.readOnly) {
-      const swapping = this.#compactionRow()?.swapping ?? null;
-      settleSwap(this.#env.openFiles.files, this.place.directory, swapping);
-    }
-    const { row, sealed, present, swapping } = this.#look();
+    const { row, compaction, sealed, present, sizes } = this.#look();
+    const swapping = compaction?.swapping ?? null;
+    const { files } = this.#env.openFiles;
     const segments: Segment[] = [];
     let missing: number | null = null;
+    let swapped: Segment | null = null;
     for (const { key, value } of sealed) {
       const base = key[3];
       const segment = this.#newSegment(base);
@@ -201,11 +211,16 @@ export class PartitionLog {
         if (present.delete(base)) this.#freed.addFiles(segment);
         continue;
       }
-      if (swapping?.baseOffset === base) standIn(segment, swapping, present);
+      if (swapping?.baseOffset === base) {
+        swapped = segment;
+        if (pathInSwap(files, segment.path) !== segment.path) segment.nameSuffix = '.swap';
+      }
       if (present.delete(base)) {
-        this.#checkSize(segment.path, segment.fileSize(), value.bytes, value.bytes);
+        this.#checkSize(segment.path, sizes.get(base) ?? -1, value.bytes, value.bytes);
       } else if (segments.length > 0) {
         this.#damaged(`sealed segment ${segment.path} is missing`);
+      } else if (files.size(`${segment.path}.deleted`) >= 0) {
+        throw this.#metadataLost(`${segmentFileName(base, 'log')} was replaced by a compaction`);
       } else {
         this.#freed.rows.add(base);
         missing ??= base;
@@ -221,14 +236,16 @@ export class PartitionLog {
         this.#freed.addFiles(this.#newSegment(base));
         continue;
       }
-      throw metadataLost(
-        this.place.directory,
-        `no metadata of segment ${segmentFileName(base, 'log')}`,
-      );
+      throw this.#metadataLost(`no metadata of segment ${segmentFileName(base, 'log')}`);
     }
     const active = this.#newSegment(row.active.baseOffset);
     this.#checkSize(active.path, Math.max(0, active.fileSize()), row.active.bytes, Infinity);
     active.restoreActive(row.active, !this.#env.readOnly && this.#failure === null);
+    // Not before the rows are known to be of these files: older ones may count what others have replaced.
+    if (!this.#env.readOnly && this.#failure === null) {
+      settleSwap(files, this.place.directory, swapping);
+      if (swapped !== null) swapped.nameSuffix = '';
+    }
     this.#segments = [...segments, active];
     this.#active = active;
     const first = this.#segments[0]!.baseOffset;
@@ -247,29 +264,40 @@ export class PartitionLog {
     if (this.hasLeftovers) this.#env.clock.soon(() => void this.removeLeftovers());
   }
 
-  /** The rows, and base offsets of the .log files that are there. */
-  #look(): {
-    readonly row: PartitionRow;
-    readonly sealed: readonly Row<'segment'>[];
-    readonly present: Set<number>;
-    /** Read-only: which segment's files may still be on the way to their names. */
-    readonly swapping: SwapRange | null;
-  } {
-    const { topicId, partition } = this.place;
-    for (;;) {
-      const row = this.#stored.read();
-      const compaction = this.#compactionRow();
-      this.#swaps = compaction?.swaps ?? 0;
-      const present = listSegments(this.#env.openFiles.files, this.place);
-      const sealed = [...this.#env.store.range(['segment', topicId, partition])];
-      // An owner beside us may roll, free or compact in between: then rows and files do not belong together.
-      const { active, logStartOffset } = this.#stored.read();
-      const isSame =
-        active.baseOffset === row.active.baseOffset && logStartOffset === row.logStartOffset;
-      if (!isSame || this.#wasCompacted) continue;
-      const swapping = this.#env.readOnly ? (compaction?.swapping ?? null) : null;
-      return { row, sealed, present, swapping };
+  /** Rows and files. An owner beside us may roll, free or compact in between: then they are looked at again. */
+  #look(): Look {
+    for (let look = this.#lookOnce(); ;) {
+      this.#swaps = look.compaction?.swaps ?? 0;
+      if (!this.#env.readOnly) return look;
+      const again = this.#lookOnce();
+      if (isDeepStrictEqual(again, look)) return look;
+      look = again;
     }
+  }
+
+  #lookOnce(): Look {
+    const { topicId, partition, directory } = this.place;
+    const { files } = this.#env.openFiles;
+    const row = this.#stored.read();
+    const compaction = this.#compactionRow();
+    const present = listSegments(files, this.place);
+    const sealed = [...this.#env.store.range(['segment', topicId, partition])];
+    const swapping = compaction?.swapping ?? null;
+    const sizes = new Map<number, number>();
+    for (const { key, value } of sealed) {
+      const base = key[3];
+      let path = join(directory, segmentFileName(base, 'log'));
+      if (swapping?.baseOffset === base) {
+        path = pathInSwap(files, path);
+        // Of the old segments nothing counts any more.
+        for (const old of present) {
+          if (old > base && old < swapping.nextOffset) present.delete(old);
+        }
+        if (files.size(path) >= 0) present.add(base);
+      }
+      if (value.nextOffset > row.logStartOffset) sizes.set(base, files.size(path));
+    }
+    return { row, compaction, sealed, present, sizes };
   }
 
   #compactionRow(): CompactionRow | undefined {
@@ -278,6 +306,10 @@ export class PartitionLog {
 
   get #wasCompacted(): boolean {
     return (this.#compactionRow()?.swaps ?? 0) !== this.#swaps;
+  }
+
+  #metadataLost(why: string): OttlaError {
+    return metadataLost(this.place.directory, why);
   }
 
   #checkSize(path: string, size: number, min: number, max: number): void {
@@ -665,14 +697,4 @@ export class PartitionLog {
     this.closeFiles();
     for (const segment of this.#segments) segment.isRemoved = true;
   }
-}
-
-/** Beside an owner that swaps files, or died at it: the segment is read where its files are now. */
-function standIn(segment: Segment, range: SwapRange, present: Set<number>): void {
-  segment.nameSuffix = '.swap';
-  if (segment.fileSize() < 0) segment.nameSuffix = '';
-  for (const base of present) {
-    if (base > range.baseOffset && base < range.nextOffset) present.delete(base);
-  }
-  present.add(range.baseOffset);
 }

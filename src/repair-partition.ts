@@ -1,10 +1,10 @@
 import { join } from 'node:path';
-import type { TopicPartition } from './assignment.js';
 import { PartitionProducers } from './partition-producers.js';
 import { noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import {
+  decodeLeaderEpochs,
   encodeLeaderEpochs,
   parseSegmentFileName,
   segmentFileName,
@@ -12,27 +12,22 @@ import {
 } from './storage/checkpoint.js';
 import { Pace } from './storage/compaction.js';
 import type { FileSystem } from './storage/file-system.js';
-import {
-  put,
-  type Change,
-  type PartitionRow,
-  type ProducersRow,
-  type SegmentRow,
-} from './storage/meta-store.js';
+import { put, type Change, type ProducersRow } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
 import { Segment } from './storage/segment.js';
+import { undoSwap } from './storage/segment-swap.js';
+import type { KnownPartition } from './verify-partition.js';
+import type { VerifyProblem } from './verify-report.js';
 
 const chunkBytes = 1024 * 1024;
+const epochsFile = 'leader-epoch-checkpoint';
 
-/** A partition to rebuild, and what the metadata still says of it. */
-export interface DamagedPartition extends TopicPartition {
-  readonly topicId: string;
-  readonly directory: string;
+/** A partition to rebuild: what the metadata still says of it, and what is wrong with it. */
+export interface DamagedPartition extends KnownPartition {
   readonly indexIntervalBytes: number;
-  /** Compaction leaves gaps between batches. */
-  readonly mayHaveGaps: boolean;
-  readonly row: PartitionRow | undefined;
-  readonly sealed: ReadonlyMap<number, SegmentRow>;
+  readonly problems: readonly VerifyProblem[];
+  /** Whose segment has this size and checksum, as far as the metadata knows. */
+  readonly ownerOf: (bytes: number, checksum: number) => string | undefined;
 }
 
 /** Where a segment ceases to be what it should be. */
@@ -42,8 +37,9 @@ interface Break {
 }
 
 /**
- * Rebuilds one partition's rows and indexes from its .log files. The log ends before the first damage:
- * what lies there and behind is kept aside in .torn files.
+ * Rebuilds one partition's rows and indexes from its .log files. The log ends before the first damage in
+ * what was durable: what lies there and behind is kept aside in .torn files. What lies behind all that is
+ * known to be durable is left to the next open. Fine to do again after a crash at any point of it.
  * @param tell called with a sentence for each thing that was not in order
  * @returns the rows to store
  */
@@ -63,12 +59,14 @@ class PartitionRepair {
   readonly #slices: Slices;
   readonly #tell: (sentence: string) => void;
   readonly #name: string;
+  /** The metadata is older than the log, or lost: gaps may be compaction's, other bytes a compacted segment. */
+  readonly #mayHaveGaps: boolean;
   readonly #kept: Segment[] = [];
   /** As the batches tell. */
   readonly #epochs: LeaderEpoch[] = [];
-  /** The log ended before what the metadata, or a file, had: offsets will be given out again. */
-  #isCut = false;
   #hasProducers = false;
+  /** Offsets that nothing has, as after compaction. */
+  readonly #gaps: string[] = [];
 
   constructor(
     files: FileSystem,
@@ -82,33 +80,96 @@ class PartitionRepair {
     this.#slices = slices;
     this.#name = `${partition.topic}-${partition.partition}`;
     this.#tell = (sentence) => tell(`${this.#name}: ${sentence}`);
+    this.#mayHaveGaps = partition.mayHaveGaps || this.#isMetadataOlder;
+  }
+
+  get #isMetadataOlder(): boolean {
+    return this.#at.problems.some(({ code }) => code === 'SEGMENT_UNKNOWN');
   }
 
   async run(): Promise<Change[]> {
-    const { directory } = this.#at;
+    const { directory, row } = this.#at;
+    await this.#undoSwap();
     const bases = this.#files
       .list(directory)
       .map((name) => parseSegmentFileName(name, 'log'))
       .filter((base) => base !== null)
       .toSorted((one, other) => one - other);
-    const start = this.#at.row?.logStartOffset ?? 0;
+    const start = row?.logStartOffset ?? 0;
+    if (row !== undefined && this.#isMetadataOlder) {
+      this.#tell(
+        'the metadata is older than the log: what it has of log start and commits is, too.',
+      );
+    }
     try {
+      let isWhole = true;
       for (const [i, base] of bases.entries()) {
         // Freed by retention: the next open removes what is left of it.
         if ((bases[i + 1] ?? Infinity) <= start) continue;
-        if (await this.#takeOver(base)) continue;
+        isWhole = await this.#takeOver(base, i === bases.length - 1);
+        if (isWhole) continue;
         await this.#keepSegmentsAside(bases.slice(i + 1));
         break;
       }
+      if (isWhole) this.#addEmptyActive();
+      await this.#endAtStart(start);
+      this.#tellGaps(bases);
       return await this.#rows();
     } finally {
       for (const segment of this.#kept) segment.close();
     }
   }
 
+  async #undoSwap(): Promise<void> {
+    const { directory } = this.#at;
+    for (const name of await undoSwap(this.#files, directory)) {
+      const base = parseSegmentFileName(name.slice(0, -'.deleted'.length), 'log');
+      const path = this.#freePath(base ?? 0);
+      this.#files.rename(join(directory, name), path);
+      this.#tell(`${name} had been replaced by a compacted segment. Kept in ${path}.`);
+    }
+  }
+
+  /** Nothing was written to it yet: so there is no file. */
+  #addEmptyActive(): void {
+    const { row, directory, indexIntervalBytes } = this.#at;
+    const end = this.#kept.at(-1)?.nextOffset;
+    if (row === undefined || end === undefined || row.active.bytes > 0) return;
+    const base = row.active.baseOffset;
+    if (end !== base && (end > base || !this.#mayHaveGaps)) return;
+    if (this.#kept.at(-1)!.baseOffset === base) return;
+    this.#kept.push(new Segment(this.#openFiles, directory, base, indexIntervalBytes));
+  }
+
+  /** Offsets that were deleted are not given out again, even if the log ends before. */
+  async #endAtStart(start: number): Promise<void> {
+    const end = this.#kept.at(-1)?.nextOffset;
+    if (end === undefined || end >= start) return;
+    const { directory, indexIntervalBytes } = this.#at;
+    const below = this.#kept.splice(0);
+    for (const segment of below) segment.close();
+    await this.#keepSegmentsAside(below.map(({ baseOffset }) => baseOffset));
+    this.#kept.push(new Segment(this.#openFiles, directory, start, indexIntervalBytes));
+  }
+
+  #tellGaps(bases: readonly number[]): void {
+    const { sealed, row } = this.#at;
+    if (!this.#mayHaveGaps) return;
+    const [first] = this.#gaps;
+    if (row === undefined && first !== undefined) {
+      this.#tell(`${this.#gaps.length} gaps in its offsets, the first ${first}, as of compaction.`);
+    }
+    for (const [base, { nextOffset }] of sealed) {
+      if (bases.includes(base) || nextOffset <= (row?.logStartOffset ?? 0)) continue;
+      this.#tell(
+        `the metadata has a segment of offsets ${base} to ${nextOffset - 1}, which there is not.`,
+      );
+    }
+  }
+
   /** Takes a segment into the log. False: the log ends in it, or before it. */
-  async #takeOver(base: number): Promise<boolean> {
-    const { directory, indexIntervalBytes, mayHaveGaps } = this.#at;
+  async #takeOver(base: number, isLast: boolean): Promise<boolean> {
+    const { directory, indexIntervalBytes } = this.#at;
     const end = this.#kept.at(-1)?.nextOffset;
     const path = join(directory, segmentFileName(base, 'log'));
     if (end !== undefined && base < end) {
@@ -118,17 +179,20 @@ class PartitionRepair {
       );
       return true;
     }
-    if (end !== undefined && base > end && !mayHaveGaps) {
+    if (end !== undefined && base > end && !this.#mayHaveGaps) {
       const kept = await this.#keepFileAside(base);
       this.#tell(
         `offsets ${end} to ${base - 1} are missing: the log ends at ${end}. What follows is kept in ${kept}.`,
       );
       return false;
     }
+    if (end !== undefined && base > end) this.#gaps.push(`from ${end} to ${base - 1}`);
     const segment = new Segment(this.#openFiles, directory, base, indexIntervalBytes);
     const size = segment.fileSize();
-    const stop = (await this.#scan(segment, size)) ?? this.#mismatch(segment);
-    if (stop === null) {
+    const stop = (await this.#scan(segment, size, isLast)) ?? this.#mismatch(segment);
+    // What may be torn is cut by the next open, with all that belongs to it.
+    const isTail = isLast && stop !== null && stop.position >= this.#durableBytes(base);
+    if (stop === null || (isTail && stop.position === segment.size)) {
       this.#kept.push(segment);
       return true;
     }
@@ -136,18 +200,26 @@ class PartitionRepair {
     return false;
   }
 
+  /** How much of a segment was durable, as far as the metadata knows. */
+  #durableBytes(base: number): number {
+    const { sealed, row } = this.#at;
+    return sealed.get(base)?.bytes ?? (row?.active.baseOffset === base ? row.active.bytes : 0);
+  }
+
   /** Adds the batches up to the end or the first that is not in order. */
-  async #scan(segment: Segment, size: number): Promise<Break | null> {
+  async #scan(segment: Segment, size: number, isLast: boolean): Promise<Break | null> {
     const cursor = new BatchCursor(
       (into, length, position) => segment.readAsync(into, length, position),
       size,
       this.#slices,
     );
     const point = this.#at.row?.active;
+    // One that was sealed since may have been compacted.
+    const isKnown = point?.baseOffset === segment.baseOffset && (isLast || !this.#mayHaveGaps);
     while (segment.size < size) {
       if (this.#slices.isOver) await this.#slices.next();
       const position = segment.size;
-      if (point?.baseOffset === segment.baseOffset && point.bytes === position) {
+      if (isKnown && point.bytes === position) {
         if (point.checksum !== segment.checksum || point.nextOffset !== segment.nextOffset) {
           return { position: 0, reason: 'it has other batches than the metadata says' };
         }
@@ -156,15 +228,11 @@ class PartitionRepair {
       if (typeof found === 'string') return { position, reason: found };
       const { baseOffset } = found;
       const { nextOffset } = segment;
-      if (baseOffset < nextOffset || (baseOffset > nextOffset && !this.#at.mayHaveGaps)) {
+      if (baseOffset < nextOffset || (baseOffset > nextOffset && !this.#mayHaveGaps)) {
         const reason = `a batch of offset ${baseOffset} where ${nextOffset} is next`;
         return { position, reason };
       }
-      if (baseOffset > nextOffset) {
-        this.#tell(
-          `offsets ${nextOffset} to ${baseOffset - 1} are not in ${segment.path}, as after compaction.`,
-        );
-      }
+      if (baseOffset > nextOffset) this.#gaps.push(`from ${nextOffset} to ${baseOffset - 1}`);
       segment.added(found);
       this.#hasProducers ||= found.hasProducerId;
       this.#noteEpoch(found);
@@ -181,22 +249,25 @@ class PartitionRepair {
 
   /** Whether a sound segment is not the one that was sealed; if it is only shorter the log ends with it. */
   #mismatch(segment: Segment): Break | null {
-    const { sealed, row, mayHaveGaps } = this.#at;
+    const { sealed, ownerOf } = this.#at;
     const { size, checksum, nextOffset, baseOffset } = segment;
     const known = sealed.get(baseOffset);
-    const knownBytes =
-      known?.bytes ?? (row?.active.baseOffset === baseOffset ? row.active.bytes : 0);
-    if (size < knownBytes && !mayHaveGaps) {
-      return { position: size, reason: `it has ${size} bytes, the metadata has ${knownBytes}` };
+    const isSame = known?.checksum === checksum && known.bytes === size;
+    const owner = known === undefined || isSame ? undefined : ownerOf(size, checksum);
+    if (owner !== undefined && !owner.startsWith(`${this.#name},`)) {
+      return { position: 0, reason: `it is the segment of ${owner}` };
     }
-    if (known === undefined || mayHaveGaps) return null;
-    if (known.checksum === checksum && known.nextOffset === nextOffset) return null;
+    if (this.#mayHaveGaps) return null;
+    const durable = this.#durableBytes(baseOffset);
+    if (size < durable) {
+      return { position: size, reason: `it has ${size} bytes, the metadata has ${durable}` };
+    }
+    if (known === undefined || (isSame && known.nextOffset === nextOffset)) return null;
     return { position: 0, reason: 'it is not the file that was sealed' };
   }
 
   /** The log ends at a position in a segment: what lies behind goes aside. */
   async #endLogIn(segment: Segment, size: number, { position, reason }: Break): Promise<void> {
-    this.#isCut = true;
     const { directory, indexIntervalBytes } = this.#at;
     const what = `damage at byte ${position} of ${segment.path}: ${reason}`;
     if (position === 0) {
@@ -224,7 +295,6 @@ class PartitionRepair {
 
   async #keepSegmentsAside(bases: readonly number[]): Promise<void> {
     for (const base of bases) {
-      this.#isCut = true;
       const kept = await this.#keepFileAside(base);
       this.#tell(`the segment of offset ${base} lies behind the log's end. Kept in ${kept}.`);
     }
@@ -234,30 +304,33 @@ class PartitionRepair {
     const { directory } = this.#at;
     const path = this.#freePath(base);
     this.#files.rename(join(directory, segmentFileName(base, 'log')), path);
-    this.#removeIndexes(base);
+    for (const suffix of ['index', 'timeindex']) {
+      this.#files.removeFile(join(directory, segmentFileName(base, suffix)));
+    }
     await this.#files.syncDirectory(directory);
     return path;
   }
 
-  /** The copy is durable before the log is cut. */
+  /** The copy is whole and durable before the log is cut; one that an interrupted repair made is good. */
   async #keepBytesAside(segment: Segment, from: number, size: number): Promise<string> {
-    const path = this.#freePath(segment.nextOffset);
-    const copy = this.#files.open(path, 'write');
-    try {
-      const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - from));
-      for (let at = from; at < size;) {
-        const length = await segment.readAsync(chunk, Math.min(chunk.length, size - at), at);
-        for (let written = 0; written < length;) {
-          written += copy.write(chunk, written, length, at - from + written);
-        }
-        at += length;
-        if (this.#slices.isOver) await this.#slices.next();
+    const { directory } = this.#at;
+    let path = join(directory, segmentFileName(segment.nextOffset, 'torn'));
+    if (!(await this.#holds(path, segment, from, size))) {
+      path = this.#freePath(segment.nextOffset);
+      const temporary = `${path}.tmp`;
+      this.#files.removeFile(temporary);
+      const copy = this.#files.open(temporary, 'write');
+      try {
+        await this.#eachChunk(segment, from, size, async (chunk, length, at) => {
+          for (let done = 0; done < length;) done += copy.write(chunk, done, length, at + done);
+        });
+        await copy.sync();
+      } finally {
+        copy.close();
       }
-      await copy.sync();
-    } finally {
-      copy.close();
+      this.#files.rename(temporary, path);
+      await this.#files.syncDirectory(directory);
     }
-    await this.#files.syncDirectory(this.#at.directory);
     segment.close();
     const file = this.#files.open(segment.path, 'write');
     try {
@@ -267,6 +340,39 @@ class PartitionRepair {
       file.close();
     }
     return path;
+  }
+
+  /** Whether a file has exactly these bytes of a segment. */
+  async #holds(path: string, segment: Segment, from: number, size: number): Promise<boolean> {
+    if (this.#files.size(path) !== size - from) return false;
+    const file = this.#files.open(path, 'read');
+    try {
+      let isSame = true;
+      await this.#eachChunk(segment, from, size, async (chunk, length, at) => {
+        const copy = Buffer.allocUnsafe(length);
+        const count = await file.readAsync(copy, 0, length, at);
+        isSame &&= count === length && copy.equals(chunk.subarray(0, length));
+      });
+      return isSame;
+    } finally {
+      file.close();
+    }
+  }
+
+  /** @param use given the bytes, how many, and where they are from `from` on */
+  async #eachChunk(
+    segment: Segment,
+    from: number,
+    size: number,
+    use: (chunk: Buffer, length: number, at: number) => Promise<void>,
+  ): Promise<void> {
+    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - from));
+    for (let at = from; at < size;) {
+      const length = await segment.readAsync(chunk, Math.min(chunk.length, size - at), at);
+      await use(chunk, length, at - from);
+      at += length;
+      if (this.#slices.isOver) await this.#slices.next();
+    }
   }
 
   /** A name that no earlier repair has used. */
@@ -279,18 +385,11 @@ class PartitionRepair {
     return path;
   }
 
-  /** They are made anew from the log. */
-  #removeIndexes(base: number): void {
-    for (const suffix of ['index', 'timeindex', 'txnindex']) {
-      this.#files.removeFile(join(this.#at.directory, segmentFileName(base, suffix)));
-    }
-  }
-
   async #rows(): Promise<Change[]> {
-    const { topicId, partition, row, directory, indexIntervalBytes } = this.#at;
+    const { topicId, partition, row, directory, indexIntervalBytes, compaction } = this.#at;
     if (this.#kept.length === 0) {
       // No file is left: offsets that were given out are not given out again.
-      const base = row?.active.nextOffset ?? 0;
+      const base = Math.max(row?.active.nextOffset ?? 0, row?.logStartOffset ?? 0);
       if (base > 0) this.#tell(`it has no segments: the log begins at offset ${base}.`);
       this.#kept.push(new Segment(this.#openFiles, directory, base, indexIntervalBytes));
     }
@@ -300,8 +399,7 @@ class PartitionRepair {
       if (segment !== active) segment.seal();
       // Compaction may have left a gap between two segments: they join all the same.
       segment.nextOffset = this.#kept[i + 1]?.baseOffset ?? segment.nextOffset;
-      this.#removeIndexes(segment.baseOffset);
-      await segment.saveIndexes();
+      await this.#saveIndexes(segment);
     }
     const producers = await this.#producers(active.nextOffset);
     for (const segment of this.#kept) {
@@ -313,13 +411,16 @@ class PartitionRepair {
     const end = active.nextOffset;
     const knownEnd = row?.active.nextOffset ?? 0;
     if (knownEnd > end) {
-      this.#isCut = true;
       this.#tell(`offsets ${end} to ${knownEnd - 1}, which the metadata had, are gone.`);
+    }
+    if (compaction !== undefined || this.#gaps.length > 0) {
+      // From the beginning: nothing is known of which records of a key are left.
+      const anew = { firstDirtyOffset: 0, swaps: compaction?.swaps ?? 0, swapping: null };
+      changes.push(put(['compaction', topicId, partition], anew));
     }
     if (row === undefined && end === 0 && this.#kept.length === 1) return changes;
     const leaderEpochs = await this.#leaderEpochs(end);
-    const first = this.#kept[0]!.baseOffset;
-    const logStartOffset = Math.min(end, Math.max(row?.logStartOffset ?? 0, first));
+    const logStartOffset = Math.max(row?.logStartOffset ?? 0, this.#kept[0]!.baseOffset);
     const value = { logStartOffset, leaderEpochs, active: active.recoveryPoint(), producers };
     return [...changes, put(['partition', topicId, partition], value)];
   }
@@ -337,21 +438,41 @@ class PartitionRepair {
     return { count: snapshot.count, open: snapshot.open, hasAborted };
   }
 
-  /** Of the row, else of the batches; a new one where offsets will be given out a second time. */
+  async #saveIndexes(segment: Segment): Promise<void> {
+    await segment.saveIndexes();
+    const { offsetIndexBytes, timeIndexBytes } = segment.recoveryPoint();
+    // One without entries is not written: what is in its file is wrong.
+    const removeWrong = (suffix: string, bytes: number): void => {
+      const path = join(this.#at.directory, segmentFileName(segment.baseOffset, suffix));
+      if (bytes === 0 && this.#files.size(path) > 0) this.#files.removeFile(path);
+    };
+    removeWrong('index', offsetIndexBytes);
+    removeWrong('timeindex', timeIndexBytes);
+  }
+
+  /**
+   * Of the row, or, where it is lost, of Kafka's file or the batches; with a new one, because offsets may be
+   * given out a second time, unless only indexes were wrong.
+   */
   async #leaderEpochs(end: number): Promise<readonly LeaderEpoch[]> {
-    const { row, directory } = this.#at;
-    const known = row?.leaderEpochs ?? [];
-    const source =
-      (known.at(-1)?.[0] ?? -1) >= (this.#epochs.at(-1)?.[0] ?? 0) ? known : this.#epochs;
-    if (!this.#isCut && row !== undefined) return source;
-    const last = source.at(-1)?.[0] ?? 0;
+    const { row, directory, problems } = this.#at;
+    const path = join(directory, epochsFile);
+    const known = row?.leaderEpochs;
+    if (known !== undefined && problems.every(({ code }) => code === 'INDEX_MISMATCH'))
+      return known;
+    const text = known === undefined ? this.#files.readFile(path)?.toString() : undefined;
+    const stored = known ?? decodeLeaderEpochs(text ?? '') ?? [];
+    const source = lastOf(stored) >= lastOf(this.#epochs) ? stored : this.#epochs;
     const kept = source.filter(([, start]) => start < end);
     const epochs: LeaderEpoch[] = [
       ...(kept.length > 0 || end === 0 ? kept : [[0, 0] as const]),
-      [last + 1, end],
+      [Math.max(0, lastOf(source)) + 1, end],
     ];
-    const path = join(directory, 'leader-epoch-checkpoint');
-    await this.#files.replaceFile(path, Buffer.from(encodeLeaderEpochs(epochs)));
+    await this.#files.replaceFile(path, encodeLeaderEpochs(epochs));
     return epochs;
   }
+}
+
+function lastOf(epochs: readonly LeaderEpoch[]): number {
+  return epochs.at(-1)?.[0] ?? -1;
 }

@@ -13,16 +13,11 @@ import {
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
-import {
-  put,
-  type Change,
-  type PartitionRow,
-  type Row,
-  type RowKind,
-  type SegmentRow,
-  type TopicRow,
-} from './storage/meta-store.js';
+import { MemoryStore } from './storage/memory-store.js';
+import { put, type Change, type Row, type RowKind, type TopicRow } from './storage/meta-store.js';
 import { topicNameProblem } from './topic-name.js';
+import { knownPartition, verifyPartition } from './verify-partition.js';
+import { Findings } from './verify-report.js';
 
 const formatVersion = 1;
 const propertiesFile = 'meta.properties';
@@ -55,58 +50,74 @@ export async function repairDirectory(
   disk?: Disk,
 ): Promise<string[]> {
   const directory = resolve(path);
-  const [{ files, openStore, salvage, lock: acquireLock }] = await Promise.all([
-    disk ?? systemDisk(),
-    loadNativeCrc32c(),
-  ]);
-  refuseOthers(files, directory);
+  const [used] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
+  refuseOthers(used.files, directory);
   const since = new Date(systemClock.now()).toISOString();
-  const lock = acquireLock(join(directory, 'lock'), since);
+  const lock = used.lock(join(directory, 'lock'), since);
   try {
-    const meta = join(directory, 'meta');
-    const temporary = join(directory, newMeta);
-    // A repair that was interrupted between its two renames left the rows here.
-    const source = files.isDirectory(meta) || !files.isDirectory(temporary) ? meta : temporary;
-    const { rows, problems } = salvage(source);
-    const report = [...problems];
-    const changes = await repairLogs(
-      { directory, files, clock: systemClock, random, rows, ...(signal && { signal }) },
-      (sentence) => report.push(sentence),
-    );
-    const storeId = statedStoreId(files, directory) ?? rows.store[0]?.value.storeId;
-    const store = put(['store'], { formatVersion, storeId: storeId ?? newTopicId(random) });
-    const all = [store, ...changes];
-    if (source === meta && problems.length === 0 && areSame(rows, all)) {
-      await stateStoreId(files, directory, store.value!.storeId, report);
-      return report;
-    }
-    if (source === temporary)
-      files.rename(temporary, `${temporary}.${since.replaceAll(':', '')}-old`);
-    else files.removeDirectory(temporary);
-    files.makeDirectory(temporary);
-    const opened = await openStore(temporary);
-    try {
-      await opened.write(all);
-    } finally {
-      await opened.close();
-    }
-    await files.syncDirectory(temporary);
-    if (files.isDirectory(meta)) {
-      const old = join(directory, `meta.${since.replaceAll(':', '')}-old`);
-      files.rename(meta, old);
-      report.push(`The metadata was rebuilt from the partitions; the old one is kept in ${old}.`);
-    } else {
-      report.push('The metadata was gone, and was rebuilt from the partitions.');
-    }
-    files.rename(temporary, meta);
-    await files.syncDirectory(directory);
-    await stateStoreId(files, directory, store.value!.storeId, report);
-    return report;
+    return await repairLocked(used, directory, `${since.replaceAll(':', '')}-old`, random, signal);
   } catch (error) {
     throw asStorageError(directory, error, false);
   } finally {
     lock.close();
   }
+}
+
+/**
+ * The new metadata takes the old one's place last: who is interrupted before begins anew from the same rows.
+ * @param aside behind the names of what is replaced
+ */
+async function repairLocked(
+  { files, openStore, salvage }: Disk,
+  directory: string,
+  aside: string,
+  random: () => number,
+  signal: AbortSignal | undefined,
+): Promise<string[]> {
+  const meta = join(directory, 'meta');
+  const temporary = join(directory, newMeta);
+  // A repair that was interrupted between its two renames left the rows here.
+  const source = files.isDirectory(meta) || !files.isDirectory(temporary) ? meta : temporary;
+  const { rows, problems } = salvage(source);
+  const report = [...problems];
+  if (problems.length > 0) {
+    report.push(
+      "What stood only there is lost: groups' commits, topics' options and codecs, where deleteRecords began a log.",
+    );
+  }
+  const changes = await repairLogs(
+    { directory, files, clock: systemClock, random, rows, ...(signal && { signal }) },
+    (sentence) => report.push(sentence),
+  );
+  const storeId =
+    statedStoreId(files, directory) ?? rows.store[0]?.value.storeId ?? newTopicId(random);
+  const all = [put(['store'], { formatVersion, storeId }), ...changes];
+  const isWhole = problems.length === 0 && areSame(rows, all);
+  if (!isWhole) {
+    if (source === temporary) files.rename(temporary, `${temporary}.${aside}`);
+    else files.removeDirectory(temporary);
+    files.makeDirectory(temporary);
+    const store = await openStore(temporary);
+    try {
+      await store.write(all);
+    } finally {
+      await store.close();
+    }
+    await files.syncDirectory(temporary);
+  }
+  if (!isWhole || source === temporary) {
+    let what = 'The metadata was gone, and was rebuilt from the partitions.';
+    if (files.isDirectory(meta)) {
+      const old = join(directory, `meta.${aside}`);
+      files.rename(meta, old);
+      what = `The metadata was rebuilt from the partitions; the old one is kept in ${old}.`;
+    }
+    files.rename(temporary, meta);
+    await files.syncDirectory(directory);
+    report.push(what);
+  }
+  await stateStoreId(files, directory, storeId, report);
+  return report;
 }
 
 function refuseOthers(files: FileSystem, directory: string): void {
@@ -193,29 +204,48 @@ export async function repairLogs(
     else others.push(partition);
   }
   const known = new Map(rows.topic.map(({ key, value }) => [key[1], value]));
+  const store = new MemoryStore();
+  await store.write(Object.values(rows).flat());
+  const owners = new Map<string, string>();
+  const names = new Map(rows.topic.map(({ key, value }) => [value.id, key[1]]));
+  for (const { key, value } of rows.segment) {
+    const owner = `${names.get(key[1]) ?? key[1]}-${key[2]}, offset ${key[3]}`;
+    owners.set(`${value.bytes} ${value.checksum}`, owner);
+  }
   const changes: Change[] = [
     ...rows.tombstone.map(({ key, value }) => put(key, value)),
     ...rows.group.map(({ key, value }) => put(key, value)),
+    ...[...dying].flatMap((topicId) => rowsOf(store, topicId)),
   ];
   const partitionCounts = new Map<string, number>();
   for (const name of new Set([...known.keys(), ...found.keys()])) {
     const partitions = found.get(name) ?? [];
-    const row = topicRow(name, known.get(name), partitions, source.random, tell);
+    const hasCommits = (id: string): boolean => rows.offset.some(({ key }) => key[3] === id);
+    const row = topicRow(name, known.get(name), partitions, hasCommits, source.random, tell);
     changes.push(put(['topic', name], row));
     partitionCounts.set(row.id, row.partitions);
-    if (row.state === 'creating') continue;
+    if (row.state === 'creating') {
+      changes.push(...rowsOf(store, row.id));
+      continue;
+    }
     for (let partition = 0; partition < row.partitions; partition++) {
       await claimDirectory(source, name, row.id, partition, partitions, tell);
+      const at = knownPartition(store, directory, name, row, partition);
+      const findings = new Findings();
+      await verifyPartition(files, at, slices, findings);
+      const { problems } = findings;
+      if (problems.length === 0) {
+        changes.push(...rowsOf(store, row.id, partition));
+        continue;
+      }
+      const { indexIntervalBytes = topicDefaults.indexIntervalBytes } = row.options;
       const damaged = {
-        topic: name,
-        topicId: row.id,
-        partition,
-        directory: join(directory, `${name}-${partition}`),
-        indexIntervalBytes: Number(
-          row.options['indexIntervalBytes'] ?? topicDefaults.indexIntervalBytes,
-        ),
-        mayHaveGaps: [row.options['cleanupPolicy']].flat().includes('compact'),
-        ...rowsOf(rows, row.id, partition),
+        ...at,
+        // Of a topic whose options are lost nobody knows.
+        mayHaveGaps: at.mayHaveGaps || known.get(name)?.id !== row.id,
+        indexIntervalBytes: Number(indexIntervalBytes),
+        problems,
+        ownerOf: (bytes: number, checksum: number) => owners.get(`${bytes} ${checksum}`),
       };
       changes.push(...(await repairPartition(files, damaged, slices, tell)));
     }
@@ -255,11 +285,22 @@ function repairedTransaction(
   return put(key, { ...value, decision });
 }
 
+/** What there is of a topic's partitions, or of one, as it is. */
+function rowsOf(store: MemoryStore, topicId: string, ...partition: [] | [number]): Change[] {
+  const rows: Row<RowKind>[] = [
+    ...store.range(['partition', topicId, ...partition]),
+    ...store.range(['segment', topicId, ...partition]),
+    ...store.range(['compaction', topicId, ...partition]),
+  ];
+  return rows.map(({ key, value }) => put(key, value));
+}
+
 /** The topic as it is: by its row, if the directories are that topic's, else by the directories. */
 function topicRow(
   name: string,
   known: TopicRow | undefined,
   partitions: readonly FoundPartition[],
+  hasCommits: (topicId: string) => boolean,
   random: () => number,
   tell: (sentence: string) => void,
 ): TopicRow {
@@ -277,8 +318,9 @@ function topicRow(
   const id = ids.toSorted((one, other) => count(other) - count(one))[0] ?? newTopicId(random);
   const own = partitions.filter(({ topicId }) => topicId === null || topicId === id);
   const total = Math.max(...own.map(({ partition }) => partition + 1));
+  const commits = hasCommits(id) ? '' : ', what groups have committed in it';
   tell(
-    `topic ${name} was taken over from its directories: ${total} partitions. Its options and the names of its codecs are lost, and have their defaults.`,
+    `topic ${name} was taken over from its directories: ${total} partitions. Lost are its options and the names of its codecs, which have their defaults${commits}, and where deleteRecords began its logs.`,
   );
   return { id, partitions: total, state: 'live', codecs: { key: null, value: null }, options: {} };
 }
@@ -313,14 +355,4 @@ async function claimDirectory(
   }
   const metadata = encodePartitionMetadata(topicId);
   await files.replaceFile(join(path, partitionMetadataFile), metadata);
-}
-
-function rowsOf(
-  rows: SalvagedRows,
-  topicId: string,
-  partition: number,
-): { row: PartitionRow | undefined; sealed: Map<number, SegmentRow> } {
-  const row = rows.partition.find(({ key }) => key[1] === topicId && key[2] === partition)?.value;
-  const sealed = rows.segment.filter(({ key }) => key[1] === topicId && key[2] === partition);
-  return { row, sealed: new Map(sealed.map(({ key, value }) => [key[3], value])) };
 }

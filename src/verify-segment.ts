@@ -7,6 +7,7 @@ import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import { segmentFileName } from './storage/checkpoint.js';
 import type { File, FileSystem } from './storage/file-system.js';
 import type { FileSum, RecoveryPoint, SegmentRow } from './storage/meta-store.js';
+import { pathInSwap } from './storage/segment-swap.js';
 import type { Findings, ProblemCode, VerifyProblem } from './verify-report.js';
 
 /** One segment as the metadata has it: sealed, active, or, where the metadata is lost, neither. */
@@ -17,6 +18,8 @@ export interface ExpectedSegment {
   readonly baseOffset: number;
   readonly sealed?: SegmentRow;
   readonly active?: RecoveryPoint;
+  /** Its files may be on the way to their names. */
+  readonly isSwapping: boolean;
   /** Compaction leaves gaps between batches. */
   readonly mayHaveGaps: boolean;
 }
@@ -85,8 +88,14 @@ class SegmentCheck {
     this.#expected = expected;
     this.#slices = slices;
     this.#findings = findings;
-    this.path = join(expected.directory, segmentFileName(expected.baseOffset, 'log'));
+    this.path = this.#path('log');
     this.#sum = emptySum(expected.baseOffset);
+  }
+
+  #path(suffix: 'log' | 'index' | 'timeindex'): string {
+    const { directory, baseOffset, isSwapping } = this.#expected;
+    const path = join(directory, segmentFileName(baseOffset, suffix));
+    return isSwapping ? pathInSwap(this.#files, path) : path;
   }
 
   problem(code: ProblemCode, what: string, offset?: number, position?: number): void {
@@ -132,8 +141,9 @@ class SegmentCheck {
 
   #checkTransactionIndex(known: FileSum | undefined): void {
     if (known === undefined || known.bytes === 0) return;
-    const { directory, baseOffset, topic, partition } = this.#expected;
-    const path = join(directory, segmentFileName(baseOffset, 'txnindex'));
+    const { directory, baseOffset, topic, partition, isSwapping } = this.#expected;
+    const name = join(directory, segmentFileName(baseOffset, 'txnindex'));
+    const path = isSwapping ? pathInSwap(this.#files, name) : name;
     const bytes = this.#files.readFile(path);
     const isWhole =
       bytes !== undefined &&
@@ -347,8 +357,8 @@ class SegmentCheck {
     knownBytes: number | undefined,
     entryAt: (bytes: Buffer, at: number) => [offset: number, value: number],
   ): IndexEntries {
-    const { directory, baseOffset, topic, partition } = this.#expected;
-    const path = join(directory, segmentFileName(baseOffset, suffix));
+    const { baseOffset, topic, partition } = this.#expected;
+    const path = this.#path(suffix);
     const bytes = this.#files.readFile(path);
     const length = Math.min(bytes?.length ?? 0, knownBytes ?? Infinity);
     if ((bytes?.length ?? 0) < (knownBytes ?? 0)) {

@@ -6,6 +6,7 @@ import {
   readdirSync,
   renameSync,
   rmSync,
+  statSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs';
@@ -84,6 +85,17 @@ async function committed(): Promise<number | undefined> {
   return partitions.find(({ topic, partition }) => topic === 't' && partition === 0)?.committed;
 }
 
+/** Every file with its bytes, but the lock and LMDB's table of readers. */
+function contentOf(path: string): Record<string, string> {
+  const names = readdirSync(path, { recursive: true, encoding: 'utf8' });
+  const files = names.filter((name) => !name.endsWith('lock') && !name.endsWith('lock.mdb'));
+  return Object.fromEntries(
+    files
+      .filter((name) => statSync(join(path, name)).isFile())
+      .map((name) => [name, readFileSync(join(path, name), 'hex')]),
+  );
+}
+
 describe('repair of metadata', () => {
   it('does nothing where all is well', async () => {
     expect(await Ottla.repair(directory)).toEqual([]);
@@ -142,6 +154,76 @@ describe('repair of metadata', () => {
     expect(await valuesOf(ottla, 't', 0)).toEqual(expected(0, 2 * count));
     expect((await ottla.topics.describe('t')).options.segmentBytes).toBe(1024);
   });
+
+  const lostBy: Record<string, () => void> = {
+    gone: () => rmSync(join(directory, 'meta'), { recursive: true }),
+    emptied: () => truncateSync(join(directory, 'meta', 'data.mdb')),
+    older: () => {
+      rmSync(join(directory, 'meta'), { recursive: true });
+      renameSync(join(place, 'older'), join(directory, 'meta'));
+    },
+    "another directory's": () => {
+      rmSync(join(directory, 'meta'), { recursive: true });
+      cpSync(join(place, 'other', 'meta'), join(directory, 'meta'), { recursive: true });
+    },
+  };
+
+  it.each(Object.keys(lostBy))(
+    'that is %s is METADATA_LOST, and nothing is touched; a compacted log and a deleted start are rebuilt',
+    async (how) => {
+      const other = await Ottla.open(join(place, 'other'));
+      await other.close();
+      const topic = {
+        segmentBytes: 1024,
+        cleanupPolicy: 'compact',
+        minCleanableDirtyRatio: 0,
+      } as const;
+      const send = async (from: number): Promise<void> => {
+        const ottla = await Ottla.open(directory);
+        await ottla.topics.create('k', topic);
+        for (let i = from; i < from + 40; i++) {
+          await ottla.producer().send('k', { key: `k${i % 7}`, value: `${i}`.padStart(80, '.') });
+          await ottla.producer().send('t', { value: `0 ${i + 60}`, partition: 0 });
+        }
+        if (from > 0) await ottla.topics.deleteRecords('t', 0, 30);
+        await ottla.close();
+      };
+      await send(0);
+      cpSync(join(directory, 'meta'), join(place, 'older'), { recursive: true });
+      await send(40);
+      const read = async (): Promise<unknown[]> => {
+        await using ottla = await Ottla.open(directory);
+        const found = [];
+        for (const name of ['k', 't', 'u']) {
+          const records = await collect(ottla.read(name));
+          for (const { partition, offset, value } of records) {
+            if (name !== 't' || partition === 1 || offset >= 30) {
+              found.push([name, partition, offset, String(value)]);
+            }
+          }
+          const { partitions } = await ottla.topics.describe(name);
+          found.push(partitions.map(({ highWatermark }) => highWatermark));
+        }
+        return found;
+      };
+      const before = await read();
+      lostBy[how]!();
+      const files = contentOf(directory);
+      expect(await failureOf(Ottla.open(directory))).toMatchObject({ code: 'METADATA_LOST' });
+      const readOnly = async (): Promise<void> => {
+        await using ottla = await Ottla.open(directory, { readOnly: true });
+        await collect(ottla.read('k'));
+      };
+      expect(await failureOf(readOnly())).toMatchObject({ code: 'METADATA_LOST' });
+      expect(contentOf(directory)).toEqual(files);
+      expect((await Ottla.verify(directory)).ok).toBe(false);
+      const said = (await Ottla.repair(directory)).join('\n');
+      expect(said).toMatch(/groups' commits|what groups have committed|older than the log/);
+      expect(said).toMatch(/where deleteRecords began|log start/);
+      expect((await Ottla.verify(directory)).problems).toEqual([]);
+      expect(await read()).toEqual(before);
+    },
+  );
 
   it("does not believe another directory's", async () => {
     const other = join(place, 'other');
@@ -218,7 +300,7 @@ describe('repair of a damaged partition', () => {
     const name = segmentsOf(directory)[1]!;
     writeFileSync(fileOf(name), readFileSync(fileOf(name, 1)));
     const report = await Ottla.repair(directory);
-    expect(report[0]).toContain('it is not the file that was sealed');
+    expect(report[0]).toContain(`it is the segment of t-1, offset ${Number.parseInt(name, 10)}`);
     await expectSound(Number.parseInt(name, 10));
   });
 

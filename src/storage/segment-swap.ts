@@ -56,29 +56,56 @@ export function moveNewIn(files: FileSystem, directory: string, range: SwapRange
   }
 }
 
-/** Step 6, and undoing: what is left of swaps that are done, or were never committed. */
-export function removeLeftovers(files: FileSystem, directory: string): void {
-  for (const name of files.list(directory)) {
-    if (isLeftover(name)) files.removeFile(join(directory, name));
-  }
+/** Where a file of the committed segment is now. */
+export function pathInSwap(files: FileSystem, path: string): string {
+  return files.size(`${path}.swap`) >= 0 ? `${path}.swap` : path;
 }
 
-function isLeftover(name: string): boolean {
+/** Whether a name is of a swap under way, or of what a crash left of one. */
+export function isOfSwap(name: string): boolean {
   const [, file, suffix] = /^(.*)\.(cleaned|swap|deleted)$/.exec(name) ?? [];
   if (file === undefined || suffix === undefined) return false;
   return kinds.some((kind) => parseSegmentFileName(file, kind) !== null);
 }
 
-/** At open: finishes the swap that was committed, and undoes any other. */
+/** Step 6, and undoing: what is left of swaps that are done, or were never committed. */
+export function removeLeftovers(files: FileSystem, directory: string): void {
+  for (const name of files.list(directory)) {
+    if (isOfSwap(name)) files.removeFile(join(directory, name));
+  }
+}
+
+/** At open, once the rows are known to be this log's: finishes the swap that was committed, undoes any other. */
 export function settleSwap(
   files: FileSystem,
   directory: string,
   committed: SwapRange | null,
 ): void {
-  if (!files.list(directory).some(isLeftover) && committed === null) return;
   if (committed !== null) {
     moveOldAway(files, directory, committed);
     moveNewIn(files, directory, committed);
   }
   removeLeftovers(files, directory);
+}
+
+/**
+ * Without rows that can be believed: goes back to the old segments, which are all there as long as the new
+ * log has its .swap name. What else is left of old logs is superseded; it is not removed.
+ * @returns names of the logs that were kept
+ */
+export async function undoSwap(files: FileSystem, directory: string): Promise<string[]> {
+  const names = files.list(directory).filter(isOfSwap);
+  const areOldThere = names.some((name) => name.endsWith('.log.swap'));
+  const old = names.filter((name) => name.endsWith('.deleted'));
+  if (areOldThere) {
+    for (const name of old) {
+      files.rename(join(directory, name), join(directory, name.slice(0, -'.deleted'.length)));
+    }
+    await files.syncDirectory(directory);
+  }
+  const kept = areOldThere ? [] : old.filter((name) => name.endsWith('.log.deleted'));
+  for (const name of names) {
+    if (!kept.includes(name)) files.removeFile(join(directory, name));
+  }
+  return kept;
 }
