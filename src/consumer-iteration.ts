@@ -30,7 +30,11 @@ export interface IterationOptions {
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
   readonly commitBatch: (batch: Fetched<ConsumerRecord>) => Promise<void>;
   /** Gives a batch, whose first record has this offset, into a transaction. */
-  readonly takeInto: (engine: Engine, batch: Fetched<ConsumerRecord>, base: number) => TransactionSource;
+  readonly takeInto: (
+    engine: Engine,
+    batch: Fetched<ConsumerRecord>,
+    base: number,
+  ) => TransactionSource;
 }
 
 /** Hands a consumer's records out, to one iterator at a time, and marks those that are processed. */

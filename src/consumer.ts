@@ -115,7 +115,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       progressOf: (at) => this.#progress.get(keyOf(at)),
       commitBatch: ({ topic, partition, nextOffset, ownership }) =>
         this.commitTo(topic, partition, nextOffset, ownership),
-      takeInto: (engine, fetched, base) => this.#takeInto(engine, fetched, base),
+      takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
     });
   }
 

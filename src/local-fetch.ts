@@ -100,9 +100,10 @@ export class PartitionFetch<R> {
       throw this.partition.outOfRange(this.#position);
     }
     const { reader } = this;
+    const { available } = reader;
     const next = this.#chunk === null ? this.#position : reader.offset;
     if (next >= this.partition.endFor(this.#isolation)) return false;
-    return reader.available > 0 || (this.#chunk === null && this.#position < reader.endReached);
+    return available > 0 || (this.#chunk === null && this.#position < reader.endReached);
   }
 
   /** Hands records out of this chunk from now on. */

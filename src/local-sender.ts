@@ -1,5 +1,5 @@
 import type { Clock } from './clock.js';
-import { OttlaError } from './errors.js';
+import type { OttlaError } from './errors.js';
 import type { AppendListener, Partition } from './partition.js';
 import type { BatchOrigin } from './record.js';
 import type { ProducerIdentity, TransactionCoordinator } from './transaction.js';

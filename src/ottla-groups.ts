@@ -2,7 +2,8 @@ import type { TopicPartition } from './assignment.js';
 import { checkPlaces } from './consumer-options.js';
 import type { Engine, GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
-import { anId,
+import {
+  anId,
   aBoolean,
   checkOptions,
   checkValue,

@@ -44,7 +44,7 @@ export class Transaction {
    * @throws ILLEGAL_GENERATION unless every partition is owned; TypeError for a consumer of another Ottla,
    *   or without a group; INVALID_TXN_STATE once the transaction's function has settled
    */
-  sendOffsets(consumer: Consumer<never>, positions: readonly OffsetToCommit[]): void {
+  sendOffsets(consumer: Consumer, positions: readonly OffsetToCommit[]): void {
     this.#refuseOver('sendOffsets');
     if (!(consumer instanceof Consumer)) {
       throw new TypeError(`sendOffsets: expected a consumer, got ${got(consumer)}`);
@@ -63,7 +63,10 @@ export class Transaction {
   }
 
   /** @internal */
-  async run<R>(work: (t: Transaction) => R | Promise<R>, source: TransactionSource | null): Promise<R> {
+  async run<R>(
+    work: (t: Transaction) => R | Promise<R>,
+    source: TransactionSource | null,
+  ): Promise<R> {
     const { writer } = this.#host;
     let isCommitted = false;
     try {

@@ -483,7 +483,7 @@ export class TransactionCoordinator {
     partition.open();
     if (partition.failure !== null) return [];
     const report: string[] = [];
-    for (const [producerId, firstOffset] of [...partition.producers.openTransactions]) {
+    for (const [producerId, firstOffset] of partition.producers.openTransactions) {
       const producerEpoch = partition.producers.epochOf(producerId);
       const marker = { producerId, producerEpoch, isCommit: false, coordinatorEpoch };
       await partition.appendMarker(marker);
