@@ -424,18 +424,22 @@ export class Producer {
   /**
    * Calls `work` with a transaction: what it sends becomes visible to readers of 'read_committed' when
    * `work` has settled, all of it at once, with the offsets that it commits; over partitions, and over a
-   * crash. If `work` throws or anything fails, none of it ever does. With a batch of a consumer, that
-   * belongs to the transaction too: a commit moves the group's position behind it, an abort seeks back.
+   * crash. If `work` throws or anything fails, none of it ever does.
    *
    * One at a time; a second call while one is open rejects.
    *
    * @returns what `work` returned, once the commit is durable
    * @throws what `work` throws; the first failure of a send; CONCURRENT_TRANSACTIONS while another one is
    *   open; PRODUCER_FENCED when the transactionalId was taken over, or the transaction timed out;
-   *   ILLEGAL_GENERATION if a partition is not owned any more; TypeError without a transactionalId, and
-   *   for a batch of another Ottla or of read(); KAFKA_STORAGE_ERROR, CLOSED
+   *   ILLEGAL_GENERATION if a partition is not owned any more; TypeError without a transactionalId;
+   *   KAFKA_STORAGE_ERROR, CLOSED
    */
   transaction<R>(work: (t: Transaction) => R | Promise<R>): Promise<R>;
+  /**
+   * As transaction(work), and the batch belongs to it: a commit moves the group's position behind it, an
+   * abort seeks back to its beginning; an automatic commit keeps its hands off meanwhile.
+   * @throws TypeError for a batch of another Ottla, or of read()
+   */
   transaction<R>(batch: ConsumerBatch, work: (t: Transaction) => R | Promise<R>): Promise<R>;
   async transaction<R>(
     first: ConsumerBatch | ((t: Transaction) => R | Promise<R>),
