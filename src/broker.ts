@@ -22,6 +22,7 @@ import { SyncQueue } from './storage/sync-queue.js';
 import { topicNamesCollide } from './topic-name.js';
 import { LogCleaner } from './partition-cleaner.js';
 import { Topic, type TopicSpec } from './topic.js';
+import { TransactionCoordinator } from './transaction.js';
 
 /** What a broker stands on. */
 export interface BrokerOptions {
@@ -53,6 +54,7 @@ export class Broker {
   readonly offsets: OffsetStore;
   readonly coordinator: GroupCoordinator;
   readonly retention: Retention;
+  readonly transactions: TransactionCoordinator;
   /** What open had to cut, rewind or finish; one sentence each. */
   readonly recovery: string[] = [];
   /** Told of what is found amiss later, when a partition is first used. */
@@ -104,7 +106,21 @@ export class Broker {
       topics: () => this.#topics.values(),
       warn: (warning) => this.onWarning(warning),
     });
+    this.transactions = new TransactionCoordinator({
+      clock,
+      random: options.random,
+      store,
+      offsets: this.offsets,
+      partition: (topicId, partition) => this.#topicById(topicId)?.partitions[partition],
+      ended: () => this.#tellChange(),
+      warn: (warning) => this.onWarning(warning),
+    });
     this.#followTopics();
+  }
+
+  #topicById(id: string): Topic | undefined {
+    for (const topic of this.#topics.values()) if (topic.id === id) return topic;
+    return undefined;
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
@@ -171,6 +187,7 @@ export class Broker {
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }
+    this.recovery.push(...(await this.transactions.recover(this.#partitions())));
     await this.#rewindCommits();
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
@@ -460,6 +477,17 @@ export class Broker {
     return bytes === undefined ? null : decodePartitionMetadata(bytes.toString());
   }
 
+  /**
+   * The way out of a partition's failure: see Partition.reopen(). Transactions end there that could not.
+   * @returns a sentence on what was cut, or null
+   */
+  async reopen(at: TopicPartition): Promise<string | null> {
+    this.refuseReadOnly();
+    const report = await this.partition(at).reopen();
+    await this.transactions.writePending();
+    return report;
+  }
+
   /** Closes the files without another write: opening failed. */
   async abandon(error: OttlaError): Promise<void> {
     await Promise.all(this.#partitions().map((partition) => partition.abandon(error)));
@@ -470,6 +498,7 @@ export class Broker {
     await this.#lastChange;
     this.#cleaner.stop();
     await this.retention.stop();
+    if (!this.readOnly) await this.transactions.close();
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }

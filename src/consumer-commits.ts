@@ -15,6 +15,8 @@ export interface Progress extends TopicPartition {
   committed: number;
   /** The furthest that commits which wait for their turn ask for; 0: none does. */
   asked: number;
+  /** A transaction commits what is in flight: nothing else does. */
+  isInTransaction: boolean;
   /** Being given up, or gone: nothing of it is handed out any more. */
   isLeaving: boolean;
   isLost: boolean;
@@ -30,13 +32,14 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     processed: offset,
     committed: offset,
     asked: 0,
+    isInTransaction: false,
     isLeaving: false,
     isLost: false,
   };
 }
 
-function isBehind({ processed, committed, isLost }: Progress): boolean {
-  return processed !== committed && !isLost;
+function isBehind({ processed, committed, isLost, isInTransaction }: Progress): boolean {
+  return processed !== committed && !isLost && !isInTransaction;
 }
 
 export interface CommitsOptions {
@@ -69,7 +72,7 @@ export class Commits {
 
   /** Everything before `nextOffset` is processed. */
   mark(progress: Progress, nextOffset: number): void {
-    if (progress.isLost) return;
+    if (progress.isLost || progress.isInTransaction) return;
     progress.processed = nextOffset;
     if (this.#timer === null && this.#options.autoCommit) this.#commitSoon();
   }

@@ -15,9 +15,11 @@ import {
   got,
   integer,
   isAgo,
+  isolationCheck,
   oneOf,
   timeCheck,
   type Ago,
+  type Isolation,
 } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
@@ -39,6 +41,8 @@ export interface ReadOptions {
    * ends the reading. @default 'fail'
    */
   readonly onCorrupt?: 'fail' | 'skip' | ((skipped: SkippedRange) => void);
+  /** Which records of transactions are read: see Isolation. @default 'read_committed' */
+  readonly isolation?: Isolation;
   /** Ends the reading, without an error. @default none */
   readonly signal?: AbortSignal;
 }
@@ -66,6 +70,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   readonly #engine: Engine;
   readonly #topic: TopicDefinition;
   readonly #options: ReadOptions;
+  readonly #isolation: Isolation;
   readonly #warn: (warning: string) => void;
 
   /** @internal */
@@ -82,6 +87,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         until: oneOf('end', 'never'),
         partitions: partitionList,
         onCorrupt: either(oneOf('fail', 'skip'), aFunction),
+        isolation: isolationCheck,
         signal: aSignal,
       },
       options,
@@ -89,6 +95,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     this.#engine = engine;
     this.#topic = definitionOf('read', topic);
     this.#options = options;
+    this.#isolation = options.isolation ?? 'read_committed';
     this.#warn = warn;
   }
 
@@ -111,6 +118,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',
+      isolation: this.#isolation,
       formatFor: () => format,
       idle: () => {
         // What was deleted meanwhile from the log's start is not waited for.
@@ -194,7 +202,8 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         );
       }
       positions.push({ topic: this.#topic.name, partition, offset });
-      if (offset < lastStableOffset) ends.set(partition, lastStableOffset);
+      const end = this.#isolation === 'read_committed' ? lastStableOffset : highWatermark;
+      if (offset < end) ends.set(partition, end);
     }
     const assigned =
       until === 'end' ? positions.filter(({ partition }) => ends.has(partition)) : positions;
@@ -204,9 +213,9 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 
   async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
     if (!isByPartition(from)) {
-      return (await this.#engine.offsetFor(at, from))!;
+      return (await this.#engine.offsetFor(at, from, this.#isolation))!;
     }
-    return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest'))!;
+    return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest', this.#isolation))!;
   }
 }
 

@@ -19,6 +19,7 @@ export type {
   ValueOut,
 } from './serde.js';
 export type { Producer, SendOptions } from './producer.js';
+export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
@@ -35,6 +36,7 @@ export type {
   Ago,
   CleanupPolicy,
   From,
+  Isolation,
   Partitioner,
   ProducerOptions,
   TopicOptions,

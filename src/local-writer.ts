@@ -3,6 +3,7 @@ import type { Compression } from './compression.js';
 import { loadCompressor } from './compressor.js';
 import type { AppendSink, RawRecord, RawRecords, Writer, WriterOptions } from './engine.js';
 import { OttlaError } from './errors.js';
+import type { BatchSender } from './local-sender.js';
 import { isCompacted } from './options.js';
 import type { AppendListener, Partition } from './partition.js';
 import { StickyPartitioner } from './partitioner.js';
@@ -22,6 +23,7 @@ export interface AccumulatorOptions {
   readonly topic: (info: TopicInfo) => Topic;
   /** Told once of each batch that failed. */
   readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
 }
 
 /** The open batches of a topic, by partition. */
@@ -34,13 +36,14 @@ interface TopicQueues {
 }
 
 /**
- * Gathers single records into one open batch per partition, shared by all producers, and writes it when
- * it is full, when its linger time is over, or at the end of the turn. Holds a buffer only while a batch
+ * Gathers single records into one open batch per partition, shared by all producers that do not number
+ * their batches, and writes it when it is full, when its linger time is over, or at the end of the turn. Holds a buffer only while a batch
  * is open.
  */
 export class Accumulator {
   readonly clock: Clock;
   readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
   readonly #options: AccumulatorOptions;
   readonly #queues = new Map<Topic, TopicQueues>();
   readonly #pool: Buffer[] = [];
@@ -53,6 +56,7 @@ export class Accumulator {
     this.#options = options;
     this.clock = options.clock;
     this.onError = options.onError;
+    this.sender = options.sender;
   }
 
   #queuesOf(info: TopicInfo, writer: LocalWriter): TopicQueues {
@@ -242,7 +246,8 @@ export class Accumulator {
       if (failure === null) {
         const write = new BulkWrite(this, writer, partition, open, sink, inWrite, at);
         writer.took(at);
-        partition.append(buffer, 0, at, writer.options.acks === 'all', write);
+        const wantsDurable = writer.options.acks === 'all';
+        this.sender.append(partition, buffer, 0, at, wantsDurable, write);
         failure = write.failure;
       } else {
         sink.failed(failure, partition.index, -1, inWrite);
@@ -261,7 +266,7 @@ export class Accumulator {
         i++;
       }
       if (added > 0) {
-        at += builder.finish();
+        at += builder.finish(this.sender.origin(partition, builder.count));
         inWrite += added;
       } else if (at > 0) {
         writeOut();
@@ -271,7 +276,7 @@ export class Accumulator {
         buffer = this.#takeBulk(Math.max(bulkWriteBytes, maxMessageBytes));
         builder.begin(buffer, 0, maxMessageBytes, compression);
         builder.append(record.timestamp, record.key, record.value, record.headers);
-        at = builder.finish();
+        at = builder.finish(this.sender.origin(partition, builder.count));
         inWrite = 1;
         writeOut();
       }
@@ -384,9 +389,10 @@ class OpenBatch implements AppendListener {
 
   write(): void {
     this.close();
-    const bytes = this.#builder.finish();
+    const { sender } = this.#accumulator;
+    const bytes = this.#builder.finish(sender.origin(this.#partition, this.#builder.count));
     const wantsDurable = this.#writers.some((writer) => writer.options.acks === 'all');
-    this.#partition.append(this.buffer, 0, bytes, wantsDurable, this);
+    sender.append(this.#partition, this.buffer, 0, bytes, wantsDurable, this);
   }
 
   /** No more records are added. */
@@ -515,6 +521,15 @@ export class LocalWriter implements Writer {
     if (this.#unacknowledgedBytes >= this.options.bufferMemory) return false;
     this.#accumulator.appendAll(this, topic, records, sink);
     return true;
+  }
+
+  /** Writes what lingers, of all that share its batches. */
+  writeNow(): void {
+    this.#accumulator.writeAll();
+  }
+
+  forgetTopic(topic: Topic): void {
+    this.#accumulator.forgetTopic(topic);
   }
 
   took(bytes: number): void {

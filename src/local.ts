@@ -7,6 +7,8 @@ import type {
   PartitionInfo,
   Reader,
   ReaderOptions,
+  TransactionalWriter,
+  TransactionalWriterOptions,
   Writer,
   WriterOptions,
 } from './engine.js';
@@ -14,8 +16,15 @@ import { withSignal } from './clock.js';
 import { OttlaError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
+import {
+  IdempotentSender,
+  TransactionalSender,
+  plainSender,
+  type BatchSender,
+} from './local-sender.js';
+import { LocalTransactions } from './local-transactions.js';
 import { Accumulator, LocalWriter } from './local-writer.js';
-import type { From, TopicSettings } from './options.js';
+import type { From, Isolation, TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
 import type { Partition } from './partition.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
@@ -33,6 +42,7 @@ export class LocalEngine implements Engine {
   readonly #accumulator: Accumulator;
   readonly #groups: LocalGroups;
   readonly #writers = new Set<LocalWriter>();
+  readonly #transactional = new Set<LocalTransactions>();
   readonly #readers = new Set<LocalReader<unknown>>();
   #closing: Promise<void> | null = null;
   #isClosed = false;
@@ -42,7 +52,13 @@ export class LocalEngine implements Engine {
     this.#events = events;
     this.#groups = new LocalGroups(broker);
     broker.onWarning = (warning) => events.warning(warning);
-    this.#accumulator = new Accumulator({
+    this.#accumulator = this.#newAccumulator(plainSender);
+    if (!broker.readOnly) broker.retention.start();
+  }
+
+  #newAccumulator(sender: BatchSender): Accumulator {
+    const broker = this.#broker;
+    return new Accumulator({
       clock: broker.clock,
       random: broker.random,
       topic: (info) => {
@@ -50,9 +66,9 @@ export class LocalEngine implements Engine {
         if (topic === info) return topic;
         throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${info.name} was deleted`);
       },
-      onError: (error) => events.error(error),
+      onError: (error) => this.#events.error(error),
+      sender,
     });
-    if (!broker.readOnly) broker.retention.start();
   }
 
   #refuseClosed(): void {
@@ -84,7 +100,7 @@ export class LocalEngine implements Engine {
   async deleteTopic(name: string): Promise<void> {
     const topic = this.#broker.topic(name);
     await this.#broker.deleteTopic(name);
-    this.#accumulator.forgetTopic(topic);
+    for (const writer of this.#writers) writer.forgetTopic(topic);
   }
 
   async deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
@@ -94,8 +110,7 @@ export class LocalEngine implements Engine {
 
   async reopenPartition(at: TopicPartition): Promise<string | null> {
     this.#refuseClosed();
-    this.#broker.refuseReadOnly();
-    return this.#broker.partition(at).reopen();
+    return this.#broker.reopen(at);
   }
 
   async partitions(name: string): Promise<readonly PartitionInfo[]> {
@@ -113,8 +128,8 @@ export class LocalEngine implements Engine {
     }));
   }
 
-  offsetFor(at: TopicPartition, from: From): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now());
+  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null> {
+    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now(), isolation);
   }
 
   groups(): readonly string[] {
@@ -144,7 +159,30 @@ export class LocalEngine implements Engine {
 
   writer(options: WriterOptions): Writer {
     this.#broker.refuseReadOnly();
-    const writer = new LocalWriter(this.#accumulator, options, () => this.#writers.delete(writer));
+    if (!options.idempotent) return this.#newWriter(this.#accumulator, options);
+    const { clock, transactions } = this.#broker;
+    const sender = new IdempotentSender({
+      clock,
+      newProducerId: () => transactions.newProducerId(),
+      deliveryTimeoutMs: options.deliveryTimeoutMs,
+      warn: (message) => this.#events.warning(message),
+    });
+    return this.#newWriter(this.#newAccumulator(sender), options);
+  }
+
+  transactionalWriter(options: TransactionalWriterOptions): TransactionalWriter {
+    this.#broker.refuseReadOnly();
+    const { transactions } = this.#broker;
+    const sender = new TransactionalSender(transactions, options.transactionalId);
+    // The commit makes durable what it needs.
+    const writer = this.#newWriter(this.#newAccumulator(sender), { ...options, acks: 1 });
+    const transactional = new LocalTransactions(this.#broker, writer, sender, options);
+    this.#transactional.add(transactional);
+    return transactional;
+  }
+
+  #newWriter(accumulator: Accumulator, options: WriterOptions): LocalWriter {
+    const writer = new LocalWriter(accumulator, options, () => this.#writers.delete(writer));
     this.#writers.add(writer);
     return writer;
   }
@@ -173,7 +211,10 @@ export class LocalEngine implements Engine {
       const flushed = [...this.#writers].map((writer) => writer.flush());
       await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
       const behind = this.#behind(groups);
-      if (behind.length === 0 && [...this.#writers].every((writer) => writer.isEmpty)) return;
+      const isEmpty = [...this.#writers].every((writer) => writer.isEmpty);
+      const { hasOpen } = this.#broker.transactions;
+      if (behind.length === 0 && isEmpty && !hasOpen) return;
+      if (hasOpen) behind.push('a transaction is open');
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }
   }
@@ -206,7 +247,7 @@ export class LocalEngine implements Engine {
   }
 
   flushNow(): void {
-    this.#accumulator.writeAll();
+    for (const writer of this.#writers) writer.writeNow();
   }
 
   close(): Promise<void> {
@@ -218,6 +259,7 @@ export class LocalEngine implements Engine {
     await Promise.all([...this.#readers].map((reader) => reader.close()));
     // Not before: what consumers do last may be to send.
     this.#isClosed = true;
+    await Promise.all([...this.#transactional].map((writer) => writer.close()));
     await Promise.all([...this.#writers].map((writer) => writer.close()));
     await this.#broker.close();
   }

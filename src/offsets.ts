@@ -9,6 +9,12 @@ export interface CommittedOffset extends OffsetRow {
   readonly partition: number;
 }
 
+/** What a group commits: the NEXT offsets to read. */
+export interface GroupCommit {
+  readonly group: string;
+  readonly offsets: readonly Omit<CommittedOffset, 'timestamp'>[];
+}
+
 /** Kafka's offset.metadata.max.bytes. */
 const maxMetadataBytes = 4096;
 
@@ -60,40 +66,47 @@ export class OffsetStore {
   }
 
   /** Commits the NEXT offsets to read, all or none. Who may commit is the caller's to check. */
-  async commit(
-    group: string,
-    offsets: readonly Omit<CommittedOffset, 'timestamp'>[],
-  ): Promise<void> {
+  async commit(group: string, offsets: GroupCommit['offsets']): Promise<void> {
+    await this.commitAll([{ group, offsets }], []);
+  }
+
+  /** As commit(), for several groups at once, and with other rows. */
+  async commitAll(commits: readonly GroupCommit[], others: readonly Change[]): Promise<void> {
     const timestamp = this.#clock.now();
-    const committed = offsets
-      .filter(({ topicId }) => !this.#dying.has(topicId))
-      .map((offset) => ({ ...offset, timestamp }));
-    for (const { metadata } of committed) {
-      if (Buffer.byteLength(metadata) > maxMetadataBytes) {
-        throw new OttlaError(
-          'OFFSET_METADATA_TOO_LARGE',
-          `group ${group}: commit metadata has ${Buffer.byteLength(metadata)} bytes, at most ${maxMetadataBytes} are kept`,
-        );
-      }
+    const committed = commits.map(({ group, offsets }) => ({
+      group,
+      offsets: offsets
+        .filter(({ topicId }) => !this.#dying.has(topicId))
+        .map((offset) => ({ ...offset, timestamp })),
+    }));
+    for (const { group, offsets } of committed) {
+      for (const { metadata } of offsets) refuseLongMetadata(group, metadata);
     }
-    if (committed.length === 0) return;
-    const written = this.#write(group, committed);
+    const isEmpty = committed.every(({ offsets }) => offsets.length === 0);
+    if (isEmpty && others.length === 0) return;
+    const written = this.#write(committed, others);
     this.#underWay.add(written);
     try {
       await written;
     } finally {
       this.#underWay.delete(written);
     }
-    this.#committed();
+    if (!isEmpty) this.#committed();
   }
 
-  async #write(group: string, committed: readonly CommittedOffset[]): Promise<void> {
-    await this.#store.write(
-      committed.map(({ topicId, partition, ...row }) =>
+  async #write(
+    committed: readonly { readonly group: string; readonly offsets: readonly CommittedOffset[] }[],
+    others: readonly Change[],
+  ): Promise<void> {
+    const changes = committed.flatMap(({ group, offsets }) =>
+      offsets.map(({ topicId, partition, ...row }) =>
         put(['offset', offsetsPartitionFor(group), group, topicId, partition], row),
       ),
     );
-    for (const offset of committed) this.#remember(group, offset);
+    await this.#store.write([...others, ...changes]);
+    for (const { group, offsets } of committed) {
+      for (const offset of offsets) this.#remember(group, offset);
+    }
   }
 
   /** Forgets these commits of a group, all or none. Durable once resolved. */
@@ -159,4 +172,14 @@ function keyOf({ topicId, partition }: Pick<CommittedOffset, 'topicId' | 'partit
 
 function removal(group: string, { topicId, partition }: CommittedOffset): Change {
   return remove(['offset', offsetsPartitionFor(group), group, topicId, partition]);
+}
+
+/** @throws OFFSET_METADATA_TOO_LARGE */
+function refuseLongMetadata(group: string, metadata: string): void {
+  const bytes = Buffer.byteLength(metadata);
+  if (bytes <= maxMetadataBytes) return;
+  throw new OttlaError(
+    'OFFSET_METADATA_TOO_LARGE',
+    `group ${group}: commit metadata has ${bytes} bytes, at most ${maxMetadataBytes} are kept`,
+  );
 }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
-import type { TopicSettings } from './options.js';
+import type { Isolation, TopicSettings } from './options.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { encodeMarker, type Marker } from './record-marker.js';
@@ -108,6 +108,11 @@ export class Partition {
   get lastStableOffset(): number {
     const unstable = this.#log.producers.state.firstUnstableOffset;
     return unstable === -1 ? this.highWatermark : Math.max(unstable, this.logStartOffset);
+  }
+
+  /** Exclusive end of what a reader with this isolation may read. */
+  endFor(isolation: Isolation): number {
+    return isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
   }
 
   /** Who numbers batches in this log, as it is now. */
@@ -444,6 +449,11 @@ export class Partition {
   /** Why appends are refused, as far as is known; null: they are not. */
   get failure(): OttlaError | null {
     return this.#log.failure;
+  }
+
+  /** Refuses appends from now on: something is amiss that the log itself cannot know. */
+  fail(error: OttlaError): void {
+    this.#log.fail(error);
   }
 
   /**

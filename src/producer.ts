@@ -1,6 +1,13 @@
 import { withDeadline, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
-import type { Engine, RawRecord, RawRecords, Writer } from './engine.js';
+import type {
+  AppendSink,
+  Engine,
+  RawRecord,
+  RawRecords,
+  TransactionalWriter,
+  Writer,
+} from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
   aSignal,
@@ -10,12 +17,15 @@ import {
   producerDefaults,
   producerOptions,
   withDefaults,
+  type Acks,
   type Partitioner,
   type ProducerOptions,
 } from './options.js';
 import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
 import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
+import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
+import type { ConsumerBatch, TransactionSource } from './consumer-record.js';
 import type { Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
@@ -44,6 +54,7 @@ export class Producer {
   readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #writer: Writer;
+  readonly #transactional: TransactionalWriter | null = null;
   readonly #acks: ProducerOptions['acks'];
   readonly #maxBlockMs: number;
   readonly #partitioner: Partitioner | null;
@@ -64,14 +75,24 @@ export class Producer {
     events: ProducerEvents,
   ) {
     checkOptions('producer', producerOptions, options);
-    const { acks, lingerMs, batchSize, bufferMemory, compression, maxBlockMs, partitioner } =
-      withDefaults(producerDefaults, options);
-    loadCompressor(compression);
+    const { maxBlockMs, partitioner, transactionTimeoutMs, ...writing } = withDefaults(
+      producerDefaults,
+      options,
+    );
+    const transactionalId = options?.transactionalId;
+    checkAcks(writing.acks, writing.idempotent, transactionalId);
+    loadCompressor(writing.compression);
     this.#engine = engine;
     this.#clock = clock;
-    this.#acks = acks;
+    this.#acks = writing.acks;
     this.#maxBlockMs = maxBlockMs;
-    this.#writer = engine.writer({ acks, lingerMs, batchSize, bufferMemory, compression });
+    if (transactionalId === undefined) {
+      this.#writer = engine.writer(writing);
+    } else {
+      const named = { ...writing, transactionalId, transactionTimeoutMs };
+      this.#transactional = engine.transactionalWriter(named);
+      this.#writer = this.#transactional;
+    }
     this.#partitioner = partitionerFor(partitioner, random);
     this.#events = events;
   }
@@ -113,29 +134,47 @@ export class Producer {
     record: RecordToSend<TopicRef>,
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
+    this.#refuseTransactional('send');
     const definition = definitionOf('send', topic);
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
     const partition = this.#partitionOf(info, record.partition, raw.key);
     const send = new PendingSend(info.name, raw.timestamp);
-    if (this.#blocked.length > 0 || !this.#tryAppend(info, partition, raw, send)) {
-      return this.#block(info, partition, raw, send, options?.signal);
-    }
+    this.#append(info, partition, raw, send, options?.signal);
     return send.promise;
   }
 
+  #append(
+    info: TopicInfo,
+    partition: number,
+    raw: RawRecord,
+    sink: AppendSink,
+    signal?: AbortSignal,
+  ): void {
+    if (this.#blocked.length > 0 || !this.#tryAppend(info, partition, raw, sink)) {
+      this.#block(info, partition, raw, sink, signal);
+    }
+  }
+
+  #refuseTransactional(what: string): void {
+    if (this.#transactional === null) return;
+    throw new OttlaError(
+      'INVALID_TXN_STATE',
+      `${what}: a producer with a transactionalId sends in a transaction only`,
+    );
+  }
+
   /** @returns false if there is no room */
-  #tryAppend(info: TopicInfo, partition: number, raw: RawRecord, send: PendingSend): boolean {
-    const sink = this.#acks === 0 ? nobody : send;
-    const chosen = this.#writer.append(info, partition, raw, sink);
+  #tryAppend(info: TopicInfo, partition: number, raw: RawRecord, sink: AppendSink): boolean {
+    const chosen = this.#writer.append(info, partition, raw, this.#acks === 0 ? nobody : sink);
     if (chosen === -1) return false;
-    if (this.#acks === 0) send.acknowledged(chosen, -1);
+    if (this.#acks === 0) sink.acknowledged(chosen, -1, 1, -1);
     return true;
   }
 
   #topic(name: string): TopicInfo {
-    if (this.#closing !== null) throw new OttlaError('CLOSED', 'the producer is closed');
+    if (this.#closing !== null) throw closed();
     const info = this.#engine.topic(name);
     if (info !== undefined) return info;
     throw new OttlaError(
@@ -160,16 +199,15 @@ export class Producer {
     info: TopicInfo,
     partition: number,
     raw: RawRecord,
-    send: PendingSend,
+    sink: AppendSink,
     signal: AbortSignal | undefined,
-  ): Promise<RecordMetadata> {
+  ): void {
     if (signal?.aborted === true) throw waitAborted(signal);
     const deadline = this.#clock.monotonic() + this.#maxBlockMs;
-    const blocked: BlockedSend = { info, partition, raw: copied(raw), send, deadline };
+    const blocked: BlockedSend = { info, partition, raw: copied(raw), sink, deadline };
     this.#blocked.push(blocked);
     if (signal !== undefined) this.#failOnAbort(blocked, signal);
     this.#unblocking ??= this.#unblock();
-    return send.promise;
   }
 
   #failOnAbort(blocked: BlockedSend, signal: AbortSignal): void {
@@ -177,7 +215,7 @@ export class Producer {
       const at = this.#blocked.indexOf(blocked);
       if (at === -1) return;
       this.#blocked.splice(at, 1);
-      blocked.send.failed(waitAborted(signal));
+      blocked.sink.failed(waitAborted(signal), blocked.partition, -1, 1);
     };
     signal.addEventListener('abort', onAbort, { once: true });
     blocked.unlisten = () => signal.removeEventListener('abort', onAbort);
@@ -188,9 +226,9 @@ export class Producer {
     for (;;) {
       const head = this.#blocked[0];
       if (head === undefined) break;
-      const { info, partition, raw, send, deadline } = head;
+      const { info, partition, raw, sink, deadline } = head;
       try {
-        if (this.#tryAppend(info, partition, raw, send)) {
+        if (this.#tryAppend(info, partition, raw, sink)) {
           this.#blocked.shift();
           head.unlisten?.();
         } else if (this.#clock.monotonic() >= deadline) {
@@ -202,7 +240,7 @@ export class Producer {
         this.#blocked.shift();
         head.unlisten?.();
         this.#tell(error);
-        send.failed(error as OttlaError);
+        sink.failed(error as OttlaError, partition, -1, 1);
       }
     }
     this.#unblocking = null;
@@ -252,6 +290,7 @@ export class Producer {
     batch: PendingBatch,
   ): Promise<WrittenRun[]> {
     try {
+      this.#refuseTransactional('sendBatch');
       const definition = definitionOf('sendBatch', topic);
       checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
@@ -382,6 +421,62 @@ export class Producer {
     else batch.expect(records.length);
   }
 
+  /**
+   * Calls `work` with a transaction: what it sends becomes visible to readers of 'read_committed' when
+   * `work` has settled, all of it at once, with the offsets that it commits; over partitions, and over a
+   * crash. If `work` throws or anything fails, none of it ever does.
+   *
+   * One at a time; a second call while one is open rejects.
+   *
+   * @returns what `work` returned, once the commit is durable
+   * @throws what `work` throws; the first failure of a send; CONCURRENT_TRANSACTIONS while another one is
+   *   open; PRODUCER_FENCED when the transactionalId was taken over, or the transaction timed out;
+   *   ILLEGAL_GENERATION if a partition is not owned any more; TypeError without a transactionalId;
+   *   KAFKA_STORAGE_ERROR, CLOSED
+   */
+  transaction<R>(work: (t: Transaction) => R | Promise<R>): Promise<R>;
+  /**
+   * As transaction(work), and the batch belongs to it: a commit moves the group's position behind it, an
+   * abort seeks back to its beginning; an automatic commit keeps its hands off meanwhile.
+   * @throws TypeError for a batch of another Ottla, or of read()
+   */
+  transaction<R>(batch: ConsumerBatch, work: (t: Transaction) => R | Promise<R>): Promise<R>;
+  async transaction<R>(
+    first: ConsumerBatch | ((t: Transaction) => R | Promise<R>),
+    second?: (t: Transaction) => R | Promise<R>,
+  ): Promise<R> {
+    const [batch, work] = typeof first === 'function' ? [null, first] : [first, second];
+    const writer = this.#transactional;
+    if (writer === null) throw new TypeError('transaction: this producer has no transactionalId');
+    if (typeof work !== 'function') {
+      throw new TypeError(`transaction: expected a function, got ${got(work)}`);
+    }
+    if (this.#closing !== null) throw closed();
+    await writer.begin();
+    let source: TransactionSource | null;
+    try {
+      source = batch === null ? null : sourceOf(batch, this.#engine);
+    } catch (error) {
+      await writer.abort();
+      throw error;
+    }
+    const host = {
+      engine: this.#engine,
+      writer,
+      send: (topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink) =>
+        this.#sendIn(topic, record, sink),
+    };
+    return new Transaction(host).run(work, source);
+  }
+
+  #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
+    const definition = definitionOf('send', topic);
+    const info = this.#topic(definition.name);
+    const raw = rawRecord(definition, record, this.#clock.now());
+    const partition = this.#partitionOf(info, record.partition, raw.key);
+    this.#append(info, partition, raw, sink);
+  }
+
   /** Writes what lingers. Resolves when everything sent until now is acknowledged or has failed. */
   async flush(): Promise<void> {
     while (this.#unblocking !== null) await this.#unblocking;
@@ -421,7 +516,7 @@ interface BlockedSend {
   readonly info: TopicInfo;
   readonly partition: number;
   readonly raw: RawRecord;
-  readonly send: PendingSend;
+  readonly sink: AppendSink;
   readonly deadline: number;
   unlisten?: () => void;
 }
@@ -450,6 +545,20 @@ function isAsyncIterable<T>(records: Iterable<T> | AsyncIterable<T>): records is
 function iterable<T>(records: Iterable<T>): Iterable<T> {
   if (typeof (records as Iterable<T> | null)?.[Symbol.iterator] === 'function') return records;
   throw new TypeError(`sendBatch: expected an iterable of records, got ${got(records)}`);
+}
+
+/** @throws TypeError */
+function checkAcks(acks: Acks, idempotent: boolean, transactionalId: string | undefined): void {
+  if (transactionalId !== undefined && acks !== 'all') {
+    throw new TypeError(`producer: a transactionalId needs acks 'all', got ${got(acks)}`);
+  }
+  if (idempotent && acks === 0) {
+    throw new TypeError('producer: idempotent needs acks 1 or all, got 0');
+  }
+}
+
+function closed(): OttlaError {
+  return new OttlaError('CLOSED', 'the producer is closed');
 }
 
 function waitAborted(signal: AbortSignal): OttlaError {

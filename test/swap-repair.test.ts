@@ -15,6 +15,7 @@ const kinds: readonly RowKind[] = [
   'segment',
   'compaction',
   'group',
+  'transaction',
   'offset',
 ];
 

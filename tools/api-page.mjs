@@ -15,9 +15,9 @@ const sections = {
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
   Producer:
-    'Producer ProducerOptions Acks Compression Partitioner SendOptions RecordToSend HeadersIn',
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions Transaction RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
-  Consumer: 'Consumer ConsumerOptions From Ago AssignorName OffsetToCommit PartitionLag',
+  Consumer: 'Consumer ConsumerOptions From Ago Isolation AssignorName OffsetToCommit PartitionLag',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
