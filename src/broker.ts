@@ -480,11 +480,14 @@ export class Broker {
   /**
    * The way out of a partition's failure: see Partition.reopen(). Transactions end there that could not.
    * @returns a sentence on what was cut, or null
+   * @throws why it takes no records still
    */
   async reopen(at: TopicPartition): Promise<string | null> {
     this.refuseReadOnly();
-    const report = await this.partition(at).reopen();
+    const partition = this.partition(at);
+    const report = await partition.reopen();
     await this.transactions.writePending();
+    if (partition.failure !== null) throw partition.failure;
     return report;
   }
 

@@ -1,72 +1,11 @@
 import { describe, expect, it } from 'vitest';
-import type { OttlaError } from '../src/errors.js';
 import type { Partition } from '../src/partition.js';
-import { encodeMarker } from '../src/record-marker.js';
 import { ProducerState } from '../src/storage/producer-state.js';
 import { AbortedBatches, TransactionIndex } from '../src/storage/transaction-index.js';
-import { Machine, append, createTopic, partitionOf } from './machine.js';
-import { numberedBatch, type Numbering } from './numbered.js';
+import { Machine, createTopic, partitionOf } from './machine.js';
+import { takeAll } from './producer-steps.js';
 import files from './vectors/files.json' with { type: 'json' };
 import vectors from './vectors/producer-state.json' with { type: 'json' };
-
-interface Step extends Partial<Omit<Numbering, 'producerId'>> {
-  readonly append: 'plain' | 'idempotent' | 'transactional' | 'commit-marker' | 'abort-marker';
-  readonly producerId?: number;
-  readonly epoch?: number;
-  readonly records?: number;
-  readonly coordinatorEpoch?: number;
-  readonly result: 'appended' | 'duplicate' | 'refused';
-  readonly error?: string;
-  readonly firstOffset?: number;
-  readonly lastOffset?: number;
-  readonly logEndOffset: number;
-  readonly lastStableOffset: number;
-}
-
-const codes: Readonly<Record<string, string>> = {
-  OutOfOrderSequenceException: 'OUT_OF_ORDER_SEQUENCE_NUMBER',
-  InvalidProducerEpochException: 'INVALID_PRODUCER_EPOCH',
-  InvalidTxnStateException: 'INVALID_TXN_STATE',
-  TransactionCoordinatorFencedException: 'TRANSACTION_COORDINATOR_FENCED',
-};
-
-/** Long ago, but not a day: producers that are silent for longer are forgotten. */
-const timestamp = new Machine().clock.now();
-
-function bytesOf(step: Step): Buffer {
-  const { producerId = -1, epoch = -1, records = 1, baseSequence = -1, coordinatorEpoch } = step;
-  if (coordinatorEpoch !== undefined) {
-    return encodeMarker({
-      isCommit: step.append === 'commit-marker',
-      coordinatorEpoch,
-      producerId: BigInt(producerId),
-      producerEpoch: epoch,
-      timestamp,
-    });
-  }
-  const values = Array.from({ length: records }, (_, i) => `${i}`);
-  const isTransactional = step.append === 'transactional';
-  const id = BigInt(producerId);
-  return numberedBatch(values, {
-    producerId: id,
-    producerEpoch: epoch,
-    baseSequence,
-    isTransactional,
-    timestamp,
-  });
-}
-
-async function take(partition: Partition, step: Step): Promise<void> {
-  const before = partition.logEndOffset;
-  const outcome = await append(partition, bytesOf(step)).catch(
-    ({ code, retriable }: OttlaError) => ({ code, retriable }),
-  );
-  const { result, error = '', firstOffset, logEndOffset, lastStableOffset } = step;
-  const refused = { code: codes[error], retriable: false };
-  expect(outcome).toEqual(result === 'refused' ? refused : firstOffset);
-  expect(partition.logEndOffset > before).toBe(result === 'appended');
-  expect(partition).toMatchObject({ logEndOffset, lastStableOffset });
-}
 
 function abortedIn(partition: Partition): unknown {
   return partition
@@ -89,7 +28,7 @@ describe('a log takes numbered batches as Kafka does', () => {
   it.each(vectors.vectors)('$id: $note', async (vector) => {
     const machine = new Machine();
     const partition = await createTopic(await machine.open());
-    for (const step of vector.steps as readonly Step[]) await take(partition, step);
+    await takeAll(partition, vector.steps);
     expect(abortedIn(partition)).toEqual(vector.abortedTransactions);
     expect(producersOf(partition, (count) => count)).toEqual(vector.producersAtEnd);
   });
@@ -104,7 +43,7 @@ describe('after a restart a log knows the same', () => {
   it.each(settled)('$id, killed: $note', async (vector) => {
     const machine = new Machine();
     const partition = await createTopic(await machine.open());
-    for (const step of vector.steps as readonly Step[]) await take(partition, step);
+    await takeAll(partition, vector.steps);
     const after = partitionOf(await machine.open());
     expect(abortedIn(after)).toEqual(vector.abortedTransactions);
     expect(producersOf(after, (count) => count)).toEqual(vector.producersAtEnd);
@@ -114,7 +53,7 @@ describe('after a restart a log knows the same', () => {
     const machine = new Machine();
     const broker = await machine.open();
     const partition = await createTopic(broker);
-    for (const step of vector.steps as readonly Step[]) await take(partition, step);
+    await takeAll(partition, vector.steps);
     await broker.close();
     const after = partitionOf(await machine.open());
     expect(abortedIn(after)).toEqual(vector.abortedTransactions);
