@@ -6,6 +6,9 @@ const config: ViteUserConfig = {
     exclude: [...configDefaults.exclude, 'test/fixtures/**', 'test/interop/**'],
     pool: 'forks',
     isolate: false,
+    // Against a hang, not a bound on speed: a loaded machine takes its time.
+    testTimeout: 300_000,
+    hookTimeout: 300_000,
     reporters: ['default', './tools/closing-line.ts'],
     coverage: { provider: 'v8', include: ['src/**'] },
   },

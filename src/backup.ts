@@ -5,6 +5,7 @@ import { Slices } from './storage/batch-cursor.js';
 import {
   encodePartitionMetadata,
   newTopicId,
+  parseSegmentFileName,
   partitionMetadataFile,
   segmentFileName,
 } from './storage/checkpoint.js';
@@ -13,9 +14,11 @@ import type { FileSystem } from './storage/file-system.js';
 import {
   put,
   type Change,
+  type Key,
   type MetaStore,
   type PartitionRow,
   type Row,
+  type SegmentRow,
   type TopicRow,
 } from './storage/meta-store.js';
 
@@ -23,7 +26,8 @@ const chunkBytes = 1024 * 1024;
 const formatVersion = 1;
 const epochsFile = 'leader-epoch-checkpoint';
 /** How often a partition is copied anew that changed meanwhile. */
-const maxTries = 5;
+const maxTries = 20;
+const logFiles = ['log', 'index', 'timeindex', 'txnindex'] as const;
 
 /** What is copied: the files and rows of an Ottla in use. */
 export interface BackupSource {
@@ -36,7 +40,8 @@ export interface BackupSource {
 
 /**
  * Copies a data directory in use to an empty one. Order: all rows, at one moment; then sealed segments;
- * then active ones, up to their end at that moment; then the rows into the copy, and last its
+ * then active ones, up to their end at the moment of the rows, so that of a transaction which ends later
+ * neither records nor offsets are in the copy; then the rows into the copy, and last its
  * meta.properties: a copy that was interrupted is METADATA_LOST. So no commit is ahead of its log.
  * @throws KAFKA_STORAGE_ERROR; CORRUPT_MESSAGE if a file is shorter than its row says; ABORTED
  */
@@ -96,9 +101,8 @@ interface PartitionState extends PartitionRows {
   readonly snapshot: Buffer | undefined;
 }
 
-function textOf({ row, sealed }: PartitionRows): string {
-  return JSON.stringify({ row, sealed });
-}
+/** By base offset: the row of each sealed segment that was copied. */
+type CopiedSegments = Map<number, SegmentRow>;
 
 class Backup {
   readonly #source: BackupSource;
@@ -178,7 +182,10 @@ class Backup {
     return changes;
   }
 
-  /** Copies a partition; anew if a segment was removed or exchanged meanwhile. */
+  /**
+   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew.
+   * @returns its rows; null: the topic was deleted
+   */
   async #partition(
     topic: string,
     topicId: string,
@@ -186,9 +193,10 @@ class Backup {
     first: PartitionState,
   ): Promise<Change[] | null> {
     const name = `${topic}-${partition}`;
+    const copied: CopiedSegments = new Map();
     let rows = first;
     for (let tries = 1; ; tries++) {
-      const failure = await this.#copyPartition(name, topicId, rows).then(
+      const failure = await this.#copyPartition(name, topicId, partition, rows, copied).then(
         () => null,
         (error: unknown) => asStorageError(name, error),
       );
@@ -207,19 +215,33 @@ class Backup {
           : [...changes, put(['partition', topicId, partition], row)];
       }
       const now = this.#look(topic, topicId, partition);
-      const isSame = textOf(now) === textOf(rows);
-      if (failure.code === 'ABORTED' || isSame || tries === maxTries) throw failure;
-      this.#files.removeDirectory(join(this.#target, name));
+      if (failure.code === 'ABORTED' || isSame(rowsOf(now), rowsOf(rows)) || tries === maxTries)
+        throw failure;
       rows = now;
+      this.#removeOutdated(join(this.#target, name), now, copied);
+    }
+  }
+
+  /** Leaves of a copy what is still as the rows say. */
+  #removeOutdated(to: string, { sealed }: PartitionRows, copied: CopiedSegments): void {
+    const now = new Map(sealed.map(({ key, value }) => [key[3], value]));
+    for (const [base, row] of copied) if (!isSame(row, now.get(base))) copied.delete(base);
+    for (const file of this.#files.list(to)) {
+      for (const suffix of logFiles) {
+        const base = parseSegmentFileName(file, suffix);
+        if (base !== null && !copied.has(base)) this.#files.removeFile(join(to, file));
+      }
     }
   }
 
   async #copyPartition(
     name: string,
     topicId: string,
-    { row, sealed, bytes, snapshot }: PartitionState,
+    partition: number,
+    state: PartitionState,
+    copied: CopiedSegments,
   ): Promise<void> {
-    const { files, directory } = this.#source;
+    const { files, directory, store } = this.#source;
     const from = join(directory, name);
     const to = join(this.#target, name);
     this.#files.makeDirectory(to);
@@ -227,34 +249,63 @@ class Backup {
     await this.#files.replaceFile(join(to, partitionMetadataFile), metadata);
     const epochs = files.readFile(join(from, epochsFile));
     if (epochs !== undefined) await this.#files.replaceFile(join(to, epochsFile), epochs);
-    const copy = (base: number, suffix: string, length: number): Promise<void> => {
-      const file = segmentFileName(base, suffix);
-      return this.#copyFile(join(from, file), join(to, file), length);
-    };
-    const copyIndexes = async (base: number, most: (suffix: string) => number): Promise<void> => {
-      for (const suffix of ['index', 'timeindex', 'txnindex']) {
-        const size = files.size(join(from, segmentFileName(base, suffix)));
-        if (size > 0) await copy(base, suffix, Math.min(size, most(suffix)));
-      }
-    };
-    for (const { key, value } of sealed) {
-      await copy(key[3], 'log', value.bytes);
-      await copyIndexes(key[3], () => Infinity);
+    const { row, sealed } = state;
+    for (const segment of sealed) {
+      const base = segment.key[3];
+      if (copied.has(base)) continue;
+      await this.#copySealed(from, to, segment);
+      copied.set(base, segment.value);
     }
-    const active = row?.active;
-    const base = active?.baseOffset ?? 0;
-    if (bytes > 0) await copy(base, 'log', bytes);
-    const known = new Map([
-      ['index', active?.offsetIndexBytes],
-      ['timeindex', active?.timeIndexBytes],
-      ['txnindex', active?.transactionIndex.bytes],
-    ]);
-    await copyIndexes(base, (suffix) => known.get(suffix) ?? 0);
-    if (snapshot !== undefined && active !== undefined) {
-      const file = segmentFileName(active.nextOffset, 'snapshot');
-      await this.#files.replaceFile(join(to, file), snapshot);
-    }
+    await this.#copyActive(from, to, state);
+    // Once it is sealed it may be compacted.
+    const now = store.get(['partition', topicId, partition]);
+    if ((now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0))
+      throw changedMeanwhile(name);
     await this.#files.syncDirectory(to);
+  }
+
+  /** Where a file of a sealed segment is: compaction may not have given it its name yet. */
+  #pathOf(from: string, [, topicId, partition, base]: Key<'segment'>, suffix: string): string {
+    const { files, store } = this.#source;
+    const path = join(from, segmentFileName(base, suffix));
+    const { swapping = null } = store.get(['compaction', topicId, partition]) ?? {};
+    return swapping?.baseOffset === base && files.size(`${path}.swap`) >= 0 ? `${path}.swap` : path;
+  }
+
+  async #copySealed(from: string, to: string, { key, value }: Row<'segment'>): Promise<void> {
+    for (const suffix of logFiles) {
+      const path = this.#pathOf(from, key, suffix);
+      const bytes = suffix === 'log' ? value.bytes : this.#source.files.size(path);
+      if (bytes < 0) continue;
+      await this.#copyFile(path, join(to, segmentFileName(key[3], suffix)), bytes);
+    }
+    // Compaction exchanges a segment's row first, then its files.
+    if (!isSame(this.#source.store.get(key), value)) throw changedMeanwhile(from);
+  }
+
+  /** Up to the end of the log at the moment of the rows, and of its indexes what is known to be right. */
+  async #copyActive(
+    from: string,
+    to: string,
+    { row, bytes, snapshot }: PartitionState,
+  ): Promise<void> {
+    const { files } = this.#source;
+    const point = row?.active;
+    const known = {
+      log: bytes,
+      index: point?.offsetIndexBytes ?? 0,
+      timeindex: point?.timeIndexBytes ?? 0,
+      txnindex: point?.transactionIndex.bytes ?? 0,
+    };
+    for (const suffix of logFiles) {
+      const file = segmentFileName(point?.baseOffset ?? 0, suffix);
+      const size = files.size(join(from, file));
+      const length = suffix === 'log' ? known.log : Math.min(size, known[suffix]);
+      if (length > 0) await this.#copyFile(join(from, file), join(to, file), length);
+    }
+    if (snapshot === undefined || point === undefined) return;
+    const file = segmentFileName(point.nextOffset, 'snapshot');
+    await this.#files.replaceFile(join(to, file), snapshot);
   }
 
   /** Copies the first bytes of a file, and makes them durable. */
@@ -286,4 +337,16 @@ class Backup {
       source.close();
     }
   }
+}
+
+function rowsOf({ row, sealed }: PartitionRows): PartitionRows {
+  return row === undefined ? { row: undefined, sealed } : { row, sealed };
+}
+
+function isSame(one: unknown, other: unknown): boolean {
+  return JSON.stringify(one) === JSON.stringify(other);
+}
+
+function changedMeanwhile(name: string): OttlaError {
+  return new OttlaError('KAFKA_STORAGE_ERROR', `${name} changed while it was copied`);
 }

@@ -2,8 +2,9 @@ import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
-import { GroupCoordinator } from './group.js';
-import { OffsetStore, type CommittedOffset } from './offsets.js';
+import type { GroupCoordinator } from './group.js';
+import { GroupRegistry } from './groups.js';
+import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
@@ -37,6 +38,8 @@ export interface BrokerOptions {
   readonly defaults: Partial<TopicSettings>;
   /** Bound on the bytes of all logs. @default none */
   readonly maxBytes?: number;
+  /** How long the offsets of a group without members are kept. @default for ever */
+  readonly offsetsRetentionMs?: number | undefined;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -51,6 +54,7 @@ export class Broker {
   readonly random: () => number;
   readonly readOnly: boolean;
   readonly directory: string;
+  readonly groups: GroupRegistry;
   readonly offsets: OffsetStore;
   readonly coordinator: GroupCoordinator;
   readonly retention: Retention;
@@ -89,16 +93,21 @@ export class Broker {
       warn: (warning) => this.onWarning(warning),
     };
     this.#cleaner = new LogCleaner(clock, () => this.#partitions());
-    this.offsets = new OffsetStore(store, clock, () => {
-      this.#tellChange();
-      this.retention.committed();
-    });
-    this.coordinator = new GroupCoordinator({
+    this.groups = new GroupRegistry({
+      store,
       clock,
-      partitionCount: (topic) => this.#topics.get(topic)?.partitionCount,
-      lastGeneration: (groupId) => this.lastGeneration(groupId),
-      generationBegan: (groupId, generation) => this.#generationBegan(groupId, generation),
+      newMemberId: (prefix) => this.newMemberId(prefix),
+      findTopic: (name) => this.findTopic(name),
+      topics: () => this.topics(),
+      committed: () => {
+        this.#tellChange();
+        this.retention.committed();
+      },
+      rebalanced: () => this.#tellChange(),
+      offsetsRetentionMs: options.offsetsRetentionMs,
     });
+    this.offsets = this.groups.offsets;
+    this.coordinator = this.groups.coordinator;
     this.retention = new Retention({
       clock,
       offsets: this.offsets,
@@ -132,16 +141,6 @@ export class Broker {
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
     return new Topic(this.#env, this.directory, this.#defaults, name, row);
-  }
-
-  lastGeneration(groupId: string): number {
-    return this.#store.get(['group', groupId])?.generation ?? 0;
-  }
-
-  /** One that is not saved is given out again after a restart: to members that are new as well. */
-  #generationBegan(groupId: string, generation: number): void {
-    this.#tellChange();
-    this.#store.write([put(['group', groupId], { generation })]).catch(() => undefined);
   }
 
   newMemberId(clientId: string): string {
@@ -191,6 +190,7 @@ export class Broker {
     await this.#rewindCommits();
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
+    this.groups.start();
   }
 
   #partitions(): Partition[] {
@@ -499,6 +499,7 @@ export class Broker {
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
+    await this.groups.close();
     this.#cleaner.stop();
     await this.retention.stop();
     if (!this.readOnly) await this.transactions.close();

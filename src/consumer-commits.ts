@@ -1,6 +1,7 @@
 import type { TopicPartition } from './assignment.js';
 import type { Clock, Timer } from './clock.js';
 import type { CommitPosition, Position, Reader } from './engine.js';
+import type { RunProgress } from './run-progress.js';
 
 /** At least this long from one automatic commit to the next. */
 const commitIntervalMs = 100;
@@ -13,6 +14,10 @@ export interface Progress extends TopicPartition {
   processed: number;
   /** What this member knows to be committed. */
   committed: number;
+  /** What is finished beyond `processed`, kept in the commit's metadata: in run() alone. */
+  beyond: RunProgress | null;
+  /** Its version that is committed. */
+  beyondCommitted: number;
   /** The furthest that commits which wait for their turn ask for; 0: none does. */
   asked: number;
   /** A transaction commits what is in flight: nothing else does. */
@@ -31,6 +36,8 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     ownership,
     processed: offset,
     committed: offset,
+    beyond: null,
+    beyondCommitted: 0,
     asked: 0,
     isInTransaction: false,
     isLeaving: false,
@@ -38,8 +45,28 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
   };
 }
 
-function isBehind({ processed, committed, isLost, isInTransaction }: Progress): boolean {
-  return processed !== committed && !isLost && !isInTransaction;
+function isBehind({
+  processed,
+  committed,
+  beyond,
+  beyondCommitted,
+  isLost,
+  isInTransaction,
+}: Progress): boolean {
+  const isBeyondBehind = beyond !== null && beyond.version !== beyondCommitted;
+  return (processed !== committed || isBeyondBehind) && !isLost && !isInTransaction;
+}
+
+interface Offset {
+  readonly offset: number;
+  readonly metadata?: string;
+  /** Of what is finished beyond. */
+  readonly version?: number;
+}
+
+function offsetOf({ processed, beyond }: Progress): Offset {
+  if (beyond === null) return { offset: processed };
+  return { offset: processed, metadata: beyond.metadata(), version: beyond.version };
 }
 
 export interface CommitsOptions {
@@ -104,10 +131,7 @@ export class Commits {
     while (this.#writing !== null) await this.#writing;
     const due = [...list].filter(isBehind);
     if (due.length === 0) return;
-    await this.#write(
-      due,
-      due.map(({ processed }) => ({ offset: processed })),
-    );
+    await this.#write(due, due.map(offsetOf));
     const { autoCommit, owned } = this.#options;
     if (autoCommit && [...owned()].some(isBehind)) this.#commitSoon();
   }
@@ -144,10 +168,7 @@ export class Commits {
     }
   }
 
-  async #write(
-    list: readonly Progress[],
-    offsets: readonly { readonly offset: number; readonly metadata?: string }[],
-  ): Promise<void> {
+  async #write(list: readonly Progress[], offsets: readonly Offset[]): Promise<void> {
     const { reader, clock } = this.#options;
     const positions = list.map(
       ({ topic, partition, ownership }, i): CommitPosition & { readonly ownership: number } => {
@@ -163,7 +184,11 @@ export class Commits {
       if (this.#isDue) this.commitNow();
     };
     this.#writing = commit.then(() => {
-      list.forEach((progress, i) => (progress.committed = positions[i]!.offset));
+      list.forEach((progress, i) => {
+        const { offset, version = 0 } = offsets[i]!;
+        progress.committed = offset;
+        progress.beyondCommitted = version;
+      });
       done();
     }, done);
     await commit;

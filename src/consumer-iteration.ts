@@ -99,6 +99,19 @@ export class Iteration<T extends TopicRef> {
     return iterator;
   }
 
+  get isInUse(): boolean {
+    return this.#current !== null;
+  }
+
+  /** Forgets what was fetched and not processed: it is fetched again. */
+  rewind(): void {
+    const run = this.#run;
+    if (run === null) return;
+    this.#run = null;
+    const { topic, partition, processed } = run.progress;
+    this.#options.reader.seek({ topic, partition, offset: processed });
+  }
+
   /** What was handed out and is neither marked nor committed comes again. */
   #end(iteration: object): void {
     if (this.#current !== iteration) return;

@@ -20,6 +20,9 @@ import {
   type RecordOf,
   type TransactionSource,
 } from './consumer-record.js';
+import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
+import { Run } from './consumer-run.js';
+import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
 import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
 import { aSignal, checkOptions, got, milliseconds, type From, type Isolation } from './options.js';
@@ -28,7 +31,10 @@ import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 /** The consumer whose hook is being run: there it must not wait for itself. */
 const runningHook = new AsyncLocalStorage<unknown>();
 
+/** What a consumer asks of the Ottla that made it. */
 export interface ConsumerEvents {
+  /** Sends a record to a topic as its bytes, durably. */
+  send(topic: string, record: RawRecord): Promise<unknown>;
   error(error: OttlaError): void;
   closed(): void;
 }
@@ -60,6 +66,11 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #isolation: Isolation;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
+  readonly #random: () => number;
+  readonly #maxPollRecords: number;
+  readonly #autoCommit: boolean;
+  readonly #groupId: string | null;
+  #run: Run | null = null;
   readonly #revokeTimeoutMs: number;
   readonly #hooks: RebalanceHooks;
   readonly #progress = new Map<string, Progress>();
@@ -71,6 +82,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   constructor(
     engine: Engine,
     clock: Clock,
+    random: () => number,
     options: ConsumerOptions<readonly T[]>,
     events: ConsumerEvents,
   ) {
@@ -81,6 +93,10 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#topics = checked.topics;
     this.#hasGroup = checked.group !== undefined;
     this.#isolation = checked.isolation;
+    this.#groupId = checked.group?.groupId ?? null;
+    this.#random = random;
+    this.#maxPollRecords = checked.maxPollRecords;
+    this.#autoCommit = checked.autoCommit;
     this.#revokeTimeoutMs = checked.revokeTimeoutMs;
     this.#hooks = checked.hooks;
     const committer = this.#hasGroup ? this : null;
@@ -95,6 +111,7 @@ export class Consumer<T extends TopicRef = TopicRef>
           committer,
         ),
       idle: () => this.#commits.commitNow(),
+      isBusy: () => this.#run?.isBusy === true,
     });
     this.#commits = new Commits({
       reader: this.#reader,
@@ -168,9 +185,11 @@ export class Consumer<T extends TopicRef = TopicRef>
   ): { busy: boolean; released: Promise<void> } {
     const leaving = this.#progressOf(partitions);
     for (const progress of leaving) progress.isLeaving = true;
-    const isInFlight = this.#iteration.isLeavingInFlight;
+    const running = this.#run?.leaving(leaving) ?? [];
+    const isInFlight = this.#iteration.isLeavingInFlight || running.some(({ isBusy }) => isBusy);
     const release = async (): Promise<void> => {
-      if (isInFlight) await this.#iteration.landing(signal);
+      if (this.#iteration.isLeavingInFlight) await this.#iteration.landing(signal);
+      for (const partition of running) await partition.landing(signal);
       if (signal.aborted) return;
       await this.#commits.commitMarked(leaving);
       await this.#call(this.#hooks.onRevoked, leaving);
@@ -207,6 +226,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   #forget(progress: Progress): void {
+    this.#run?.drop(progress);
     const key = keyOf(progress);
     if (this.#progress.get(key) === progress) this.#progress.delete(key);
   }
@@ -240,13 +260,71 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   [Symbol.asyncIterator](): AsyncGenerator<RecordOf<T>, undefined, undefined> {
     this.#refuseClosed();
+    this.#refuseInRun('an iteration');
     return this.#iteration.records();
   }
 
   /** Runs of records of one partition, at most maxPollRecords each; otherwise as the records. */
   batches(): AsyncGenerator<BatchOf<T>, undefined, undefined> {
     this.#refuseClosed();
+    this.#refuseInRun('an iteration');
     return this.#iteration.batches();
+  }
+
+  /**
+   * Calls a handler for each record, or each batch, several at once if so told, and commits what is finished:
+   * never past a record that is not. What is finished beyond such a record is kept in the commit's metadata,
+   * so that little comes again after a crash: at least once. Resolves when stopped, by stop(), close() or the
+   * signal; nothing is handed out by other means meanwhile.
+   * @throws what a handler threw, once its attempts are used up and there is no dead-letter topic: what else
+   *   was at work is finished and committed first; UNKNOWN_TOPIC_OR_PARTITION; TypeError, RangeError for
+   *   options, and if the consumer is being iterated, or has autoCommit false
+   */
+  async run(options: RunOptions<T>): Promise<void> {
+    this.#refuseClosed();
+    const checked = checkRunOptions(options, this.#random);
+    if (this.#run !== null || this.#iteration.isInUse) {
+      throw new TypeError('run: this consumer is being iterated, or run, already');
+    }
+    if (!this.#autoCommit) throw new TypeError('run commits by itself: autoCommit must be true');
+    const { deadLetter } = checked;
+    const send = (topic: string, record: RawRecord): Promise<unknown> =>
+      this.#events.send(topic, record);
+    const deadLetters =
+      deadLetter === null ? null : new DeadLetters(this.#engine, send, deadLetter, this.#groupId);
+    this.#iteration.rewind();
+    this.#run = new Run(checked, {
+      reader: this.#reader,
+      commits: this.#commits,
+      clock: this.#clock,
+      maxPollRecords: this.#maxPollRecords,
+      join: async () => {
+        this.#join();
+        await this.#joined;
+      },
+      progressOf: (at) => this.#progress.get(keyOf(at)),
+      deadLetters,
+    });
+    try {
+      await this.#run.done;
+    } finally {
+      this.#run = null;
+    }
+  }
+
+  /**
+   * Ends run(): nothing more is begun, what is at work is finished, for `timeoutMs` at the most (then its
+   * signals abort), what is finished is committed, and the group is left. Otherwise as close().
+   */
+  async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    checkOptions('stop', { timeoutMs: milliseconds }, options);
+    await this.#run?.end(options.timeoutMs);
+    await this.close();
+  }
+
+  #refuseInRun(what: string): void {
+    if (this.#run !== null)
+      throw new TypeError(`run() is going on, beside which ${what} has no place`);
   }
 
   /**
@@ -259,6 +337,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     // onRevoked, called by close(), may still commit.
     if (this.#hasLeft) throw closed();
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
+    this.#refuseInRun('a commit');
     if (offsets === undefined) {
       await this.#commits.commitProcessed(this.#progress.values());
       return;
@@ -289,6 +368,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     offset: number,
     ownership: number,
   ): Promise<void> {
+    this.#refuseInRun('a commit');
     const progress = this.#owned({ topic, partition });
     if (progress.ownership !== ownership) throw notOwned({ topic, partition });
     await this.#commits.commitForward(progress, offset);
@@ -444,6 +524,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     const progress = this.#assigned('seek', { topic, partition });
     this.#reader.seek({ topic, partition, offset });
     this.#iteration.drop(progress);
+    this.#run?.drop(progress);
     this.#commits.mark(progress, offset);
   }
 
@@ -456,8 +537,10 @@ export class Consumer<T extends TopicRef = TopicRef>
     for (const at of partitions) this.#assigned('pause', at);
     this.#reader.pause(partitions);
     for (const { topic, partition } of partitions) {
+      const progress = this.#owned({ topic, partition });
+      this.#run?.pause(progress);
       // What is not handed out is fetched again later.
-      const offset = this.#iteration.cut(this.#owned({ topic, partition }));
+      const offset = this.#iteration.cut(progress);
       if (offset !== undefined) this.#reader.seek({ topic, partition, offset });
     }
   }
@@ -465,6 +548,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   /** Takes back pause(). @throws ILLEGAL_GENERATION unless every partition is assigned */
   resume(partitions: readonly TopicPartition[]): void {
     checkPlaces('resume', partitions);
+    for (const at of partitions) this.#run?.resume(this.#assigned('resume', at));
     for (const at of partitions) this.#assigned('resume', at);
     this.#reader.resume(partitions);
   }
@@ -520,6 +604,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   async #close(): Promise<void> {
     this.#commits.stop();
     this.#iteration.stop();
+    this.#run?.abort();
     try {
       await this.#commits.commitMarked(this.#progress.values());
       if (this.#hasGroup) await this.#call(this.#hooks.onRevoked, this.assignment());

@@ -224,6 +224,8 @@ export interface ReaderOptions<R> {
   readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
   /** Called when a poll has to wait for records. */
   readonly idle: () => void;
+  /** Whether the owner has work in hand, so that a poll that waits is no sign of life. @default never */
+  readonly isBusy?: () => boolean;
   /** Called before offsets that damage has made unreadable are passed over; absent: the poll rejects. */
   readonly onCorrupt?: (skipped: SkippedRange) => void;
 }

@@ -23,6 +23,8 @@ export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
+export type { RateLimit } from './run-slots.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
 export type {
   BatchOf,

@@ -111,7 +111,7 @@ export class LocalReader<R> implements Reader<R> {
         listener.failed(error);
         this.wake();
       },
-      isWaiting: () => this.#wakeUp !== null,
+      isWaiting: () => this.#wakeUp !== null && this.#options.isBusy?.() !== true,
     });
     this.#member.join();
   }

@@ -223,7 +223,7 @@ export class LocalEngine implements Engine {
   #behind(groups: readonly string[] | undefined): string[] {
     const { coordinator, offsets } = this.#broker;
     const behind: string[] = [];
-    for (const groupId of groups ?? coordinator.groupIds()) {
+    for (const groupId of groups ?? coordinator.nativeGroupIds()) {
       for (const name of coordinator.subscriptions(groupId)) {
         const topic = this.#broker.findTopic(name);
         for (const partition of topic?.partitions ?? []) {

@@ -29,7 +29,9 @@ export class OffsetStore {
   readonly #groups = new Map<string, Map<string, CommittedOffset>>();
   /** Ids of topics that are being deleted: commits of them come to nothing. */
   readonly #dying = new Set<string>();
-  readonly #underWay = new Set<Promise<void>>();
+  /** Commits that are being written, with their groups. */
+  /** Of which groups. */
+  readonly #underWay = new Map<Promise<void>, readonly string[]>();
 
   /** @param committed called after each commit */
   constructor(store: MetaStore, clock: Clock, committed: () => void) {
@@ -65,6 +67,10 @@ export class OffsetStore {
     return this.#groups.get(group)?.get(keyOf({ topicId, partition }));
   }
 
+  isMetadataTooLarge(metadata: string): boolean {
+    return Buffer.byteLength(metadata) > maxMetadataBytes;
+  }
+
   /** Commits the NEXT offsets to read, all or none. Who may commit is the caller's to check. */
   async commit(group: string, offsets: GroupCommit['offsets']): Promise<void> {
     await this.commitAll([{ group, offsets }], []);
@@ -85,13 +91,38 @@ export class OffsetStore {
     const isEmpty = committed.every(({ offsets }) => offsets.length === 0);
     if (isEmpty && others.length === 0) return;
     const written = this.#write(committed, others);
-    this.#underWay.add(written);
+    this.#underWay.set(
+      written,
+      committed.map(({ group }) => group),
+    );
     try {
       await written;
     } finally {
       this.#underWay.delete(written);
     }
     if (!isEmpty) this.#committed();
+  }
+
+  /**
+   * Forgets the offsets of a group that are to go. Durable once resolved. Commits that come later stay.
+   * @param others changes to be written with it
+   */
+  async remove(
+    group: string,
+    isToGo: (offset: CommittedOffset) => boolean,
+    others: readonly Change[] = [],
+  ): Promise<void> {
+    // What is being written would be forgotten on the disk, and remembered here.
+    while ([...this.#underWay.values()].some((groups) => groups.includes(group))) {
+      await Promise.allSettled(this.#underWay.keys());
+    }
+    const kept = this.#groups.get(group) ?? new Map<string, CommittedOffset>();
+    const gone = [...kept].filter(([, offset]) => isToGo(offset));
+    const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others];
+    if (changes.length > 0) await this.#store.write(changes);
+    for (const [key, offset] of gone) if (kept.get(key) === offset) kept.delete(key);
+    if (kept.size === 0) this.#groups.delete(group);
+    if (changes.length > 0) this.#committed();
   }
 
   async #write(
@@ -109,25 +140,6 @@ export class OffsetStore {
     }
   }
 
-  /** Forgets these commits of a group, all or none. Durable once resolved. */
-  async forget(group: string, offsets: readonly CommittedOffset[]): Promise<void> {
-    if (offsets.length === 0) return;
-    await this.#store.write(offsets.map((offset) => removal(group, offset)));
-    const committed = this.#groups.get(group);
-    for (const offset of offsets) committed?.delete(keyOf(offset));
-    if (committed?.size === 0) this.#groups.delete(group);
-    this.#committed();
-  }
-
-  /** Forgets all of a group, its generation too. Durable once resolved. */
-  async forgetGroup(group: string): Promise<void> {
-    const offsets = [...this.committed(group)];
-    const changes = offsets.map((offset) => removal(group, offset));
-    await this.#store.write([...changes, remove(['group', group])]);
-    this.#groups.delete(group);
-    this.#committed();
-  }
-
   #remember(group: string, offset: CommittedOffset): void {
     let offsets = this.#groups.get(group);
     if (offsets === undefined) {
@@ -143,7 +155,7 @@ export class OffsetStore {
    */
   async changesToForget(topicId: string): Promise<Change[]> {
     this.#dying.add(topicId);
-    await Promise.allSettled(this.#underWay);
+    await Promise.allSettled(this.#underWay.keys());
     const changes: Change[] = [];
     for (const [group, offsets] of this.#groups) {
       for (const offset of offsets.values()) {

@@ -92,6 +92,7 @@ export class Ottla {
   };
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
+  #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
 
   private constructor(directory: OpenDirectory) {
@@ -207,12 +208,19 @@ export class Ottla {
     options: ConsumerOptions<T>,
   ): Consumer<T[number]> {
     this.#refuseClosed();
-    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, options, {
+    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, this.#random, options, {
+      send: (topic, record) => this.#deadLetters().send(topic, record),
       error: (error: OttlaError) => this.#emit('error', error),
       closed: () => this.#consumers.delete(consumer),
     });
     this.#consumers.add(consumer);
     return consumer;
+  }
+
+  /** Of all consumers; made when the first one needs it. */
+  #deadLetters(): Producer {
+    this.#deadLetterProducer ??= this.producer();
+    return this.#deadLetterProducer;
   }
 
   /**

@@ -649,7 +649,7 @@ export class PartitionLog {
 
   /** Removes what a crash, or a failure to remove it, left below the log start. Never rejects. */
   async removeLeftovers(): Promise<void> {
-    if (!this.isOpen || this.#env.readOnly) return;
+    if (!this.isOpen || this.#env.readOnly || !this.hasLeftovers) return;
     try {
       await this.moveLogStart(this.#logStartOffset);
     } catch (error) {
@@ -692,8 +692,9 @@ export class PartitionLog {
     for (const segment of this.#segments) segment.close();
   }
 
-  /** Closes the files: another log was read in the place of this one. */
+  /** Closes the files: another log was read in the place of this one, which writes nothing any more. */
   retire(): void {
+    this.#freed.clear();
     this.closeFiles();
     for (const segment of this.#segments) segment.isRemoved = true;
   }

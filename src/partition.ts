@@ -540,6 +540,8 @@ export class Partition {
   }
 
   async #readAnew(): Promise<string | null> {
+    // One that waits for its turn would write rows as the old log knows them.
+    void this.#compaction.stop();
     const log = this.#newLog(this.settings);
     this.#open(log);
     const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;

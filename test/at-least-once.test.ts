@@ -188,7 +188,6 @@ class Shop {
 
 it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
   'every record is processed before it is committed, however members stall, are expelled and close: %s',
-  { timeout: 20_000 },
   async (assignor) => {
     const property = fc.asyncProperty(
       fc.array(happening, { minLength: 1, maxLength: 25 }),

@@ -3,8 +3,14 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
+import { backupTo } from '../src/backup.js';
+import { Broker } from '../src/broker.js';
+import type { Disk } from '../src/storage/disk.js';
+import type { MetaStore } from '../src/storage/meta-store.js';
+import { SyncQueue } from '../src/storage/sync-queue.js';
 import { collect, describeContract } from './contract.js';
-import { failureOf } from './machine.js';
+import { keyedBatch, keyedRecords, latestValues } from './keyed.js';
+import { Machine, append, createTopic, failureOf, partitionOf } from './machine.js';
 
 let place: string;
 let target: string;
@@ -135,5 +141,60 @@ describe('backup of a read-only Ottla', () => {
     expect(await failureOf(ottla.backup(join(place, 'other')))).toMatchObject({
       code: 'INVALID_REQUEST',
     });
+  });
+});
+
+describe('backup of a log that is compacted meanwhile', () => {
+  const copyDirectory = '/copy';
+  const keyed = (i: number): Buffer => keyedBatch([[`k${i % 4}`, `${i}`.padStart(200, '.')]]);
+
+  /** In the same files, with rows of its own. */
+  function copyDisk(machine: Machine, store: MetaStore): Disk {
+    const notAsked = (): never => {
+      throw new Error('a backup does not ask for it');
+    };
+    return {
+      files: machine.files,
+      openStore: () => Promise.resolve(store),
+      salvage: notAsked,
+      lock: notAsked,
+    };
+  }
+
+  it.each([
+    ['segments are put together', 1024 * 1024],
+    ['each stays by itself', 1024],
+  ])('is of one moment: %s', async (_how, segmentBytes) => {
+    for (let steps = 0; steps < 510; steps += 5) {
+      const machine = new Machine();
+      const broker = await machine.open();
+      const partition = await createTopic(broker, { segmentBytes: 1024 });
+      for (let i = 0; i < 30; i++) await append(partition, keyed(i), 'all');
+      await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes });
+      const copied = new Machine();
+      const compacting = partition.compact();
+      for (let i = 0; i < steps; i++) await Promise.resolve();
+      await backupTo(
+        broker.backupSource,
+        copyDirectory,
+        undefined,
+        copyDisk(machine, copied.store),
+      );
+      await compacting;
+      const copy = new Broker({
+        ...broker.backupSource,
+        directory: copyDirectory,
+        store: copied.store,
+        syncs: new SyncQueue(1),
+        readOnly: false,
+        defaults: {},
+      });
+      await copy.recover();
+      expect(copy.recovery).toEqual([]);
+      expect(latestValues(await keyedRecords(partitionOf(copy)))).toEqual(
+        latestValues(await keyedRecords(partition)),
+      );
+      expect(partitionOf(copy).failure).toBeNull();
+    }
   });
 });

@@ -174,6 +174,21 @@ it('gives the partitions of a member that does not come back to others, until it
   expect(await next).toEqual({ value: undefined, done: true });
 });
 
+it('g40: loses all when it is expelled, keeps its position at a refused commit, and joins again by itself', async () => {
+  const { clock, consumerOf } = await setting(1, 5);
+  const told: string[] = [];
+  const onLost = (lost: readonly unknown[]): void => void told.push(`lost ${lost.length}`);
+  const onAssigned = (given: readonly unknown[]): void => void told.push(`given ${given.length}`);
+  const one = consumerOf({ maxPollIntervalMs: 80_000, onLost, onAssigned });
+  const records = await take(one, 3);
+  await clock.advance(90_000);
+  expect(told).toEqual(['given 1', 'lost 1']);
+  await expect(records[2]!.commit()).rejects.toMatchObject(fenced);
+  const again = await take(one, 1);
+  expect(told).toEqual(['given 1', 'lost 1', 'given 1']);
+  expect(again[0]!.offset).toBe(records[2]!.offset);
+});
+
 it('joins again at ready() as well', async () => {
   const { clock, consumerOf } = await setting(1, 2);
   const one = consumerOf({ maxPollIntervalMs: 8000 });

@@ -93,8 +93,13 @@ async function setting(partitions: number): Promise<Setting> {
       new Consumer<string>(
         engine,
         machine.clock,
+        () => 0,
         { group: 'g', topics: ['t'], assignor: inOrder, ...options },
-        { error: (error) => errors.push(error), closed: () => undefined },
+        {
+          send: () => Promise.reject(new Error('nothing is sent here')),
+          error: (error) => errors.push(error),
+          closed: () => undefined,
+        },
       ),
     committed: async () =>
       (await engine.group('g')).partitions.map(({ committed: offset }) => offset),

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileSource, type CompiledSource } from './child-process.js';
 import { crashRounds } from './soak/crash-rounds.mjs';
 
-const rounds = 15;
+const rounds = 6;
 
 describe('a process that is killed while it writes', () => {
   let source: CompiledSource;
@@ -26,7 +26,8 @@ describe('a process that is killed while it writes', () => {
     });
     expect(totals.kills).toBe(rounds);
     expect(totals.acknowledged).toBeGreaterThan(rounds);
+    expect(Object.values(totals.hits).filter((count) => count > 0).length).toBeGreaterThan(0);
     // Kept where a promise was broken: the error names it.
     rmSync(place, { recursive: true });
-  }, 60_000);
+  });
 });

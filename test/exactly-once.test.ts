@@ -187,7 +187,6 @@ class Shop {
 
 it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
   'every record is processed exactly once, in the order of its partition, while members come and go: %s',
-  { timeout: 20_000 },
   async (assignor) => {
     const property = fc.asyncProperty(
       fc.array(happening, { minLength: 1, maxLength: 30 }),

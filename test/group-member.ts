@@ -105,13 +105,15 @@ export class TestGroup {
   readonly coordinator: GroupCoordinator;
   readonly #owners = new Map<string, TestMember>();
   readonly #numbers = new Set<number>();
+  #newIds = 0;
 
   constructor(options: { readonly lastGeneration?: number } = {}) {
     this.coordinator = new GroupCoordinator({
       clock: this.clock,
       partitionCount: (topic) => this.counts.get(topic),
+      newMemberId: (prefix) => `${prefix}-${++this.#newIds}`,
       lastGeneration: () => this.generations.at(-1) ?? options.lastGeneration ?? 0,
-      generationBegan: (_groupId, generation) => this.generations.push(generation),
+      generationBegan: (_groupId, { generation }) => this.generations.push(generation),
     });
   }
 
@@ -121,6 +123,13 @@ export class TestGroup {
 
   join(member: TestMember): void {
     this.coordinator.join('g', member);
+  }
+
+  /** Who owns a partition by the coordinator's account. */
+  ownerOf(key: string): string | null {
+    const members = this.coordinator.describe('g')?.members ?? [];
+    const owner = members.find(({ assignment }) => assignment.some((at) => keyOf(at) === key));
+    return owner?.memberId ?? null;
   }
 
   /** Whether this member's settled() has resolved. */

@@ -124,7 +124,7 @@ class Simulation {
         assert.ok(member.topics.includes(topic), `${member.memberId} did not ask for ${topic}`);
         assert.ok(partition < (counts.get(topic) ?? 0), `${keyOf(ownership)} does not exist`);
         assert.ok(coordinator.owns('g', ownership));
-        assert.equal(coordinator.ownerOf('g', ownership), member.memberId);
+        assert.equal(this.group.ownerOf(keyOf(ownership)), member.memberId);
       }
     }
   }

@@ -44,10 +44,10 @@ describe('joining', () => {
     await group.clock.settle();
     expect(a.told).toEqual(['granted t-0 t-1', 'revoke t-1']);
     expect(group.coordinator.describe('g')?.state).toBe('CompletingRebalance');
-    expect(group.coordinator.ownerOf('g', { topic: 't', partition: 1 })).toBe('a');
+    expect(group.ownerOf('t-1')).toBe('a');
     a.release();
     expect(b.told).toEqual(['granted t-1']);
-    expect(group.coordinator.ownerOf('g', { topic: 't', partition: 1 })).toBe('b');
+    expect(group.ownerOf('t-1')).toBe('b');
     expect(group.coordinator.describe('g')?.state).toBe('Stable');
     expect(group.clock.timerCount).toBe(0);
   });
@@ -97,7 +97,7 @@ describe('leaving', () => {
   it('frees what was owned at once; a second time, or of a stranger, is nothing', async () => {
     const { group, members } = await groupOf('a', 'b');
     members[0]!.leave();
-    expect(group.coordinator.ownerOf('g', { topic: 't', partition: 0 })).toBeNull();
+    expect(group.ownerOf('t-0')).toBeNull();
     members[0]!.leave();
     group.coordinator.leave('g', 'nobody');
     group.coordinator.leave('h', 'a');

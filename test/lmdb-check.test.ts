@@ -164,5 +164,5 @@ describe('LMDB’s data file', () => {
     expect(await child.ended()).toBe(0);
     expect(counts).toEqual({ right: expect.any(Number), lost: expect.any(Number), wrong: [] });
     expect((counts as { lost: number }).lost).toBeGreaterThan(100);
-  }, 60_000);
+  });
 });

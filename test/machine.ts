@@ -59,8 +59,10 @@ export class Machine {
   }
 
   /** Opens as after a start of the process; the broker before is closed, or forgotten: that is a kill. */
-  async open(options: { readonly readOnly?: boolean } = {}): Promise<Broker> {
-    const { readOnly = false } = options;
+  async open(
+    options: { readonly readOnly?: boolean; readonly offsetsRetentionMs?: number } = {},
+  ): Promise<Broker> {
+    const { readOnly = false, offsetsRetentionMs } = options;
     const broker = new Broker({
       directory: '/',
       files: this.files,
@@ -70,6 +72,7 @@ export class Machine {
       syncs: new SyncQueue(2),
       readOnly,
       defaults: {},
+      offsetsRetentionMs,
     });
     if (!readOnly) await broker.recover();
     return broker;

@@ -3,6 +3,7 @@ import type { Broker } from '../src/broker.js';
 import { PartitionReader } from '../src/partition-reader.js';
 import type { Partition } from '../src/partition.js';
 import { FaultyMachine, appendEach, failing, notRetriable } from './faulty-machine.js';
+import { keyedBatch, keyedRecords } from './keyed.js';
 import {
   append,
   batchOf,
@@ -89,6 +90,89 @@ describe('a reopening', () => {
     machine.write('00000000000000009999.log', undefined);
     expect(await partition.reopen()).toBeNull();
     expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toBe(2);
+  });
+
+  it('that comes before a deletion of records does not undo it', async () => {
+    const reopened = partition.reopen();
+    await machine.clock.settle();
+    const deleted = partition.deleteRecords(1);
+    await machine.clock.settle();
+    letReadsGo();
+    await Promise.all([reopened, deleted]);
+    expect(partition.logStartOffset).toBe(1);
+    await append(partition, batchOf(['c']), 'all');
+    await broker.close();
+    expect(partitionOf(await machine.open()).logStartOffset).toBe(1);
+  });
+});
+
+describe('at any moment of a reopening', () => {
+  const value = 'v'.repeat(400);
+
+  /** Awaits `steps` microtasks, then does `work`. */
+  async function after(steps: number, work: () => Promise<unknown>): Promise<void> {
+    for (let i = 0; i < steps; i++) await Promise.resolve();
+    await work();
+  }
+
+  it.each([
+    ['records are deleted', (partition: Partition) => partition.deleteRecords(4), [4]],
+    ['segments are freed', (partition: Partition) => partition.freeSegments(() => 1), [2]],
+    [
+      'all segments are freed',
+      (partition: Partition) => partition.freeSegments(({ length }) => length),
+      [5, 6],
+    ],
+    ['records make it roll', () => Promise.resolve(), [0]],
+  ])('%s, and nothing is lost or comes back', async (_what, free, starts) => {
+    for (let steps = 0; steps < 60; steps++) {
+      for (const reopensFirst of [true, false]) {
+        const machine = new FaultyMachine();
+        const broker = await machine.open();
+        const partition = await createTopic(broker, { segmentBytes: 1024 });
+        for (let i = 0; i < 5; i++) await append(partition, batchOf([value]), 1);
+        const works = [
+          () => partition.reopen(),
+          () => Promise.all([free(partition), append(partition, batchOf([value]), 'all')]),
+        ];
+        await Promise.all(
+          works.map((work, i) => after((i === 0) === reopensFirst ? 0 : steps, work)),
+        );
+        const { logStartOffset } = partition;
+        expect(starts).toContain(logStartOffset);
+        expect(await append(partition, batchOf([value]), 'all')).toBe(6);
+        await broker.close();
+        const again = partitionOf(await machine.open());
+        expect([again.logStartOffset, again.logEndOffset]).toEqual([logStartOffset, 7]);
+        expect(await valuesIn(again)).toHaveLength(7 - logStartOffset);
+      }
+    }
+  });
+});
+
+describe('a compaction that waits for its turn', () => {
+  const keyed = (i: number): Buffer => keyedBatch([[`k${i}`, 'v'.repeat(400)]]);
+
+  it('writes nothing any more once its partition was reopened', async () => {
+    for (let steps = 0; steps < 40; steps++) {
+      const machine = new FaultyMachine();
+      const broker = await machine.open();
+      const partition = await createTopic(broker, { segmentBytes: 1024 }, 2);
+      const other = partitionOf(broker, 1);
+      for (let i = 0; i < 20; i++) {
+        await append(i < 5 ? partition : other, keyed(i), 1);
+      }
+      await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+      const compacted = other.compact();
+      const reopened = partition.reopen();
+      for (let i = 0; i < steps; i++) await Promise.resolve();
+      await Promise.all([partition.compact(), reopened]);
+      for (let i = 5; i < 10; i++) await append(partition, keyed(i), 1);
+      await compacted;
+      await broker.close();
+      const again = partitionOf(await machine.open());
+      expect(await keyedRecords(again)).toHaveLength(10);
+    }
   });
 });
 

@@ -102,7 +102,7 @@ async function repairOn(files: FileSystem, directory: string): Promise<void> {
 const logsOf = (directory: string, partition: string): string[] =>
   readdirSync(join(directory, partition)).filter((name) => name.endsWith('.log'));
 
-describe('repair, cut short by a crash at any call', { timeout: 120_000 }, () => {
+describe('repair, cut short by a crash at any call', () => {
   const flip = (path: string, at: number): void => {
     const bytes = readFileSync(path);
     bytes[at]! ^= 1;

@@ -18,6 +18,7 @@ const sections = {
     'Producer ProducerOptions Acks Compression Partitioner SendOptions Transaction RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
   Consumer: 'Consumer ConsumerOptions From Ago Isolation AssignorName OffsetToCommit PartitionLag',
+  Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',

@@ -203,7 +203,12 @@ export interface DecisionRow {
 }
 
 export interface GroupRow {
+  /** The last one that began. */
   readonly generation: number;
+  /** Absent: 'consumer', as everything that consumes has it. */
+  readonly protocolType?: string | undefined;
+  /** When its last member left, ms since 1970; absent: it had members when this was written. */
+  readonly emptySince?: number | undefined;
 }
 
 /** A committed offset: the NEXT one to read. */

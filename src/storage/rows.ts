@@ -50,7 +50,11 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     swaps: count,
     swapping: z.object({ baseOffset: count, nextOffset: count }).nullable(),
   }),
-  group: z.object({ generation: count }),
+  group: z.object({
+    generation: count,
+    protocolType: z.string().optional(),
+    emptySince: z.int().optional(),
+  }),
   transaction: z.object({
     producerId: z.string().regex(/^\d{1,19}$/),
     producerEpoch: count,

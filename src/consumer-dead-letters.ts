@@ -1,0 +1,106 @@
+import type { TopicPartition } from './assignment.js';
+import type { Headers } from './consumer-record.js';
+import type { Engine, RecordFormat } from './engine.js';
+import { OttlaError } from './errors.js';
+
+/** Of an error's stack as much is kept. */
+const maxStackLength = 4096;
+
+const prefix = 'ottla.dlq.';
+
+/** A record as its bytes. */
+export interface RawRecord {
+  readonly key: Buffer | null;
+  readonly value: Buffer | null;
+  readonly headers: Headers;
+}
+
+/** Where a dead letter came from. */
+export interface Failed extends TopicPartition {
+  readonly offset: number;
+  readonly timestamp: number;
+}
+
+const asBytes: RecordFormat<RawRecord> = {
+  keepsBytes: true,
+  make: (_partition, _offset, _timestamp, key, value, headers) => ({ key, value, headers }),
+};
+
+/** Sends records that failed for good to a topic of their own. */
+export class DeadLetters {
+  readonly #engine: Engine;
+  readonly #send: (topic: string, record: RawRecord) => Promise<unknown>;
+  readonly #topic: string;
+  readonly #group: string | null;
+
+  /** @throws UNKNOWN_TOPIC_OR_PARTITION */
+  constructor(
+    engine: Engine,
+    send: (topic: string, record: RawRecord) => Promise<unknown>,
+    topic: string,
+    group: string | null,
+  ) {
+    if (engine.topic(topic) === undefined) {
+      throw new OttlaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `run: retry.deadLetter: there is no topic ${topic}: create it first`,
+      );
+    }
+    this.#engine = engine;
+    this.#send = send;
+    this.#topic = topic;
+    this.#group = group;
+  }
+
+  /** Durable once resolved. The record's bytes are read again: what was made of them tells them no more. */
+  async add(failed: Failed, error: unknown, attempts: number): Promise<void> {
+    const { key, value, headers } = await readRaw(this.#engine, failed);
+    const { name, message, stack } = error instanceof Error ? error : describe(error);
+    const reasons = {
+      topic: failed.topic,
+      partition: failed.partition,
+      offset: failed.offset,
+      timestamp: failed.timestamp,
+      group: this.#group,
+      attempts,
+      error: `${name}: ${message}`,
+      stack: stack?.slice(0, maxStackLength) ?? null,
+    };
+    const added = Object.entries(reasons).map(
+      ([reason, text]) =>
+        [`${prefix}${reason}`, text === null ? null : Buffer.from(String(text))] as const,
+    );
+    const own = headers.filter(([header]) => !header.startsWith(prefix));
+    await this.#send(this.#topic, { key, value, headers: [...own, ...added] });
+  }
+}
+
+function describe(thrown: unknown): { name: string; message: string; stack?: string } {
+  return { name: 'thrown', message: String(thrown) };
+}
+
+/** @throws OFFSET_OUT_OF_RANGE if the log no longer has it */
+async function readRaw(
+  engine: Engine,
+  at: TopicPartition & { readonly offset: number },
+): Promise<RawRecord> {
+  const reader = engine.reader({
+    from: 'none',
+    isolation: 'read_committed',
+    formatFor: () => asBytes,
+    idle: () => undefined,
+  });
+  try {
+    const { topic, partition, offset } = at;
+    await reader.assign([{ topic, partition, offset }]);
+    const fetched = await reader.poll(1, null);
+    const record = fetched?.baseOffset === offset ? fetched.records[0] : undefined;
+    if (record !== undefined) return record;
+    throw new OttlaError(
+      'OFFSET_OUT_OF_RANGE',
+      `${topic}-${partition} has no record ${offset} any more`,
+    );
+  } finally {
+    await reader.close();
+  }
+}

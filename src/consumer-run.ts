@@ -1,0 +1,310 @@
+import type { TopicPartition } from './assignment.js';
+import { withDeadline, type Clock } from './clock.js';
+import type { Commits, Progress } from './consumer-commits.js';
+import type { DeadLetters } from './consumer-dead-letters.js';
+import { ConsumerBatch, type ConsumerRecord } from './consumer-record.js';
+import type { CheckedRunOptions } from './consumer-run-options.js';
+import { RunPartition, RunTask, type TaskHost } from './consumer-run-task.js';
+import type { Fetched, Reader } from './engine.js';
+import { Lanes } from './run-lanes.js';
+import { RunProgress, type Taken } from './run-progress.js';
+import { Slots } from './run-slots.js';
+
+export interface RunDependencies {
+  readonly reader: Reader<ConsumerRecord>;
+  readonly commits: Commits;
+  readonly clock: Clock;
+  readonly maxPollRecords: number;
+  /** Resolves when the reader has been told what to read. */
+  readonly join: () => Promise<void>;
+  readonly progressOf: (at: TopicPartition) => Progress | undefined;
+  readonly deadLetters: DeadLetters | null;
+}
+
+/** Calls a handler for a consumer's records, until it is stopped or a record fails for good. */
+export class Run implements TaskHost {
+  readonly #options: CheckedRunOptions;
+  readonly #with: RunDependencies;
+  readonly #partitions = new Map<Progress, RunPartition>();
+  readonly #lanes: Lanes<RunTask>;
+  readonly #slots: Slots;
+  /** Handlers at work, of lost partitions too; the one that was heard of longest ago is the first. */
+  readonly #running = new Set<RunTask>();
+  readonly #stopping = new AbortController();
+  #isAborted = false;
+  #failure: { readonly error: unknown } | null = null;
+  #settled: () => void = () => undefined;
+  /** Settles when no handler is at work any more and what is finished is committed. */
+  readonly done: Promise<void>;
+
+  constructor(options: CheckedRunOptions, dependencies: RunDependencies) {
+    this.#options = options;
+    this.#with = dependencies;
+    this.#lanes = new Lanes(() => {
+      if (this.#lanes.count === 0) dependencies.commits.commitNow();
+      this.#settled();
+    });
+    this.#slots = new Slots(dependencies.clock, options.max, options.rateLimit);
+    const { signal } = options;
+    const stop = (): void => this.stop();
+    signal?.addEventListener('abort', stop);
+    if (signal?.aborted === true) stop();
+    this.done = this.#run().finally(() => signal?.removeEventListener('abort', stop));
+  }
+
+  /** Whether a handler is at work: then waiting for records is no sign of life. */
+  get isBusy(): boolean {
+    return this.#running.size > 0;
+  }
+
+  /** Nothing more begins; what is at work is waited for. */
+  stop(): void {
+    this.#stopping.abort();
+    for (const partition of this.#partitions.values()) partition.close();
+    this.#settled();
+  }
+
+  /** As stop(), and waits for nothing: what is at work works in vain. */
+  abort(): void {
+    this.#isAborted = true;
+    this.stop();
+    for (const task of this.#running) task.abort();
+  }
+
+  /** As stop(), and resolves when the run has ended; what is still at work after `timeoutMs` is aborted. */
+  async end(timeoutMs: number | undefined): Promise<void> {
+    this.stop();
+    const done = this.done.catch(() => undefined);
+    await withDeadline(this.#with.clock, done, timeoutMs, 'run').catch(() => this.abort());
+  }
+
+  async #run(): Promise<void> {
+    try {
+      await this.#with.join();
+      await this.#feed();
+    } catch (error) {
+      this.#fail(error);
+    }
+    this.stop();
+    while (this.#lanes.count > 0 && !this.#isAborted) await this.#change();
+    if (!this.#isAborted) await this.#leaveOff();
+    if (this.#failure !== null) throw this.#failure.error;
+  }
+
+  /** Commits what is finished, and leaves the rest to who reads on. */
+  async #leaveOff(): Promise<void> {
+    const { reader, commits } = this.#with;
+    const list = [...this.#partitions.values()].filter(({ progress }) => !progress.isLeaving);
+    for (const { progress, records } of list) {
+      const { topic, partition } = progress;
+      reader.seek({ topic, partition, offset: records.offset });
+    }
+    await commits.commitMarked(list.map(({ progress }) => progress));
+  }
+
+  async #feed(): Promise<void> {
+    const { reader, maxPollRecords } = this.#with;
+    const { signal } = this.#stopping;
+    while (!signal.aborted) {
+      const room = this.#room;
+      if (room <= 0) {
+        await this.#change();
+        continue;
+      }
+      if (!this.isBusy) reader.alive();
+      const count =
+        this.#options.eachBatch === null ? Math.min(room, maxPollRecords) : maxPollRecords;
+      const fetched = reader.pollNow(count) ?? (await reader.poll(count, signal));
+      if (fetched === null) return;
+      this.#take(fetched);
+    }
+  }
+
+  /** Records, or batches, that may be taken over: enough to keep all handlers at work. */
+  get #room(): number {
+    const { max, eachBatch } = this.#options;
+    let waiting = this.#lanes.count;
+    for (const { paused, taskCount } of this.#partitions.values()) {
+      if (paused !== null) waiting -= taskCount;
+    }
+    const most = eachBatch === null ? Math.max(this.#with.maxPollRecords, max * 2) : max * 2;
+    return most - waiting;
+  }
+
+  /** Resolves when a task has settled, or the run is stopped. */
+  #change(): Promise<void> {
+    return new Promise((resolve) => (this.#settled = resolve));
+  }
+
+  #take(fetched: Fetched<ConsumerRecord>): void {
+    const progress = this.#with.progressOf(fetched);
+    if (progress === undefined || progress.ownership !== fetched.ownership) return;
+    if (progress.isLeaving) return;
+    const partition = this.#partitionOf(progress);
+    const all = fetched.records.map((record) => partition.records.take(record.offset));
+    partition.records.pass(fetched.nextOffset);
+
+    if (this.#options.eachBatch !== null) {
+      const records = fetched.records.filter((_record, i) => open(all[i]!));
+      if (records.length > 0) this.#add(partition, records, all.filter(open), fetched.nextOffset);
+    } else {
+      for (const [i, record] of fetched.records.entries()) {
+        if (open(all[i]!)) this.#add(partition, [record], [all[i]!], record.offset + 1);
+      }
+    }
+    this.#with.commits.mark(progress, partition.records.offset);
+  }
+
+  #add(
+    partition: RunPartition,
+    records: readonly ConsumerRecord[],
+    taken: readonly Taken[],
+    nextOffset: number,
+  ): void {
+    const lane = this.#options.by === 'key' ? laneOfKey(records[0]!) : laneOf(records[0]!);
+    this.#lanes.add(new RunTask(this, lane, partition, records, taken, nextOffset));
+  }
+
+  #partitionOf(progress: Progress): RunPartition {
+    let partition = this.#partitions.get(progress);
+    if (partition === undefined) {
+      const committed = this.#with.reader.committed(progress);
+      const isThere = committed?.offset === progress.processed;
+      progress.beyond = new RunProgress(progress.processed, isThere ? committed.metadata : '');
+      partition = new RunPartition(progress, progress.beyond);
+      this.#partitions.set(progress, partition);
+    }
+    return partition;
+  }
+
+  takeSlot(): Promise<void> | undefined {
+    return this.#slots.take();
+  }
+
+  freeSlot(): void {
+    this.#slots.free();
+  }
+
+  handlerBegan(task: RunTask): void {
+    this.#running.add(task);
+  }
+
+  handlerEnded(task: RunTask): void {
+    // Only the end of the oldest is a sign of life: one that hangs is not hidden by others.
+    const [oldest] = this.#running;
+    if (oldest === task) this.#with.reader.alive();
+    this.#running.delete(task);
+  }
+
+  handlerAlive(task: RunTask): void {
+    const [oldest] = this.#running;
+    if (oldest === task) this.#with.reader.alive();
+    if (this.#running.delete(task)) this.#running.add(task);
+  }
+
+  sleep(partition: RunPartition, ms: number): Promise<void> {
+    return partition.sleep(this.#with.clock, ms);
+  }
+
+  async handle(task: RunTask): Promise<number> {
+    try {
+      await this.#call(task);
+    } catch (error) {
+      const { attempts, backoffMs, isRetryable } = this.#options.retry;
+      if (task.partition.isClosed) return -1;
+      try {
+        if (task.attempt < attempts && isRetryable(error))
+          return Math.max(0, backoffMs(task.attempt));
+        await this.#giveUp(task, error);
+      } catch (failure) {
+        this.#fail(failure);
+        return -1;
+      }
+    }
+    this.#finish(task);
+    return -1;
+  }
+
+  #call(task: RunTask): unknown {
+    const { eachRecord, eachBatch } = this.#options;
+    const { records, nextOffset } = task;
+    const [first] = records;
+    if (eachRecord !== null) return eachRecord(first!, task);
+    const { topic, partition, offset } = first!;
+    const batch = new ConsumerBatch(topic, partition, offset, nextOffset, records, refuseCommit);
+    return eachBatch!(batch as never, task);
+  }
+
+  /** @throws the handler's error if there is nowhere to put the record */
+  async #giveUp({ records, attempt }: RunTask, error: unknown): Promise<void> {
+    const { deadLetters } = this.#with;
+    if (deadLetters === null) throw error;
+    for (const record of records) await deadLetters.add(record, error, attempt);
+  }
+
+  #finish({ partition, taken }: RunTask): void {
+    const { progress, records } = partition;
+    for (const one of taken) records.finish(one);
+    if (progress.beyond === records) this.#with.commits.mark(progress, records.offset);
+  }
+
+  #fail(error: unknown): void {
+    this.#failure ??= { error };
+    this.stop();
+  }
+
+  /** Partitions are being given up: nothing of them begins any more. */
+  leaving(list: readonly Progress[]): RunPartition[] {
+    const partitions = list.flatMap((progress) => this.#partitions.get(progress) ?? []);
+    for (const partition of partitions) partition.close();
+    return partitions;
+  }
+
+  /** What was read of it is void: it is sought, given up or lost. */
+  drop(progress: Progress): void {
+    const partition = this.#partitions.get(progress);
+    if (partition === undefined) return;
+    this.#partitions.delete(progress);
+    progress.beyond = null;
+    partition.abort();
+  }
+
+  pause(progress: Progress): void {
+    this.#partitions.get(progress)?.pause();
+  }
+
+  resume(progress: Progress): void {
+    this.#partitions.get(progress)?.resume();
+    this.#settled();
+  }
+}
+
+function open({ isFinished }: Taken): boolean {
+  return !isFinished;
+}
+
+function laneOf({ topic, partition }: ConsumerRecord): string {
+  return `${topic}/${partition}`;
+}
+
+/** The same for the same bytes of a key; null without one. */
+function laneOfKey(record: ConsumerRecord): string | null {
+  const { key } = record;
+  if (key === null) return null;
+  return `${laneOf(record)}/${typeof key === 'string' ? key : textOf(key)}`;
+}
+
+function textOf(key: unknown): string {
+  if (key instanceof Uint8Array)
+    return Buffer.from(key.buffer, key.byteOffset, key.length).toString('latin1');
+  try {
+    return JSON.stringify(key) ?? String(key);
+  } catch {
+    // Bigints, cycles: they share a lane, which keeps every order.
+    return '';
+  }
+}
+
+function refuseCommit(): Promise<void> {
+  return Promise.reject(new TypeError('run() commits by itself: a batch in it has no commit'));
+}

@@ -1,0 +1,258 @@
+import { keyOf, type TopicPartition } from './assignment.js';
+import type { Assignor } from './assignor.js';
+import type { Clock, Timer } from './clock.js';
+import type { OttlaError } from './errors.js';
+
+/** A partition as long as one member owns it without a break. */
+export interface Ownership extends TopicPartition {
+  /** Different for every stretch of owning. */
+  readonly number: number;
+  /** The partition came while the group had members for its topic: none of its records is an old one. */
+  readonly isAdded: boolean;
+}
+
+/**
+ * How the coordinator reaches a member of this process. Calls come from within the coordinator: they
+ * must not call back into it before they return.
+ */
+export interface NativeMember {
+  readonly memberId: string;
+  readonly clientId: string;
+  readonly topics: readonly string[];
+  readonly assignor: Assignor;
+  readonly revokeTimeoutMs: number;
+  granted(ownerships: readonly Ownership[]): void;
+  /**
+   * Finish and commit what is in flight, then call released(). Returns true if that waits for code of
+   * the user: then nobody's ready() may wait for it.
+   */
+  revoke(ownerships: readonly Ownership[]): boolean;
+  /** Taken away already; commits of these ownerships are refused. */
+  lost(ownerships: readonly Ownership[]): void;
+  failed(error: OttlaError): void;
+}
+
+/** The member that a partition is meant for, here or elsewhere. */
+export interface Target {
+  readonly at: TopicPartition;
+  readonly memberId: string;
+}
+
+interface Owned {
+  readonly member: NativeMember;
+  readonly ownership: Ownership;
+  /** Set while the member is asked to release it. */
+  revocation: Revocation | null;
+}
+
+interface Revocation {
+  readonly busy: boolean;
+  readonly timer: Timer;
+  /** How many of its partitions are not released yet. */
+  pending: number;
+}
+
+let lastOwnership = 0;
+
+/**
+ * The members of one group that live in this process, and what they own on the way to a target: only what
+ * moves is revoked, and a partition is granted once its last owner has released it. Two members never own
+ * one partition at a time.
+ */
+export class NativeMembers {
+  readonly #clock: Clock;
+  readonly #moved: () => void;
+  readonly #members = new Map<string, NativeMember>();
+  readonly #owned = new Map<string, Owned>();
+  readonly #waiting = new Map<string, (() => void)[]>();
+  #target: ReadonlyMap<string, Target> = new Map();
+  #isAdded: (key: string) => boolean = () => false;
+  /** A new target is being waited for: until then nothing moves. */
+  #isHeld = false;
+
+  /** @param moved called each time that partitions may have got nearer to their target */
+  constructor(clock: Clock, moved: () => void) {
+    this.#clock = clock;
+    this.#moved = moved;
+  }
+
+  get size(): number {
+    return this.#members.size;
+  }
+
+  [Symbol.iterator](): IterableIterator<NativeMember> {
+    return this.#members.values();
+  }
+
+  has(memberId: string): boolean {
+    return this.#members.has(memberId);
+  }
+
+  add(member: NativeMember): void {
+    this.#members.set(member.memberId, member);
+  }
+
+  /** Returns false if there is no such member. */
+  remove(memberId: string, isLost: boolean): boolean {
+    const member = this.#members.get(memberId);
+    if (member === undefined) return false;
+    this.#members.delete(memberId);
+    const gone = [...this.#owned.values()].filter((owned) => owned.member === member);
+    for (const { ownership } of gone) this.#disown(ownership);
+    if (isLost) member.lost(gone.map(({ ownership }) => ownership));
+    this.#settle(memberId);
+    return true;
+  }
+
+  /** Nothing moves until the next target is there. */
+  hold(): void {
+    this.#isHeld = true;
+  }
+
+  moveTo(target: ReadonlyMap<string, Target>, isAdded: (key: string) => boolean): void {
+    this.#target = target;
+    this.#isAdded = isAdded;
+    this.#isHeld = false;
+    this.#move();
+  }
+
+  released(ownerships: readonly Ownership[]): void {
+    for (const ownership of ownerships) {
+      if (this.owns(ownership)) this.#disown(ownership);
+    }
+    this.#move();
+  }
+
+  /** Takes away what is not there any more. */
+  loseMissing(partitionCount: (topic: string) => number | undefined): void {
+    this.#lose(
+      [...this.#owned.values()].filter(
+        ({ ownership }) => ownership.partition >= (partitionCount(ownership.topic) ?? 0),
+      ),
+    );
+  }
+
+  owns(at: TopicPartition & { readonly number: number }): boolean {
+    return this.#owned.get(keyOf(at))?.ownership.number === at.number;
+  }
+
+  ownerOf(at: TopicPartition): string | null {
+    return this.#owned.get(keyOf(at))?.member.memberId ?? null;
+  }
+
+  /** What each member owns; those that own nothing are left out. */
+  owned(): Map<string, TopicPartition[]> {
+    const result = new Map<string, TopicPartition[]>();
+    for (const { member, ownership } of this.#owned.values()) {
+      const { topic, partition } = ownership;
+      const list = result.get(member.memberId);
+      if (list === undefined) result.set(member.memberId, [{ topic, partition }]);
+      else list.push({ topic, partition });
+    }
+    return result;
+  }
+
+  /** Whether each member here has its whole target. */
+  get isAtTarget(): boolean {
+    for (const [key, { memberId }] of this.#target) {
+      if (!this.#members.has(memberId)) continue;
+      if (this.#owned.get(key)?.member.memberId !== memberId) return false;
+    }
+    return true;
+  }
+
+  /** Whether nobody here still has what is meant for a member elsewhere. */
+  get hasGivenUp(): boolean {
+    for (const key of this.#owned.keys()) {
+      const target = this.#target.get(key);
+      if (target !== undefined && !this.#members.has(target.memberId)) return false;
+    }
+    return true;
+  }
+
+  /** Resolves when the member has its whole target, but for what waits for code of a user elsewhere. */
+  settled(memberId: string): Promise<void> {
+    if (!this.#members.has(memberId) || this.#isSettled(memberId)) return Promise.resolve();
+    return new Promise((resolve) => {
+      const waiting = this.#waiting.get(memberId);
+      if (waiting === undefined) this.#waiting.set(memberId, [resolve]);
+      else waiting.push(resolve);
+    });
+  }
+
+  /** Revokes what must move, grants what is free, and tells who waits for its assignment to be whole. */
+  #move(): void {
+    if (this.#isHeld) return;
+    const revoked = new Map<NativeMember, Owned[]>();
+    for (const [key, owned] of this.#owned) {
+      if (this.#target.get(key)?.memberId === owned.member.memberId) continue;
+      if (owned.revocation !== null) continue;
+      const list = revoked.get(owned.member);
+      if (list === undefined) revoked.set(owned.member, [owned]);
+      else list.push(owned);
+    }
+    for (const [member, list] of revoked) this.#revoke(member, list);
+    const granted = new Map<NativeMember, Ownership[]>();
+    for (const [key, { at, memberId }] of this.#target) {
+      const member = this.#members.get(memberId);
+      if (member === undefined || this.#owned.has(key)) continue;
+      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#isAdded(key) };
+      this.#owned.set(key, { member, ownership, revocation: null });
+      const list = granted.get(member);
+      if (list === undefined) granted.set(member, [ownership]);
+      else list.push(ownership);
+    }
+    for (const [member, ownerships] of granted) member.granted(ownerships);
+    for (const memberId of this.#waiting.keys()) {
+      if (this.#isSettled(memberId)) this.#settle(memberId);
+    }
+    this.#moved();
+  }
+
+  #revoke(member: NativeMember, list: readonly Owned[]): void {
+    const busy = member.revoke(list.map(({ ownership }) => ownership));
+    const timer = this.#clock.after(member.revokeTimeoutMs, () => {
+      this.#lose(list);
+      this.#move();
+    });
+    const revocation = { busy, timer, pending: list.length };
+    for (const owned of list) owned.revocation = revocation;
+  }
+
+  #disown(ownership: Ownership): void {
+    const key = keyOf(ownership);
+    const revocation = this.#owned.get(key)?.revocation;
+    this.#owned.delete(key);
+    if (revocation != null && --revocation.pending === 0) revocation.timer.cancel();
+  }
+
+  #lose(list: readonly Owned[]): void {
+    const lost = new Map<NativeMember, Ownership[]>();
+    for (const { member, ownership } of list) {
+      if (!this.owns(ownership)) continue;
+      this.#disown(ownership);
+      const ownerships = lost.get(member);
+      if (ownerships === undefined) lost.set(member, [ownership]);
+      else ownerships.push(ownership);
+    }
+    for (const [member, ownerships] of lost) member.lost(ownerships);
+  }
+
+  #isSettled(memberId: string): boolean {
+    if (this.#isHeld) return false;
+    for (const [key, { memberId: target }] of this.#target) {
+      if (target !== memberId) continue;
+      const owned = this.#owned.get(key);
+      if (owned === undefined) return false;
+      const isMine = owned.member.memberId === memberId && owned.revocation === null;
+      if (!isMine && owned.revocation?.busy !== true) return false;
+    }
+    return true;
+  }
+
+  #settle(memberId: string): void {
+    const waiting = this.#waiting.get(memberId) ?? [];
+    this.#waiting.delete(memberId);
+    for (const resolve of waiting) resolve();
+  }
+}

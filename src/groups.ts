@@ -1,0 +1,268 @@
+import { keyOf, type TopicPartition } from './assignment.js';
+import type { Clock, Timer } from './clock.js';
+import { OttlaError, type ErrorCode } from './errors.js';
+import type { GroupErrorCode, MemberIdentity } from './group-remote.js';
+import { GroupCoordinator, type GenerationBegun } from './group.js';
+import { OffsetStore, type CommittedOffset } from './offsets.js';
+import { put, remove, type MetaStore } from './storage/meta-store.js';
+import type { Topic } from './topic.js';
+
+/** Kafka's offsets.retention.check.interval.ms. */
+const retentionCheckMs = 600_000;
+
+/** An offset that came over the wire. */
+export interface OffsetToStore extends TopicPartition {
+  readonly offset: number;
+  /** Of the record before it; -1: the client does not know. */
+  readonly leaderEpoch: number;
+  readonly metadata: string;
+}
+
+export interface OffsetCommitRequest extends MemberIdentity {
+  readonly groupId: string;
+  /** -1, with no ids: of nobody in the group. */
+  readonly generationId: number;
+  readonly offsets: readonly OffsetToStore[];
+}
+
+/** Why an offset was not stored; null: it is, durably. */
+export type OffsetCommitResult = GroupErrorCode | ErrorCode | null;
+
+export interface GroupsOptions {
+  readonly store: MetaStore;
+  readonly clock: Clock;
+  readonly newMemberId: (prefix: string) => string;
+  readonly findTopic: (name: string) => Topic | undefined;
+  readonly topics: () => Iterable<Topic>;
+  /** Called after each commit. */
+  readonly committed: () => void;
+  /** Called after each rebalance. */
+  readonly rebalanced: () => void;
+  /** undefined: offsets do not expire. */
+  readonly offsetsRetentionMs: number | undefined;
+}
+
+/** The groups of one data directory: their members, their offsets, and what of both outlives the process. */
+export class GroupRegistry {
+  readonly coordinator: GroupCoordinator;
+  readonly offsets: OffsetStore;
+  readonly #options: GroupsOptions;
+  #check: Timer | null = null;
+  #expiring: Promise<void> = Promise.resolve();
+
+  constructor(options: GroupsOptions) {
+    const { store, clock, newMemberId, findTopic, committed } = options;
+    this.#options = options;
+    this.offsets = new OffsetStore(store, clock, committed);
+    this.coordinator = new GroupCoordinator({
+      clock: countingPolls(clock),
+      partitionCount: (topic) => findTopic(topic)?.partitionCount,
+      newMemberId,
+      lastGeneration: (groupId) => this.lastGeneration(groupId),
+      generationBegan: (groupId, begun) => this.#generationBegan(groupId, begun),
+    });
+  }
+
+  lastGeneration(groupId: string): number {
+    return this.#options.store.get(['group', groupId])?.generation ?? 0;
+  }
+
+  /** One that is not saved is given out again after a restart: to members that are new as well. */
+  #generationBegan(groupId: string, begun: GenerationBegun): void {
+    const { store, clock, rebalanced } = this.#options;
+    const { isEmpty, ...row } = begun;
+    rebalanced();
+    const emptied = isEmpty ? { ...row, emptySince: clock.now() } : row;
+    store.write([put(['group', groupId], emptied)]).catch(() => undefined);
+  }
+
+  /**
+   * Commits for a member elsewhere, or for nobody in the group. One result for each offset, in their order:
+   * those that cannot be stored leave the others alone.
+   * @throws KAFKA_STORAGE_ERROR
+   */
+  async commit(request: OffsetCommitRequest): Promise<OffsetCommitResult[]> {
+    const { groupId, generationId, offsets } = request;
+    const error = this.coordinator.checkCommit(groupId, request, generationId);
+    if (error !== null) return offsets.map(() => error);
+    const results = offsets.map((at): OffsetCommitResult => {
+      const partition = this.#options.findTopic(at.topic)?.partitions[at.partition];
+      if (partition === undefined) return 'UNKNOWN_TOPIC_OR_PARTITION';
+      return this.offsets.isMetadataTooLarge(at.metadata) ? 'OFFSET_METADATA_TOO_LARGE' : null;
+    });
+    const stored = offsets.filter((_, i) => results[i] === null);
+    await this.offsets.commit(
+      groupId,
+      stored.map(({ topic, partition, offset, leaderEpoch, metadata }) => {
+        const log = this.#options.findTopic(topic)!.partitions[partition]!;
+        return {
+          topicId: log.topicId,
+          partition,
+          offset,
+          leaderEpoch: leaderEpoch >= 0 ? leaderEpoch : log.epochBefore(offset),
+          metadata,
+        };
+      }),
+    );
+    return results;
+  }
+
+  /** What a group has committed of a partition. */
+  committed(groupId: string, { topic, partition }: TopicPartition): CommittedOffset | undefined {
+    const found = this.#options.findTopic(topic);
+    return found === undefined ? undefined : this.offsets.fetch(groupId, found.id, partition);
+  }
+
+  /** All that a group has committed of topics that exist, by name. */
+  allCommitted(groupId: string): (CommittedOffset & { readonly topic: string })[] {
+    const names = new Map([...this.#options.topics()].map(({ id, name }) => [id, name]));
+    return [...this.offsets.committed(groupId)].flatMap((committed) => {
+      const topic = names.get(committed.topicId);
+      return topic === undefined ? [] : [{ ...committed, topic }];
+    });
+  }
+
+  /**
+   * Begins to look for offsets that have expired, if they do. Groups that had members when the process
+   * ended are empty from now on.
+   */
+  start(): void {
+    const { store, clock, offsetsRetentionMs } = this.#options;
+    if (offsetsRetentionMs === undefined) return;
+    const emptySince = clock.now();
+    const emptied = [...store.range(['group'])].filter(
+      ({ value }) => value.emptySince === undefined,
+    );
+    store
+      .write(emptied.map(({ key, value }) => put(key, { ...value, emptySince })))
+      .catch(() => undefined);
+    this.#checkLater();
+  }
+
+  #checkLater(): void {
+    this.#check = this.#options.clock.after(retentionCheckMs, () => {
+      this.#expiring = this.expire().catch(() => undefined);
+      this.#checkLater();
+    });
+  }
+
+  /**
+   * Removes offsets that have expired, as Kafka does: of a group without members once it has had none for
+   * the retention time; of one that never had any, and of topics that none of its members reads, each by
+   * the time of its commit. A group without members goes with its last offset.
+   */
+  async expire(): Promise<void> {
+    const { store, clock, offsetsRetentionMs } = this.#options;
+    if (offsetsRetentionMs === undefined) return;
+    const before = clock.now() - offsetsRetentionMs;
+    const names = new Map([...this.#options.topics()].map(({ id, name }) => [id, name]));
+    const remembered = [...store.range(['group'])].map(({ key }) => key[1]);
+    for (const groupId of new Set([...remembered, ...this.groupIds()])) {
+      const isEmpty = !this.#hasMembers(groupId);
+      const members = this.coordinator.describe(groupId)?.members ?? [];
+      // What a member reads may be unknown: then it may read anything.
+      const areKnown = members.every(({ topics }) => topics.length > 0);
+      const emptySince = store.get(['group', groupId])?.emptySince ?? -Infinity;
+      const subscribed = this.coordinator.subscriptions(groupId);
+      const isExpired = ({ topicId, timestamp }: CommittedOffset): boolean => {
+        if (isEmpty) return Math.max(timestamp, emptySince) <= before;
+        return areKnown && timestamp <= before && !subscribed.has(names.get(topicId) ?? '');
+      };
+      const isOver = isEmpty && [...this.offsets.committed(groupId)].every(isExpired);
+      await this.offsets.remove(groupId, isExpired, isOver ? [remove(['group', groupId])] : []);
+    }
+  }
+
+  /** A group exists while it has members or commits. */
+  groupIds(): Set<string> {
+    return new Set([...this.coordinator.groupIds(), ...this.offsets.groups()]);
+  }
+
+  #hasMembers(groupId: string): boolean {
+    return this.coordinator.describeInBytes(groupId) !== undefined;
+  }
+
+  /**
+   * Forgets a group and all that it has committed.
+   * @throws NON_EMPTY_GROUP while it has members; GROUP_ID_NOT_FOUND
+   */
+  async delete(groupId: string): Promise<void> {
+    this.refuseUnknown(groupId);
+    this.refuseMembers(groupId);
+    await this.offsets.remove(groupId, () => true, [remove(['group', groupId])]);
+  }
+
+  /**
+   * Forgets what a group has committed of these partitions, all or none. As Kafka's OffsetDelete (KIP-496)
+   * for one partition.
+   * @throws GROUP_SUBSCRIBED_TO_TOPIC while a member reads one of the topics; GROUP_ID_NOT_FOUND
+   */
+  async deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void> {
+    this.refuseUnknown(groupId);
+    const subscribed = this.coordinator.subscriptions(groupId);
+    for (const at of partitions) {
+      if (!subscribed.has(at.topic)) continue;
+      throw new OttlaError(
+        'GROUP_SUBSCRIBED_TO_TOPIC',
+        `group ${groupId} has members that subscribe to ${at.topic}: offsets of ${keyOf(at)} were not deleted`,
+      );
+    }
+    const gone = new Set(partitions.map((at) => this.committed(groupId, at)));
+    await this.offsets.remove(groupId, (offset) => gone.has(offset));
+  }
+
+  /** @throws GROUP_ID_NOT_FOUND */
+  refuseUnknown(groupId: string): void {
+    if (this.groupIds().has(groupId)) return;
+    throw new OttlaError('GROUP_ID_NOT_FOUND', `there is no group ${JSON.stringify(groupId)}`);
+  }
+
+  /** @throws NON_EMPTY_GROUP */
+  refuseMembers(groupId: string): void {
+    const members = this.coordinator.describe(groupId)?.members.length ?? 0;
+    if (members === 0) return;
+    throw new OttlaError(
+      'NON_EMPTY_GROUP',
+      `group ${groupId} has ${members} members: close them first`,
+    );
+  }
+
+  async close(): Promise<void> {
+    this.#check?.cancel();
+    this.coordinator.close();
+    await this.#expiring;
+  }
+}
+
+/**
+ * A time has come only when the loop has polled for input since: what arrived while the process was busy,
+ * or asleep, is heard first. From wherever in the loop a timer runs, two ends of turns have a whole poll
+ * phase between them.
+ */
+function countingPolls(clock: Clock): Clock {
+  return {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    soon: (run) => clock.soon(run),
+    after(ms, run, keepAlive) {
+      let isCancelled = false;
+      const timer = clock.after(
+        ms,
+        () => {
+          clock.soon(() =>
+            clock.soon(() => {
+              if (!isCancelled) run();
+            }),
+          );
+        },
+        keepAlive,
+      );
+      return {
+        cancel: () => {
+          isCancelled = true;
+          timer.cancel();
+        },
+      };
+    },
+  };
+}
