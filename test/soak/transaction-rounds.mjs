@@ -202,8 +202,8 @@ class Oracle {
       );
       this.#numbered.delete(offset);
     }
-    const [lost] = this.#numbered;
-    must(lost === undefined, `numbered record ${lost} is gone`);
+    const [[offset, lost] = []] = this.#numbered;
+    must(lost === undefined, `numbered record ${lost} at offset ${offset} is gone`);
   }
 }
 
