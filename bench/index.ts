@@ -21,8 +21,18 @@ import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
+import { rows as transactions } from './transactions.js';
 
-const rows = [...append, ...read, ...deliver, ...commit, ...partitioner, ...assignor, ...start];
+const rows = [
+  ...append,
+  ...transactions,
+  ...read,
+  ...deliver,
+  ...commit,
+  ...partitioner,
+  ...assignor,
+  ...start,
+];
 
 const { values } = parseArgs({
   options: {

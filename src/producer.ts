@@ -25,7 +25,7 @@ import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
 import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
-import type { ConsumerBatch, TransactionSource } from './consumer-record.js';
+import type { ConsumerBatch } from './consumer-record.js';
 import type { Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
@@ -452,12 +452,11 @@ export class Producer {
       throw new TypeError(`transaction: expected a function, got ${got(work)}`);
     }
     if (this.#closing !== null) throw closed();
-    await writer.begin();
-    let source: TransactionSource | null;
+    const source = batch === null ? null : sourceOf(batch, this.#engine);
     try {
-      source = batch === null ? null : sourceOf(batch, this.#engine);
+      await writer.begin();
     } catch (error) {
-      await writer.abort();
+      source?.aborted();
       throw error;
     }
     const host = {

@@ -70,6 +70,19 @@ describeContract('what a transaction refuses', (harness) => {
     expect(await collect(ottla.read('out'))).toHaveLength(1);
   });
 
+  it('a batch while another one is open, and hands it out again', async () => {
+    const producer = ottla.producer({ transactionalId: 'a' });
+    const consumer = ottla.consumer({ group: 'g', topics: ['in'] });
+    const batches = consumer.batches();
+    const { value: batch } = await batches.next();
+    const code = await producer.transaction(() =>
+      codeOf(() => producer.transaction(batch!, () => undefined)),
+    );
+    expect(code).toBe('CONCURRENT_TRANSACTIONS');
+    const { value: again } = await batches.next();
+    expect(again!.baseOffset).toBe(0);
+  });
+
   it('whoever was fenced by another producer of its id', async () => {
     const old = ottla.producer({ transactionalId: 'a' });
     const young = ottla.producer({ transactionalId: 'a' });
