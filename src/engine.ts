@@ -114,8 +114,71 @@ export interface WriterOptions {
   readonly bufferMemory: number;
   /** Batches are numbered, and what fails is sent again: see ProducerOptions. */
   readonly idempotent: boolean;
-  readonly deliveryTimeoutMs: number;
   readonly compression: Compression;
+  readonly deliveryTimeoutMs: number;
+}
+
+/** What a producer has done since it was made, and does now. */
+export interface ProducerMetrics {
+  /** Records acknowledged as acks asks; with 0, written. */
+  readonly recordCount: number;
+  /** Records that failed after they were taken over. */
+  readonly recordErrorCount: number;
+  /** Bytes of the records in recordCount, encoded, before compression. */
+  readonly recordBytes: number;
+  /** Records acknowledged in a second, over the last 30 to 60 s. */
+  readonly recordsPerSecond: number;
+  /** recordBytes in a second, over the last 30 to 60 s. */
+  readonly bytesPerSecond: number;
+  /** Batches handed to the log with records of this producer. They may have records of others, too. */
+  readonly batchCount: number;
+  /** Average number of records in them. */
+  readonly recordsPerBatch: number;
+  /** Average size of them, as written. */
+  readonly batchAverageBytes: number;
+  /** Size of the largest. */
+  readonly batchMaxBytes: number;
+  /** Their size as written, divided by their size without compression; 1 while there are none. */
+  readonly compressionRatio: number;
+  /** How long batches of single sends lay open, from their first record on, on average. */
+  readonly queueAverageMs: number;
+  /** The longest of those times. */
+  readonly queueMaxMs: number;
+  /** The option bufferMemory. */
+  readonly bufferTotalBytes: number;
+  /** Bytes taken over and not settled yet. */
+  readonly bufferUsedBytes: number;
+  /** Sends that wait for room in the buffer. */
+  readonly waitingSendCount: number;
+}
+
+/** What a writer knows of it. */
+export type WriterMetrics = Omit<ProducerMetrics, 'waitingSendCount'>;
+
+/**
+ * What `diagnostics_channel` 'ottla:producer:batch' tells of each batch of single sends, and of each write
+ * of a sendBatch, once it is settled.
+ */
+export interface ProducerBatchMessage {
+  readonly topic: string;
+  readonly partition: number;
+  /** Of the first record; -1: nothing was written. */
+  readonly baseOffset: number;
+  /** Number of records. */
+  readonly recordCount: number;
+  /** Number of batches: a sendBatch writes several at once. */
+  readonly batchCount: number;
+  /** Their size as written. */
+  readonly batchBytes: number;
+  /** Their size without compression. */
+  readonly plainBytes: number;
+  readonly compression: Compression;
+  /** From the first record taken over to the write. */
+  readonly queueMs: number;
+  /** From the write to the last acknowledgement, or to the failure. */
+  readonly deliveryMs: number;
+  /** null: acknowledged. */
+  readonly error: OttlaError | null;
 }
 
 /** Told what became of appended records. Exactly one call for each record. */
@@ -141,12 +204,14 @@ export interface RawRecords {
   readonly partitions: Int32Array;
   /** No key and value together have more bytes, or units of a string; Infinity if any has headers. */
   readonly longest: number;
+  /** Of all keys and values: bytes, or units of strings. */
+  readonly bytes: number;
 }
 
 export interface Writer {
   /**
    * Takes one record over: its bytes are read before this returns. `partition` -1: the engine's sticky
-   * rule. Returns the partition; -1, having done nothing, while the buffer is full: await drained().
+   * rule. Returns the partition; -1, having done nothing, while the buffer has no room: await room().
    * @throws MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION
    */
   append(topic: TopicInfo, partition: number, record: RawRecord, sink: AppendSink): number;
@@ -155,9 +220,10 @@ export interface Writer {
    * while the buffer is full. What is refused is refused before anything is written.
    */
   appendAll(topic: TopicInfo, records: RawRecords, sink: AppendSink): boolean;
-  /** Resolves when there may be room in the buffer again. */
-  drained(): Promise<void>;
-  /** Writes what lingers; resolves when everything taken over is acknowledged or has failed. */
+  /** Resolves when there may be room in the buffer for this many bytes of keys and values. */
+  room(bytes: number): Promise<void>;
+  readonly metrics: WriterMetrics;
+  /** Writes what lingers; resolves when everything taken over until now is acknowledged or has failed. */
   flush(): Promise<void>;
   /** Flushes, then refuses. */
   close(): Promise<void>;

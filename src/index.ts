@@ -18,7 +18,7 @@ export type {
   ValueIn,
   ValueOut,
 } from './serde.js';
-export type { Producer, SendOptions } from './producer.js';
+export type { Producer, SendOptions, WaitOptions } from './producer.js';
 export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
@@ -49,6 +49,8 @@ export type {
   GroupPartitionInfo,
   PartitionInfo,
   PartitionOffset,
+  ProducerBatchMessage,
+  ProducerMetrics,
   SkippedRange,
 } from './engine.js';
 export type { GroupState, MemberDescription } from './group.js';

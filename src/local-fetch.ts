@@ -4,7 +4,7 @@ import type { Isolation } from './options.js';
 import type { Partition } from './partition.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import type { ReadablePlace } from './partition-seek.js';
-import { RecordReader } from './record-reader.js';
+import { RecordReader, restingReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
 import { AbortedBatches } from './storage/transaction-index.js';
 
@@ -45,7 +45,7 @@ export class PartitionFetch<R> {
   #position: number;
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
-  readonly #records = new RecordReader();
+  #records: RecordReader = restingReader;
   readonly #isolation: Isolation;
 
   constructor(
@@ -121,6 +121,7 @@ export class PartitionFetch<R> {
       decidedUpTo: 0,
       logEnd: reader.endReached,
     };
+    if (this.#records === restingReader) this.#records = new RecordReader();
     this.#records.hasLent = false;
   }
 

@@ -1,6 +1,6 @@
 import type { Clock } from './clock.js';
 import type { OttlaError } from './errors.js';
-import type { AppendListener, Partition } from './partition.js';
+import { behindFailure, type AppendListener, type Partition } from './partition.js';
 import type { BatchOrigin } from './record.js';
 import type { ProducerIdentity, TransactionCoordinator } from './transaction.js';
 
@@ -17,6 +17,8 @@ export interface BatchSender {
     wantsDurable: boolean,
     listener: AppendListener,
   ): void;
+  /** What took too long: what is not written never will be, and fails, with what waits behind it. */
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void;
 }
 
 /** Batches of nobody in particular: a failure is the caller's to act on. */
@@ -24,6 +26,7 @@ export const plainSender: BatchSender = {
   origin: () => undefined,
   append: (partition, bytes, start, end, wantsDurable, listener) =>
     partition.append(bytes, start, end, wantsDurable, listener),
+  withdraw: (partition, listener, error) => partition.withdraw(listener, error),
 };
 
 const maxSequence = 2 ** 31 - 1;
@@ -43,18 +46,19 @@ interface Stream {
 export interface IdempotenceOptions {
   readonly clock: Clock;
   readonly newProducerId: () => bigint;
-  readonly deliveryTimeoutMs: number;
   readonly warn: (message: string) => void;
 }
 
 /**
- * Numbers the batches of one producer, and sends again what failed or is in doubt, in order, until
- * deliveryTimeoutMs is over: the log takes each one once. After that a new producer id begins: what was
- * given up is never sent again.
+ * Numbers the batches of one producer, and sends again what failed or is in doubt, in order, until it is
+ * withdrawn: the log takes each one once. After that a new producer id begins: what was given up is never
+ * sent again.
  */
 export class IdempotentSender implements BatchSender {
   readonly options: IdempotenceOptions;
   readonly #streams = new Map<Partition, Stream>();
+  /** What is not settled, by whom it tells. */
+  readonly #sent = new Map<AppendListener, SentBatches>();
   #producerId: bigint;
 
   constructor(options: IdempotenceOptions) {
@@ -89,6 +93,7 @@ export class IdempotentSender implements BatchSender {
   ): void {
     const stream = this.#stream(partition);
     const batches = new SentBatches(this, stream, wantsDurable, listener);
+    this.#sent.set(listener, batches);
     if (stream.queue.length > 0) {
       batches.keep(bytes, start, end);
       stream.queue.push(batches);
@@ -97,17 +102,32 @@ export class IdempotentSender implements BatchSender {
     batches.send(bytes, start, end);
   }
 
+  settled(batches: SentBatches): void {
+    this.#sent.delete(batches.listener);
+  }
+
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
+    const batches = this.#sent.get(listener);
+    if (batches === undefined) return;
+    const { stream } = batches;
+    batches.isWithdrawn = true;
+    if (stream.queue.includes(batches)) this.#giveUp(stream, error);
+    else partition.withdraw(batches, error);
+  }
+
   /** Puts batches back, to be sent again. */
-  failed(stream: Stream, batches: SentBatches, error: OttlaError): void {
-    const { clock, warn } = this.options;
+  failed(batches: SentBatches, error: OttlaError): void {
+    const { stream } = batches;
     // Other codes are refusals: the same bytes are refused again.
-    const isPassing = error.code === 'KAFKA_STORAGE_ERROR' && clock.monotonic() < batches.deadline;
+    const isPassing = error.code === 'KAFKA_STORAGE_ERROR' && !batches.isWithdrawn;
     const behind = stream.queue.findIndex(({ order }) => order > batches.order);
     stream.queue.splice(behind === -1 ? stream.queue.length : behind, 0, batches);
     if (!isPassing) {
       this.#giveUp(stream, error);
     } else if (stream.queue.length === 1) {
-      warn(`${error.message}; an idempotent producer tries again until its deliveryTimeoutMs`);
+      this.options.warn(
+        `${error.message}; an idempotent producer tries again until its deliveryTimeoutMs`,
+      );
       this.#retryLater(stream);
     }
   }
@@ -133,17 +153,20 @@ export class IdempotentSender implements BatchSender {
   #giveUp(stream: Stream, error: OttlaError): void {
     if (this.#streams.get(stream.partition) === stream) this.#streams.delete(stream.partition);
     this.#producerId = this.options.newProducerId();
-    for (const batches of stream.queue.splice(0)) batches.listener.failed(error);
+    const [first, ...behind] = stream.queue.splice(0);
+    first?.giveUp(error);
+    for (const batches of behind) batches.giveUp(behindFailure(stream.partition.name));
   }
 }
 
 /** Adjacent batches on their way. */
 class SentBatches implements AppendListener {
   readonly listener: AppendListener;
+  readonly stream: Stream;
   readonly order: number;
-  readonly deadline: number;
+  /** It is not sent any more. */
+  isWithdrawn = false;
   readonly #sender: IdempotentSender;
-  readonly #stream: Stream;
   readonly #wantsDurable: boolean;
   readonly #lastSequence: number;
   /** While they are sent for the first time, the caller's; then their own. */
@@ -159,13 +182,11 @@ class SentBatches implements AppendListener {
     listener: AppendListener,
   ) {
     this.#sender = sender;
-    this.#stream = stream;
+    this.stream = stream;
     this.#wantsDurable = wantsDurable;
     this.listener = listener;
     this.order = stream.nextOrder++;
     this.#lastSequence = (stream.nextSequence - 1) & maxSequence;
-    const { clock, deliveryTimeoutMs } = sender.options;
-    this.deadline = clock.monotonic() + deliveryTimeoutMs;
   }
 
   keep(bytes: Buffer, start: number, end: number): void {
@@ -175,13 +196,13 @@ class SentBatches implements AppendListener {
 
   send(bytes: Buffer, start: number, end: number): void {
     this.#bytes = bytes.subarray(start, end);
-    this.#stream.partition.append(bytes, start, end, this.#wantsDurable, this);
+    this.stream.partition.append(bytes, start, end, this.#wantsDurable, this);
     if (this.#isSettled) this.#bytes = null;
     else if (!this.#isKept) this.keep(bytes, start, end);
   }
 
   sendAgain(): void {
-    const { partition, producerId } = this.#stream;
+    const { partition, producerId } = this.stream;
     const last = partition.producers.lastSequenceOf(producerId, 0);
     const isThere = this.#isWritten && last !== -1 && isUpTo(this.#lastSequence, last);
     if (isThere) {
@@ -197,18 +218,28 @@ class SentBatches implements AppendListener {
 
   written(baseOffset: number, timestamp: number): void {
     this.#isWritten = true;
-    this.#isSettled = !this.#wantsDurable;
+    if (!this.#wantsDurable) this.#settle();
     this.listener.written(baseOffset, timestamp);
   }
 
   durable(): void {
-    this.#isSettled = true;
+    this.#settle();
     this.listener.durable();
+  }
+
+  #settle(): void {
+    this.#isSettled = true;
+    this.#sender.settled(this);
+  }
+
+  giveUp(error: OttlaError): void {
+    this.#settle();
+    this.listener.failed(error);
   }
 
   failed(error: OttlaError): void {
     if (!this.#isKept) this.keep(this.#bytes!, 0, this.#bytes!.length);
-    this.#sender.failed(this.#stream, this, error);
+    this.#sender.failed(this, error);
   }
 }
 
@@ -222,6 +253,8 @@ export class TransactionalSender implements BatchSender {
   readonly #coordinator: TransactionCoordinator;
   readonly #transactionalId: string;
   readonly #sequences = new Map<Partition, number>();
+  /** Who is told, and who tells it. */
+  readonly #sent = new Map<AppendListener, AppendListener>();
   #identity: ProducerIdentity | null = null;
   /** Of the transaction that is open: whether anything was sent, and whether some of that failed. */
   hasSent = false;
@@ -259,21 +292,31 @@ export class TransactionalSender implements BatchSender {
     wantsDurable: boolean,
     listener: AppendListener,
   ): void {
-    const fail = (error: unknown): void => {
-      this.hasFailed = true;
-      listener.failed(error as OttlaError);
+    const told: AppendListener = {
+      written: (baseOffset, timestamp) => {
+        this.#sent.delete(listener);
+        listener.written(baseOffset, timestamp);
+      },
+      durable: () => listener.durable(),
+      failed: (error) => {
+        this.#sent.delete(listener);
+        this.hasFailed = true;
+        listener.failed(error);
+      },
     };
     try {
       this.#coordinator.add(this.#transactionalId, this.#identity!, partition);
-      this.hasSent = true;
     } catch (error) {
-      fail(error);
+      told.failed(error as OttlaError);
       return;
     }
-    partition.append(bytes, start, end, wantsDurable, {
-      written: (baseOffset, timestamp) => listener.written(baseOffset, timestamp),
-      durable: () => listener.durable(),
-      failed: fail,
-    });
+    this.hasSent = true;
+    this.#sent.set(listener, told);
+    partition.append(bytes, start, end, wantsDurable, told);
+  }
+
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
+    const told = this.#sent.get(listener);
+    if (told !== undefined) partition.withdraw(told, error);
   }
 }

@@ -8,7 +8,7 @@ import type { TransactionalSender } from './local-sender.js';
 export class LocalTransactions implements TransactionalWriter {
   readonly append: Writer['append'];
   readonly appendAll: Writer['appendAll'];
-  readonly drained: Writer['drained'];
+  readonly room: Writer['room'];
   readonly flush: Writer['flush'];
   readonly #broker: Broker;
   readonly #writer: Writer;
@@ -31,8 +31,12 @@ export class LocalTransactions implements TransactionalWriter {
     this.#timeoutMs = options.transactionTimeoutMs;
     this.append = (...args) => writer.append(...args);
     this.appendAll = (...args) => writer.appendAll(...args);
-    this.drained = () => writer.drained();
+    this.room = (bytes) => writer.room(bytes);
     this.flush = () => writer.flush();
+  }
+
+  get metrics(): Writer['metrics'] {
+    return this.#writer.metrics;
   }
 
   async begin(): Promise<void> {

@@ -16,6 +16,7 @@ import { withSignal } from './clock.js';
 import { OttlaError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
+import { Accumulator } from './local-accumulator.js';
 import {
   IdempotentSender,
   TransactionalSender,
@@ -23,7 +24,7 @@ import {
   type BatchSender,
 } from './local-sender.js';
 import { LocalTransactions } from './local-transactions.js';
-import { Accumulator, LocalWriter } from './local-writer.js';
+import { LocalWriter } from './local-writer.js';
 import type { From, Isolation, TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
 import type { Partition } from './partition.js';
@@ -60,7 +61,6 @@ export class LocalEngine implements Engine {
     const broker = this.#broker;
     return new Accumulator({
       clock: broker.clock,
-      random: broker.random,
       topic: (info) => {
         const topic = broker.topic(info.name);
         if (topic === info) return topic;
@@ -164,7 +164,6 @@ export class LocalEngine implements Engine {
     const sender = new IdempotentSender({
       clock,
       newProducerId: () => transactions.newProducerId(),
-      deliveryTimeoutMs: options.deliveryTimeoutMs,
       warn: (message) => this.#events.warning(message),
     });
     return this.#newWriter(this.#newAccumulator(sender), options);
@@ -182,7 +181,12 @@ export class LocalEngine implements Engine {
   }
 
   #newWriter(accumulator: Accumulator, options: WriterOptions): LocalWriter {
-    const writer = new LocalWriter(accumulator, options, () => this.#writers.delete(writer));
+    const writer = new LocalWriter(options, {
+      accumulator,
+      clock: this.#broker.clock,
+      random: this.#broker.random,
+      closed: () => this.#writers.delete(writer),
+    });
     this.#writers.add(writer);
     return writer;
   }
@@ -210,10 +214,10 @@ export class LocalEngine implements Engine {
     for (;;) {
       const flushed = [...this.#writers].map((writer) => writer.flush());
       await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
+      if ([...this.#writers].some((writer) => !writer.isEmpty)) continue;
       const behind = this.#behind(groups);
-      const isEmpty = [...this.#writers].every((writer) => writer.isEmpty);
       const { hasOpen } = this.#broker.transactions;
-      if (behind.length === 0 && isEmpty && !hasOpen) return;
+      if (behind.length === 0 && !hasOpen) return;
       if (hasOpen) behind.push('a transaction is open');
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }

@@ -103,7 +103,10 @@ export interface ProducerOptions {
   readonly lingerMs?: number;
   /** A batch of single sends is written at this size. @default 16384 bytes */
   readonly batchSize?: number;
-  /** Bytes that may be taken over and not yet acknowledged before sends wait. @default 32 MiB */
+  /**
+   * Once this many bytes are taken over and not acknowledged, sends wait for room. A larger record is
+   * refused with MESSAGE_TOO_LARGE. @default 32 MiB
+   */
   readonly bufferMemory?: number;
   /**
    * How records are compressed, batch by batch, where the topic leaves it to the producer. 'gzip' comes
@@ -113,6 +116,12 @@ export interface ProducerOptions {
   readonly compression?: Compression;
   /** How long a send waits for room in the buffer before it fails with REQUEST_TIMED_OUT. @default 60000 ms */
   readonly maxBlockMs?: number;
+  /**
+   * How long a record that was taken over may wait for its acknowledgement before it fails with
+   * REQUEST_TIMED_OUT, whose message says whether it was written. At least lingerMs.
+   * @default 120000 ms, or lingerMs if that is more
+   */
+  readonly deliveryTimeoutMs?: number;
   /**
    * For records that name no partition. 'default': by the key's hash, without a key sticky (KIP-794);
    * 'roundrobin': each to the next one. @default 'default'
@@ -124,8 +133,6 @@ export interface ProducerOptions {
    * or 'all'. Kafka's default is true: here there is no network that could lose an answer. @default false
    */
   readonly idempotent?: boolean;
-  /** How long an idempotent producer sends again what failed before it gives up. @default 120000 ms */
-  readonly deliveryTimeoutMs?: number;
   /**
    * For transaction(): names the producer over restarts. Who begins a transaction with it fences whoever
    * had it before. Needs acks 'all'; a string of 1 to 1024 bytes. @default none
@@ -284,9 +291,9 @@ export const producerOptions: Table<ProducerOptions> = {
   bufferMemory: integer(1),
   compression: oneOf(...compressions),
   maxBlockMs: milliseconds,
+  deliveryTimeoutMs: milliseconds,
   partitioner: either(oneOf('default', 'roundrobin'), aFunction),
   idempotent: aBoolean,
-  deliveryTimeoutMs: milliseconds,
   transactionalId: anId,
   transactionTimeoutMs: integer(1),
 };
@@ -298,9 +305,9 @@ export const producerDefaults: Required<Omit<ProducerOptions, 'transactionalId'>
   bufferMemory: 32 * 1024 * 1024,
   compression: 'none',
   maxBlockMs: 60_000,
+  deliveryTimeoutMs: 120_000,
   partitioner: 'default',
   idempotent: false,
-  deliveryTimeoutMs: 120_000,
   transactionTimeoutMs: 60_000,
 };
 

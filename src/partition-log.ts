@@ -467,12 +467,19 @@ export class PartitionLog {
     this.countMore(-this.#countedBytes);
   }
 
+  /** Under a name of its own, unless a recovery that a crash cut short has kept the same. */
   async #keepAside(position: number, fileSize: number): Promise<string> {
-    const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, 'torn'));
+    const { files } = this.#env.openFiles;
     const bytes = Buffer.alloc(fileSize - position);
     await this.#active.readAsync(bytes, bytes.length, position);
-    await this.#env.openFiles.files.replaceFile(path, bytes);
-    return path;
+    for (let number = 0; ; number++) {
+      const suffix = number === 0 ? 'torn' : `${number}.torn`;
+      const path = join(this.place.directory, segmentFileName(this.#active.nextOffset, suffix));
+      const there = files.readFile(path);
+      if (there !== undefined && !there.equals(bytes)) continue;
+      await files.replaceFile(path, bytes);
+      return path;
+    }
   }
 
   /**

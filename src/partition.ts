@@ -364,6 +364,18 @@ export class Partition {
     }
   }
 
+  /**
+   * Takes back an append that still waits for a roll or a sync: it fails, and all behind it, in order.
+   * Nothing happens once it was written.
+   */
+  withdraw(listener: AppendListener, error: OttlaError): void {
+    const at = this.#queue.findIndex((queued) => queued.listener === listener);
+    if (at === -1) return;
+    for (const queued of this.#queue.splice(at)) {
+      queued.listener.failed(queued.listener === listener ? error : behindFailure(this.name));
+    }
+  }
+
   async #roll(): Promise<void> {
     await this.#syncAll();
     if (this.#log.failure !== null) throw this.#log.failure;
@@ -529,10 +541,11 @@ export class Partition {
    * The way out of a failure: reads files and rows again. Until that is done readers see what was there
    * before, and appends wait, or are refused as before.
    * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still; METADATA_LOST
+   * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
     return this.#whenSettled(() => {
+      this.refuseIfEnded();
       const reopening = this.#readAnew();
       void this.#closeGate(() => reopening.then(() => undefined));
       return reopening;
@@ -669,7 +682,8 @@ function hasProducer(bytes: Buffer, start: number): boolean {
   return bytes[start + 43]! < 0x80;
 }
 
-function behindFailure(name: string): OttlaError {
+/** Of what was not written, because what came before it was not. */
+export function behindFailure(name: string): OttlaError {
   return new OttlaError(
     'KAFKA_STORAGE_ERROR',
     `${name}: not written, because an append before it failed: order is kept when both are sent again`,

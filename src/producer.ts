@@ -1,8 +1,9 @@
-import { withDeadline, type Clock } from './clock.js';
+import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
 import type {
   AppendSink,
   Engine,
+  ProducerMetrics,
   RawRecord,
   RawRecords,
   TransactionalWriter,
@@ -22,17 +23,27 @@ import {
   type ProducerOptions,
 } from './options.js';
 import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
+import { BlockedSends, type BlockedSend } from './producer-blocked.js';
 import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
-import type { Bytes } from './record.js';
+import { sizeOf, type Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** Options of a send. */
 export interface SendOptions {
-  /** Ends the wait for room in the buffer, with ABORTED, and nothing else. @default none */
+  /**
+   * Ends the wait for room in the buffer, and that of a sendBatch for its source, with ABORTED, and nothing
+   * else. @default none
+   */
+  readonly signal?: AbortSignal;
+}
+
+/** Options of a wait. */
+export interface WaitOptions {
+  /** Ends the wait, with ABORTED, and nothing else. @default none */
   readonly signal?: AbortSignal;
 }
 
@@ -44,8 +55,9 @@ export interface ProducerEvents {
 }
 
 const sendOptions = { signal: aSignal };
-/** A sendBatch takes over this many records at a time. */
-const batchRecords = 4096;
+/** A sendBatch takes over this many records, or about this many bytes of them, at a time. */
+const chunkRecords = 4096;
+const maxChunkBytes = 1024 * 1024;
 /** A sendBatch works this long before the host's other work gets a turn. */
 const turnMs = 5;
 
@@ -56,12 +68,10 @@ export class Producer {
   readonly #writer: Writer;
   readonly #transactional: TransactionalWriter | null = null;
   readonly #acks: ProducerOptions['acks'];
-  readonly #maxBlockMs: number;
   readonly #partitioner: Partitioner | null;
   readonly #events: ProducerEvents;
-  /** Sends that found the buffer full, in order. */
-  #blocked: BlockedSend[] = [];
-  #unblocking: Promise<void> | null = null;
+  readonly #blocked: BlockedSends;
+  readonly #chunkBytes: number;
   /** When this turn of the event loop has had enough of sendBatch; 0: it has had none. */
   #turnEnd = 0;
   #closing: Promise<void> | null = null;
@@ -75,24 +85,30 @@ export class Producer {
     events: ProducerEvents,
   ) {
     checkOptions('producer', producerOptions, options);
-    const { maxBlockMs, partitioner, transactionTimeoutMs, ...writing } = withDefaults(
-      producerDefaults,
-      options,
-    );
+    const settings = withDefaults(producerDefaults, options);
+    const { acks, compression, lingerMs, maxBlockMs, partitioner } = settings;
+    const deliveryTimeoutMs = checkedDeliveryTimeout(options?.deliveryTimeoutMs, lingerMs);
     const transactionalId = options?.transactionalId;
-    checkAcks(writing.acks, writing.idempotent, transactionalId);
-    loadCompressor(writing.compression);
+    checkAcks(acks, settings.idempotent, transactionalId);
+    loadCompressor(compression);
     this.#engine = engine;
     this.#clock = clock;
-    this.#acks = writing.acks;
-    this.#maxBlockMs = maxBlockMs;
+    this.#acks = acks;
     if (transactionalId === undefined) {
-      this.#writer = engine.writer(writing);
+      this.#writer = engine.writer({ ...settings, deliveryTimeoutMs });
     } else {
-      const named = { ...writing, transactionalId, transactionTimeoutMs };
+      const named = { ...settings, deliveryTimeoutMs, transactionalId };
       this.#transactional = engine.transactionalWriter(named);
       this.#writer = this.#transactional;
     }
+    this.#chunkBytes = Math.min(maxChunkBytes, settings.bufferMemory);
+    this.#blocked = new BlockedSends(
+      clock,
+      this.#writer,
+      maxBlockMs,
+      (blocked) => this.#tryAppend(blocked),
+      (error) => this.#tell(error),
+    );
     this.#partitioner = partitionerFor(partitioner, random);
     this.#events = events;
   }
@@ -152,8 +168,8 @@ export class Producer {
     sink: AppendSink,
     signal?: AbortSignal,
   ): void {
-    if (this.#blocked.length > 0 || !this.#tryAppend(info, partition, raw, sink)) {
-      this.#block(info, partition, raw, sink, signal);
+    if (this.#blocked.count > 0 || !this.#tryAppend({ info, partition, raw, sink })) {
+      this.#blocked.add({ info, partition, raw: copied(raw), sink }, signal);
     }
   }
 
@@ -166,7 +182,7 @@ export class Producer {
   }
 
   /** @returns false if there is no room */
-  #tryAppend(info: TopicInfo, partition: number, raw: RawRecord, sink: AppendSink): boolean {
+  #tryAppend({ info, partition, raw, sink }: BlockedSend): boolean {
     const chosen = this.#writer.append(info, partition, raw, this.#acks === 0 ? nobody : sink);
     if (chosen === -1) return false;
     if (this.#acks === 0) sink.acknowledged(chosen, -1, 1, -1);
@@ -192,71 +208,6 @@ export class Producer {
     }
     if (key === null) return partitionCount === 1 ? 0 : -1;
     return partitionCount === 1 ? 0 : partitionForKey(key, partitionCount);
-  }
-
-  /** The caller may reuse what it passed: bytes are copied now. */
-  #block(
-    info: TopicInfo,
-    partition: number,
-    raw: RawRecord,
-    sink: AppendSink,
-    signal: AbortSignal | undefined,
-  ): void {
-    if (signal?.aborted === true) throw waitAborted(signal);
-    const deadline = this.#clock.monotonic() + this.#maxBlockMs;
-    const blocked: BlockedSend = { info, partition, raw: copied(raw), sink, deadline };
-    this.#blocked.push(blocked);
-    if (signal !== undefined) this.#failOnAbort(blocked, signal);
-    this.#unblocking ??= this.#unblock();
-  }
-
-  #failOnAbort(blocked: BlockedSend, signal: AbortSignal): void {
-    const onAbort = (): void => {
-      const at = this.#blocked.indexOf(blocked);
-      if (at === -1) return;
-      this.#blocked.splice(at, 1);
-      blocked.sink.failed(waitAborted(signal), blocked.partition, -1, 1);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    blocked.unlisten = () => signal.removeEventListener('abort', onAbort);
-  }
-
-  /** Appends what waits as room comes, in order; fails what waited for maxBlockMs. */
-  async #unblock(): Promise<void> {
-    for (;;) {
-      const head = this.#blocked[0];
-      if (head === undefined) break;
-      const { info, partition, raw, sink, deadline } = head;
-      try {
-        if (this.#tryAppend(info, partition, raw, sink)) {
-          this.#blocked.shift();
-          head.unlisten?.();
-        } else if (this.#clock.monotonic() >= deadline) {
-          throw noRoom(info.name, this.#maxBlockMs);
-        } else {
-          await this.#roomBefore(deadline);
-        }
-      } catch (error) {
-        this.#blocked.shift();
-        head.unlisten?.();
-        this.#tell(error);
-        sink.failed(error as OttlaError, partition, -1, 1);
-      }
-    }
-    this.#unblocking = null;
-  }
-
-  async #roomBefore(deadline: number, signal?: AbortSignal): Promise<void> {
-    await new Promise<void>((resolve) => {
-      const done = (): void => {
-        timer.cancel();
-        signal?.removeEventListener('abort', done);
-        resolve();
-      };
-      const timer = this.#clock.after(deadline - this.#clock.monotonic(), done);
-      signal?.addEventListener('abort', done);
-      void this.#writer.drained().then(done);
-    });
   }
 
   /**
@@ -314,7 +265,7 @@ export class Producer {
     let chunk = this.#newChunk(definition, reuses);
     for (const record of records) {
       this.#addTo(chunk, record);
-      if (chunk.records.length < batchRecords) continue;
+      if (!this.#isFull(chunk)) continue;
       await this.#appendAll(chunk, batch, signal);
       await this.#takeTurns();
       chunk = this.#newChunk(definition, reuses);
@@ -355,9 +306,13 @@ export class Producer {
     let isWaiting = true;
     try {
       for (;;) {
-        const result: IteratorResult<RecordToSend<TopicRef>> | null =
-          turnOver === null ? await next : await Promise.race([next, turnOver]);
-        if (result === null || result.done === true || chunk.records.length === batchRecords) {
+        const coming: Promise<IteratorResult<RecordToSend<TopicRef>> | null> =
+          turnOver === null ? next : Promise.race([next, turnOver]);
+        const result =
+          signal === undefined
+            ? await coming
+            : await withSignal(coming, signal, 'sendBatch, while it waited for records,');
+        if (result === null || result.done === true || this.#isFull(chunk)) {
           await this.#appendAll(chunk, batch, signal);
           await this.#takeTurns();
           chunk = this.#newChunk(definition, true);
@@ -382,19 +337,23 @@ export class Producer {
 
   #newChunk(definition: TopicDefinition, reusesBytes: boolean): Chunk {
     const info = this.#topic(definition.name);
-    const partitions = new Int32Array(batchRecords);
+    const partitions = new Int32Array(chunkRecords);
     const now = this.#clock.now();
-    return { definition, info, reusesBytes, records: [], partitions, longest: 0, now };
+    return { definition, info, reusesBytes, records: [], partitions, longest: 0, bytes: 0, now };
+  }
+
+  #isFull({ records, bytes }: Chunk): boolean {
+    return records.length === chunkRecords || bytes >= this.#chunkBytes;
   }
 
   #addTo(chunk: Chunk, record: RecordToSend<TopicRef>): void {
     const { definition, info, reusesBytes, records, partitions, now } = chunk;
     const raw = rawRecord(definition, record, now);
-    const { key, value, headers } = raw;
-    const length = (key?.length ?? 0) + (value?.length ?? 0);
-    if (headers.length > 0) chunk.longest = Infinity;
+    const length = sizeOf(raw);
+    chunk.bytes += length;
+    if (raw.headers.length > 0) chunk.longest = Infinity;
     else if (length > chunk.longest) chunk.longest = length;
-    partitions[records.length] = this.#partitionOf(info, record.partition, key);
+    partitions[records.length] = this.#partitionOf(info, record.partition, raw.key);
     records.push(reusesBytes ? copied(raw) : raw);
   }
 
@@ -404,18 +363,16 @@ export class Producer {
     signal: AbortSignal | undefined,
   ): Promise<void> {
     // Sends that wait for room came first.
-    while (this.#unblocking !== null) await this.#unblocking;
+    if (this.#blocked.count > 0) await this.#blocked.passed();
     batch.refuseIfFailed();
     const { name } = chunk.definition;
     const { records, partitions } = chunk;
     const sink = this.#acks === 0 ? nobody : batch;
-    const deadline = this.#clock.monotonic() + this.#maxBlockMs;
+    const deadline = this.#blocked.deadline();
     this.#topic(name);
     // Of the topic that the partitions were chosen for: one created anew since is another.
     while (!this.#writer.appendAll(chunk.info, chunk, sink)) {
-      if (signal?.aborted === true) throw waitAborted(signal);
-      if (this.#clock.monotonic() >= deadline) throw noRoom(name, this.#maxBlockMs);
-      await this.#roomBefore(deadline, signal);
+      await this.#blocked.room(name, chunk.bytes, deadline, signal);
     }
     if (this.#acks === 0) batch.takenOver(partitions.subarray(0, records.length));
     else batch.expect(records.length);
@@ -476,22 +433,39 @@ export class Producer {
     this.#append(info, partition, raw, sink);
   }
 
-  /** Writes what lingers. Resolves when everything sent until now is acknowledged or has failed. */
-  async flush(): Promise<void> {
-    while (this.#unblocking !== null) await this.#unblocking;
+  /**
+   * Writes what lingers. Resolves when everything sent until now is acknowledged or has failed, whatever is
+   * sent meanwhile.
+   * @throws ABORTED once `signal` aborts: what was sent settles all the same
+   */
+  async flush(options: WaitOptions = {}): Promise<void> {
+    checkOptions('flush', sendOptions, options);
+    await withSignal(this.#flush(), options.signal, 'flush of the producer');
+  }
+
+  async #flush(): Promise<void> {
+    if (this.#blocked.count > 0) await this.#blocked.passed();
     await this.#writer.flush();
   }
 
   /**
    * Flushes, then refuses sends. Idempotent.
-   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: what was sent settles all the same
+   * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms; ABORTED: what was sent settles all
+   *   the same
    */
-  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
-    checkOptions('close', { timeoutMs: milliseconds }, options);
-    this.#closing ??= this.flush()
+  async close(options: WaitOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
+    checkOptions('close', { timeoutMs: milliseconds, signal: aSignal }, options);
+    this.#closing ??= this.#flush()
       .then(() => this.#writer.close())
       .finally(() => this.#events.closed());
-    await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the producer');
+    const { timeoutMs, signal } = options;
+    const closed = withSignal(this.#closing, signal, 'close of the producer');
+    await withDeadline(this.#clock, closed, timeoutMs, 'close of the producer');
+  }
+
+  /** How much was sent, in how many batches, how full the buffer is: as of now, costing next to nothing. */
+  metrics(): ProducerMetrics {
+    return { ...this.#writer.metrics, waitingSendCount: this.#blocked.count };
   }
 
   /** As close(): for `await using`. */
@@ -508,16 +482,18 @@ interface Chunk extends RawRecords {
   readonly reusesBytes: boolean;
   readonly records: RawRecord[];
   longest: number;
+  /** Of keys and values. */
+  bytes: number;
   readonly now: number;
 }
 
-interface BlockedSend {
-  readonly info: TopicInfo;
-  readonly partition: number;
-  readonly raw: RawRecord;
-  readonly sink: AppendSink;
-  readonly deadline: number;
-  unlisten?: () => void;
+/** Kafka refuses less than linger.ms as well. */
+function checkedDeliveryTimeout(timeoutMs: number | undefined, lingerMs: number): number {
+  if (timeoutMs === undefined) return Math.max(producerDefaults.deliveryTimeoutMs, lingerMs);
+  if (timeoutMs >= lingerMs) return timeoutMs;
+  throw new RangeError(
+    `producer: deliveryTimeoutMs must be at least lingerMs, ${lingerMs}, got ${timeoutMs}`,
+  );
 }
 
 function partitionerFor(
@@ -558,17 +534,4 @@ function checkAcks(acks: Acks, idempotent: boolean, transactionalId: string | un
 
 function closed(): OttlaError {
   return new OttlaError('CLOSED', 'the producer is closed');
-}
-
-function waitAborted(signal: AbortSignal): OttlaError {
-  return new OttlaError('ABORTED', 'the wait for room in the buffer was aborted', {
-    cause: signal.reason,
-  });
-}
-
-function noRoom(topic: string, maxBlockMs: number): OttlaError {
-  return new OttlaError(
-    'REQUEST_TIMED_OUT',
-    `${topic}: no room in the buffer for ${maxBlockMs} ms (maxBlockMs); nothing was written`,
-  );
 }

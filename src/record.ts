@@ -36,6 +36,15 @@ const DELETE_HORIZON = 0x40;
 /** Bytes of a key or value on their way in; a string is written as UTF-8. */
 export type Bytes = Uint8Array | string;
 
+/** Bytes of a key and a value, or units of a string; headers are not counted. */
+export function sizeOf(record: {
+  readonly key: Bytes | null;
+  readonly value: Bytes | null;
+}): number {
+  const { key, value } = record;
+  return (key === null ? 0 : key.length) + (value === null ? 0 : value.length);
+}
+
 /** Headers of a record on their way in. A name may come more than once. */
 export type RecordHeaders = readonly (readonly [name: string, value: Bytes | null])[];
 

@@ -51,12 +51,12 @@ describe('a compaction that a crash cut short', () => {
     return found;
   }
 
-  it.each(Object.keys(undone))('%s is undone', async (id) => {
+  it.each(Object.keys(undone))('state: compaction to undo (%s)', async (id) => {
     await states.plant(undone[id]!(states), states.before, null);
     expect(await openedWith(states.all)).toEqual(states.all);
   });
 
-  it.each(Object.keys(finished))('%s is finished', async (id) => {
+  it.each(Object.keys(finished))('state: compaction to finish (%s)', async (id) => {
     await states.plant(finished[id]!(states), states.after, range);
     expect(await openedWith(states.left)).toEqual(states.left);
   });

@@ -237,7 +237,7 @@ describe('open', () => {
     ['an empty data.mdb', ['lock', 'meta/', 'meta/data.mdb', 'meta/lock.mdb']],
     ['a temporary file', ['lock', 'meta/', 'meta/data.mdb', 'meta.properties.tmp']],
     ["a file of the system's", ['.DS_Store', 'Thumbs.db', 'desktop.ini', 'lost+found/']],
-  ])('goes on where a first opening left %s', async (_what, names) => {
+  ])('state: first opening cut short (%s)', async (_what, names) => {
     fs.mkdirSync(data);
     for (const name of names) {
       if (name.endsWith('/')) fs.mkdirSync(join(data, name));
@@ -247,7 +247,7 @@ describe('open', () => {
     await expectFilled(await open());
   });
 
-  it('goes on where a crash came between metadata and meta.properties', async () => {
+  it('state: store row without meta.properties', async () => {
     await (await open()).close();
     fs.rmSync(join(data, 'meta.properties'));
     await fill(data);

@@ -100,8 +100,8 @@ describe('an idempotent producer', () => {
     const failures = ['a', 'b'].map((value) => failureOf(() => send(producer, value)));
     await clock.advance(1500);
     const codes = (await Promise.all(failures)).map((failure) => (failure as OttlaError).code);
-    expect(codes).toEqual(['KAFKA_STORAGE_ERROR', 'KAFKA_STORAGE_ERROR']);
-    expect(errors).toEqual(['KAFKA_STORAGE_ERROR', 'KAFKA_STORAGE_ERROR']);
+    expect(codes).toEqual(['REQUEST_TIMED_OUT', 'KAFKA_STORAGE_ERROR']);
+    expect(errors).toEqual(['REQUEST_TIMED_OUT', 'KAFKA_STORAGE_ERROR']);
     isFull = false;
     const sent = send(producer, 'c');
     await clock.advance(100);

@@ -117,6 +117,50 @@ describe('a reader', () => {
   });
 });
 
+/** What a reader finds in a batch of one record with this body: its fields, or its failure. */
+function outcome(body: readonly number[]): unknown {
+  const reader = open(batchWithBody(body));
+  try {
+    reader.next();
+  } catch (error) {
+    return (error as { readonly code: string }).code;
+  }
+  const { offset, timestamp, headerCount } = reader;
+  return [offset, timestamp, headerCount, reader.key(true), reader.value(true)];
+}
+
+describe('a record of short numbers', () => {
+  const number = fc.oneof(
+    fc.constantFrom([0], [1], [2], [3], [8], [0xff, 0x7f], [0xff, 0x80, 0x00], [0x80, 0x80]),
+    fc.integer({ min: 0, max: 0x7f }).map((byte) => [byte]),
+    fc.tuple(fc.integer({ min: 0x80, max: 0xff }), fc.integer({ min: 0, max: 0x7f })),
+  );
+  const part = fc.oneof(
+    fc.constant([1]),
+    fc.uint8Array({ maxLength: 63 }).map((bytes) => [bytes.length * 2, ...bytes]),
+    fc
+      .uint8Array({ minLength: 64, maxLength: 300 })
+      .map((bytes) => [((bytes.length * 2) & 0x7f) | 0x80, bytes.length >> 6, ...bytes]),
+    number,
+  );
+  const bodies = fc
+    .tuple(number, number, part, part, fc.constantFrom([0], [0], [0], [], [2], [0, 0]))
+    .map((parts) => [0, ...parts.flat()]);
+
+  it('is read as if they were long', () => {
+    fc.assert(
+      fc.property(bodies, fc.constantFrom(0, 0, 0, -1, 1), (body, wrong) => {
+        const size = (body.length + wrong) * 2;
+        const last = [(size >> 7) & 0x7f, size >> 14] as const;
+        const short = size > 0x7f ? [(size & 0x7f) | 0x80, last[0]] : [size];
+        const long = [(size & 0x7f) | 0x80, last[0] | 0x80, last[1]];
+        expect(outcome([...short, ...body])).toEqual(outcome([...long, ...body]));
+      }),
+      { numRuns: 2000 },
+    );
+  });
+});
+
 describe('what a reader hands out', () => {
   const sizes = fc.array(
     fc.record({

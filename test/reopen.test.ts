@@ -201,4 +201,15 @@ describe('a reopening', () => {
       }
     },
   );
+
+  it('of a deleted topic is refused, and nothing is said of its files', async () => {
+    const machine = new FaultyMachine();
+    const broker = await machine.open();
+    const partition = await createTopic(broker);
+    await broker.deleteTopic('t');
+    expect(await failureOf(partition.reopen())).toMatchObject({
+      code: 'UNKNOWN_TOPIC_OR_PARTITION',
+    });
+    expect(broker.recovery).toEqual([]);
+  });
 });

@@ -15,8 +15,9 @@ const sections = {
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
   Producer:
-    'Producer ProducerOptions Acks Compression Partitioner SendOptions Transaction RecordToSend HeadersIn',
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions WaitOptions Transaction RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
+  'What a producer does': 'ProducerMetrics ProducerBatchMessage',
   Consumer: 'Consumer ConsumerOptions From Ago Isolation AssignorName OffsetToCommit PartitionLag',
   Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',

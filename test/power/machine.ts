@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { Broker } from '../../src/broker.js';
 import { SyncQueue } from '../../src/storage/sync-queue.js';
 import { verifyStore } from '../../src/verify.js';
@@ -16,6 +17,7 @@ export class PowerMachine implements Power {
   readonly files: PowerFiles;
   readonly store: PowerStore;
   readonly #random: Random;
+  #waits = 0;
   /** Steps of a disk so far: while there are none more, nothing is written. */
   steps = 0;
   /** Told of each step before it is made. */
@@ -32,9 +34,23 @@ export class PowerMachine implements Power {
     this.onStep(name, path);
   }
 
+  /** Within this turn of the event loop, or over some: then others go on meanwhile. */
   async wait(): Promise<void> {
-    const ticks = this.#random.chance(0.1) ? this.#random.below(60) : this.#random.below(6);
+    this.#waits++;
+    const turns = this.#random.chance(0.2) ? this.#random.below(4) : 0;
+    for (let i = 0; i < turns; i++) await turn();
+    const ticks = this.#random.below(6);
     for (let i = 0; i < ticks; i++) await Promise.resolve();
+    this.#waits--;
+  }
+
+  /** Resolves when nothing is under way any more. */
+  async rest(): Promise<void> {
+    for (let steps = -1; this.steps !== steps || this.#waits > 0;) {
+      steps = this.steps;
+      await this.clock.settle();
+      await this.clock.settle();
+    }
   }
 
   /** What is left if the power fails now. */

@@ -112,11 +112,6 @@ export function isCompacted({ settings }: TopicModel): boolean {
   return settings.cleanupPolicy === 'compact';
 }
 
-/** Whether retention may move the log's start. */
-export function freesRecords({ settings }: TopicModel): boolean {
-  return settings.retention === 'consumed' || settings.retentionBytes !== undefined;
-}
-
 /** A record's text: all of it follows from where it belongs. */
 export function valueOf(incarnation: number, partition: number, number: number): string {
   const length = number % 11 === 0 ? (number * 7919) % 6000 : (number * 7919) % 301;

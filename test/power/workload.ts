@@ -4,7 +4,7 @@ import { LocalEngine } from '../../src/local.js';
 import type { Acks } from '../../src/options.js';
 import { Producer } from '../../src/producer.js';
 import type { Partition } from '../../src/partition.js';
-import { checkRecords, isRefusal, must } from './check.js';
+import { checkRecords, checkStart, isRefusal, must } from './check.js';
 import { readLog } from './log-reading.js';
 import type { PowerMachine } from './machine.js';
 import {
@@ -74,26 +74,35 @@ export class Workload {
     });
   }
 
+  /** What may be done next, each as often as it is likely. */
+  #actions(): (readonly [what: string, act: () => Promise<unknown>])[] {
+    const weighted = [
+      [10, 'send', () => this.#send()],
+      [5, 'sendBatch', () => this.#sendBatch()],
+      [4, 'commit', () => this.#commit()],
+      [3, 'create', () => this.#create()],
+      [2, 'compact', () => this.#compact()],
+      [1, 'delete', () => this.#delete()],
+      [1, 'addPartitions', () => this.#addPartitions()],
+      [2, 'deleteRecords', () => this.#deleteRecords()],
+      [2, 'retention', () => this.#broker.retention.check()],
+      [2, 'reopen', () => this.#reopen()],
+      [1, 'read', () => this.#read()],
+      [3, 'time', () => this.#machine.clock.advance(5001)],
+    ] as const;
+    return weighted.flatMap(([weight, what, act]) =>
+      Array.from({ length: weight }, () => [what, act] as const),
+    );
+  }
+
   /** Does so many things, some of them at once, and waits for all. */
   async run(count: number): Promise<void> {
-    const weighted = [
-      ...Array.from({ length: 10 }, () => ['send', () => this.#send()] as const),
-      ...Array.from({ length: 4 }, () => ['sendBatch', () => this.#sendBatch()] as const),
-      ...Array.from({ length: 4 }, () => ['commit', () => this.#commit()] as const),
-      ...Array.from({ length: 3 }, () => ['create', () => this.#create()] as const),
-      ...Array.from({ length: 2 }, () => ['compact', () => this.#compact()] as const),
-      ['delete', () => this.#delete()] as const,
-      ['addPartitions', () => this.#addPartitions()] as const,
-      ['deleteRecords', () => this.#deleteRecords()] as const,
-      ['retention', () => this.#broker.retention.check()] as const,
-      ['reopen', () => this.#reopen()] as const,
-      ['read', () => this.#read()] as const,
-      ['time', () => this.#machine.clock.advance(5001)] as const,
-    ];
+    const actions = this.#actions();
     for (let i = 0; i < count; i++) {
-      const [what, act] =
-        this.#model.topics.size === 0 ? weighted[18]! : this.#random.oneOf(weighted);
-      const begun = this.#begin(what, act);
+      const isEmpty = this.#model.topics.size === 0;
+      const begun = isEmpty
+        ? this.#begin('create', () => this.#create())
+        : this.#begin(...this.#random.oneOf(actions));
       if (this.#random.chance(0.3)) await begun;
       else if (this.#random.chance(0.5)) await turn();
       if (this.#failure !== null) throw this.#failure;
@@ -145,7 +154,7 @@ export class Workload {
     const name = this.#random.oneOf(names);
     if (this.#model.topics.has(name)) return this.#send();
     const settings = {
-      segmentBytes: this.#random.oneOf([1024, 1024, 2048, 8192]),
+      segmentBytes: this.#random.oneOf([1024, 1024, 2048, 8192, 65_536]),
       indexIntervalBytes: this.#random.oneOf([0, 512]),
       ...this.#random.oneOf([
         {},
@@ -156,7 +165,7 @@ export class Workload {
         { cleanupPolicy: 'compact' as const, minCleanableDirtyRatio: 0.3 },
       ]),
     };
-    const partitionCount = 1 + this.#random.below(3);
+    const partitionCount = 1 + this.#random.below(2);
     const topic: TopicModel = {
       name,
       incarnation: this.#model.nextIncarnation++,
@@ -307,10 +316,11 @@ export class Workload {
   /** What is there while it is open: all that was acknowledged. */
   async check(): Promise<void> {
     // What nobody waits for goes on: acks 0, and compaction behind a roll.
-    await this.#machine.clock.settle();
+    await this.#machine.rest();
     for (const topic of this.#live()) {
       for (let index = 0; index < topic.partitionsAtLeast; index++) {
         const partition = this.#partition({ topic, index });
+        checkStart(this.#model, topic, partition);
         const { durable, written } = topic.partitions[index]!;
         const both = { ...topic.partitions[index]!, durable: new Map([...durable, ...written]) };
         const partitions = topic.partitions.with(index, both);

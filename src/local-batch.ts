@@ -1,0 +1,347 @@
+import { channel, type Channel } from 'node:diagnostics_channel';
+import type { Clock, Timer } from './clock.js';
+import type { Compression } from './compression.js';
+import type { AppendSink, ProducerBatchMessage, RawRecord } from './engine.js';
+import { OttlaError } from './errors.js';
+import type { Account, Taken } from './local-account.js';
+import type { BatchSender } from './local-sender.js';
+import { behindFailure, type AppendListener, type Partition } from './partition.js';
+import { BatchBuilder } from './record-writer.js';
+
+/** Told of every batch of a producer, once it is settled. */
+const batchChannel: Channel = channel('ottla:producer:batch');
+
+/** A partition, and what of it is on its way into the log. */
+export interface Lane {
+  readonly partition: Partition;
+  /** The batch that single records are being added to. */
+  open: OpenBatch | null;
+  /** How many deliveries are not settled, and how many of them are not written. */
+  underWayCount: number;
+  unwrittenCount: number;
+}
+
+/** What keeps the batches. */
+export interface BatchKeeper {
+  readonly clock: Clock;
+  /** Told once of each batch that failed. */
+  readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
+  /** Lets go of an open batch that nothing more is added to. */
+  release(batch: OpenBatch): void;
+}
+
+/** What a delivery carries. */
+interface Load {
+  readonly recordCount: number;
+  readonly batchCount: number;
+  /** Bytes as written. */
+  readonly batchBytes: number;
+  /** Without compression. */
+  readonly plainBytes: number;
+  readonly compression: Compression;
+}
+
+/**
+ * Whole batches on their way into the log: at its end each record's sink was told once what became of it.
+ *
+ * One that takes longer than deliveryTimeoutMs fails. If it has not been written it never will be, and
+ * what waits behind it fails, too, so that nothing overtakes what is sent again. If it has, it stays: it
+ * is in the log, not known to be durable.
+ */
+abstract class Delivery implements AppendListener {
+  protected readonly keeper: BatchKeeper;
+  protected readonly lane: Lane;
+  protected baseOffset: number = -1;
+  protected timestamp: number = -1;
+  /** When its first record was taken over, in ms of the monotonic clock. */
+  readonly #beganMs: number;
+  /** When it was handed to the partition. */
+  protected deliveredMs: number = 0;
+  #load: Load | null = null;
+  #deadline: Timer | null = null;
+  #isOver = false;
+
+  constructor(keeper: BatchKeeper, lane: Lane) {
+    this.keeper = keeper;
+    this.lane = lane;
+    this.#beganMs = keeper.clock.monotonic();
+  }
+
+  get failure(): OttlaError | null {
+    return this.#failure;
+  }
+  #failure: OttlaError | null = null;
+
+  /** Whether its end is to be durable. */
+  protected abstract readonly wantsDurable: boolean;
+  protected abstract readonly deliveryTimeoutMs: number;
+  /** Tells the sinks of those producers that wait for this. */
+  protected abstract acknowledge(durable: boolean): void;
+  /** Tells the sinks that were told nothing yet. */
+  protected abstract fail(error: OttlaError): void;
+
+  /** Hands the bytes to the partition. */
+  protected deliver(buffer: Buffer, bytes: number, load: Load): void {
+    this.#load = load;
+    this.deliveredMs = this.keeper.clock.monotonic();
+    this.lane.underWayCount++;
+    this.lane.unwrittenCount++;
+    this.keeper.sender.append(this.lane.partition, buffer, 0, bytes, this.wantsDurable, this);
+    if (this.#isOver) return;
+    const leftMs = this.deliveryTimeoutMs - this.queueMs;
+    this.#deadline = this.keeper.clock.after(Math.max(0, leftMs), () => this.#expire());
+  }
+
+  /** How long its records waited for being handed over. */
+  protected get queueMs(): number {
+    return this.deliveredMs - this.#beganMs;
+  }
+
+  written(baseOffset: number, timestamp: number): void {
+    if (this.#isOver) return;
+    this.baseOffset = baseOffset;
+    this.timestamp = timestamp;
+    this.lane.unwrittenCount--;
+    if (!this.wantsDurable) this.#end(null);
+    this.acknowledge(false);
+  }
+
+  durable(): void {
+    if (this.#isOver) return;
+    this.#end(null);
+    this.acknowledge(true);
+  }
+
+  failed(error: OttlaError): void {
+    if (this.#isOver) return;
+    this.#fail(error);
+    // What was taken over for the partition behind it fails with it, in order: the partition fails what it
+    // holds, and after the last of that comes what is open.
+    if (this.lane.unwrittenCount > 0) return;
+    const { name } = this.lane.partition;
+    this.lane.open?.abandon(error.code === 'REQUEST_TIMED_OUT' ? behindFailure(name) : error);
+  }
+
+  #fail(error: OttlaError): void {
+    this.#failure = error;
+    this.#end(error);
+    this.keeper.onError(error);
+    this.fail(error);
+  }
+
+  #expire(): void {
+    const { partition } = this.lane;
+    const late = `${partition.name}: not acknowledged within ${this.deliveryTimeoutMs} ms (deliveryTimeoutMs)`;
+    const outcome =
+      this.baseOffset < 0
+        ? 'nothing was written'
+        : `written at offset ${this.baseOffset}, not known to be durable`;
+    const error = new OttlaError('REQUEST_TIMED_OUT', `${late}; ${outcome}`);
+    if (this.baseOffset >= 0) this.#fail(error);
+    this.keeper.sender.withdraw(partition, this, error);
+  }
+
+  #end(error: OttlaError | null): void {
+    this.#isOver = true;
+    this.#deadline?.cancel();
+    if (this.#load === null) return;
+    this.lane.underWayCount--;
+    if (this.baseOffset < 0) this.lane.unwrittenCount--;
+    if (batchChannel.hasSubscribers) this.#publish(this.#load, error);
+  }
+
+  #publish(load: Load, error: OttlaError | null): void {
+    const { topic, index } = this.lane.partition;
+    const message: ProducerBatchMessage = {
+      topic,
+      partition: index,
+      baseOffset: this.baseOffset,
+      ...load,
+      queueMs: this.queueMs,
+      deliveryMs: this.keeper.clock.monotonic() - this.deliveredMs,
+      error,
+    };
+    batchChannel.publish(message);
+  }
+}
+
+/** A batch that single records are being added to. */
+export class OpenBatch extends Delivery {
+  readonly buffer: Buffer;
+  readonly compression: Compression;
+  linger: Timer | null = null;
+  lingerMs: number = Infinity;
+  protected wantsDurable: boolean = false;
+  protected readonly deliveryTimeoutMs: number;
+  readonly #limit: number;
+  readonly #builder = new BatchBuilder();
+  /** By record. */
+  readonly #taken: Taken[] = [];
+  readonly #sinks: AppendSink[] = [];
+  readonly #sizes: number[] = [];
+  #isShared = false;
+
+  constructor(
+    keeper: BatchKeeper,
+    lane: Lane,
+    buffer: Buffer,
+    limit: number,
+    compression: Compression,
+    deliveryTimeoutMs: number,
+  ) {
+    super(keeper, lane);
+    this.buffer = buffer;
+    this.compression = compression;
+    this.deliveryTimeoutMs = deliveryTimeoutMs;
+    this.#limit = limit;
+    this.#builder.begin(buffer, 0, limit, compression);
+  }
+
+  /** Whether not even a small record is likely to fit. */
+  get isFull(): boolean {
+    return this.#builder.bytes + 16 >= this.#limit;
+  }
+
+  /** Whether this producer's records may be in it. */
+  takes(account: Account, compression: Compression): boolean {
+    return (
+      compression === this.compression &&
+      account.options.deliveryTimeoutMs === this.deliveryTimeoutMs
+    );
+  }
+
+  /** @returns the record's bytes in the batch, 0 if it does not fit */
+  add(account: Account, record: RawRecord, sink: AppendSink): number {
+    const before = this.#builder.bytes;
+    if (!this.#builder.append(record.timestamp, record.key, record.value, record.headers)) return 0;
+    const bytes = this.#builder.bytes - before;
+    if (account.options.acks === 'all') this.wantsDurable = true;
+    const taken = account.take(bytes);
+    if (taken !== this.#taken[0]) this.#isShared = this.#taken.length > 0;
+    this.#taken.push(taken);
+    this.#sinks.push(sink);
+    this.#sizes.push(bytes);
+    return bytes;
+  }
+
+  write(): void {
+    this.#close();
+    const plainBytes = this.#builder.bytes;
+    const { sender } = this.keeper;
+    const origin = sender.origin(this.lane.partition, this.#builder.count);
+    const batchBytes = this.#builder.finish(origin);
+    const { compression } = this;
+    const recordCount = this.#sinks.length;
+    this.deliver(this.buffer, batchBytes, {
+      recordCount,
+      batchCount: 1,
+      batchBytes,
+      plainBytes,
+      compression,
+    });
+    for (const { statistics } of this.#accounts()) {
+      statistics.batch(recordCount, batchBytes, plainBytes);
+      statistics.queued(this.queueMs);
+    }
+  }
+
+  /** Whose records are in it. */
+  #accounts(): Iterable<Account> {
+    const first = this.#taken[0]!.account;
+    return this.#isShared ? new Set(this.#taken.map(({ account }) => account)) : [first];
+  }
+
+  /** Fails with a batch before it; it was not written. */
+  abandon(error: OttlaError): void {
+    this.#close();
+    this.keeper.release(this);
+    this.failed(error);
+  }
+
+  /** No more records are added. */
+  #close(): void {
+    this.linger?.cancel();
+    if (this.lane.open === this) this.lane.open = null;
+  }
+
+  protected acknowledge(durable: boolean): void {
+    const { index } = this.lane.partition;
+    const { length } = this.#sinks;
+    for (let i = 0; i < length;) {
+      const taken = this.#taken[i]!;
+      const counts = (taken.account.options.acks === 'all') === durable;
+      const from = i;
+      let bytes = 0;
+      for (; i < length && this.#taken[i] === taken; i++) {
+        bytes += this.#sizes[i]!;
+        if (counts) this.#sinks[i]!.acknowledged(index, this.baseOffset + i, 1, this.timestamp);
+      }
+      if (!counts) continue;
+      taken.account.statistics.acknowledged(i - from, bytes, this.deliveredMs);
+      taken.account.settle(taken, bytes);
+    }
+  }
+
+  protected fail(error: OttlaError): void {
+    const isWritten = this.baseOffset >= 0;
+    for (let i = 0; i < this.#sinks.length; i++) {
+      const taken = this.#taken[i]!;
+      const { account } = taken;
+      if (isWritten && account.options.acks !== 'all') continue;
+      const offset = isWritten ? this.baseOffset + i : -1;
+      this.#sinks[i]!.failed(error, this.lane.partition.index, offset, 1);
+      account.statistics.failed(1);
+      account.settle(taken, this.#sizes[i]!);
+    }
+  }
+}
+
+/** One call's worth of a bulk append. */
+export class BulkWrite extends Delivery {
+  protected readonly wantsDurable: boolean;
+  protected readonly deliveryTimeoutMs: number;
+  readonly #account: Account;
+  readonly #sink: AppendSink;
+  readonly #load: Load;
+  readonly #taken: Taken;
+
+  constructor(
+    keeper: BatchKeeper,
+    lane: Lane,
+    account: Account,
+    sink: AppendSink,
+    buffer: Buffer,
+    load: Load,
+  ) {
+    super(keeper, lane);
+    const { acks, deliveryTimeoutMs } = account.options;
+    this.wantsDurable = acks === 'all';
+    this.deliveryTimeoutMs = deliveryTimeoutMs;
+    this.#account = account;
+    this.#sink = sink;
+    this.#load = load;
+    this.#taken = account.take(load.batchBytes);
+    this.deliver(buffer, load.batchBytes, load);
+  }
+
+  protected acknowledge(durable: boolean): void {
+    if (durable !== this.wantsDurable) return;
+    const { recordCount, batchBytes, plainBytes } = this.#load;
+    this.#sink.acknowledged(
+      this.lane.partition.index,
+      this.baseOffset,
+      recordCount,
+      this.timestamp,
+    );
+    this.#account.statistics.acknowledged(recordCount, plainBytes, this.deliveredMs);
+    this.#account.settle(this.#taken, batchBytes);
+  }
+
+  protected fail(error: OttlaError): void {
+    const { recordCount, batchBytes } = this.#load;
+    this.#sink.failed(error, this.lane.partition.index, this.baseOffset, recordCount);
+    this.#account.statistics.failed(recordCount);
+    this.#account.settle(this.#taken, batchBytes);
+  }
+}
