@@ -17,6 +17,7 @@ import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as start } from './start.js';
@@ -25,13 +26,20 @@ import { rows as transactions } from './transactions.js';
 
 const rows = [
   ...append,
+<<<<<<< HEAD
   ...transactions,
+=======
+>>>>>>> main
   ...read,
   ...deliver,
   ...commit,
   ...partitioner,
   ...assignor,
   ...start,
+<<<<<<< HEAD
+=======
+  ...open,
+>>>>>>> main
 ];
 
 const { values } = parseArgs({

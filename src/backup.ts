@@ -1,4 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
+import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { Slices } from './storage/batch-cursor.js';
@@ -25,9 +26,15 @@ import {
 const chunkBytes = 1024 * 1024;
 const formatVersion = 1;
 const epochsFile = 'leader-epoch-checkpoint';
+<<<<<<< HEAD
 /** How often a partition is copied anew that changed meanwhile. */
 const maxTries = 20;
 const logFiles = ['log', 'index', 'timeindex', 'txnindex'] as const;
+=======
+/** How often a partition is copied anew that changed meanwhile, before its segments are held. */
+const maxTries = 3;
+const logFiles = ['log', 'index', 'timeindex'] as const;
+>>>>>>> main
 
 /** What is copied: the files and rows of an Ottla in use. */
 export interface BackupSource {
@@ -36,6 +43,8 @@ export interface BackupSource {
   readonly store: MetaStore;
   readonly clock: Clock;
   readonly random: () => number;
+  /** Runs `work` while no segment of the partition is freed or compacted. */
+  readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
 }
 
 /**
@@ -183,7 +192,8 @@ class Backup {
   }
 
   /**
-   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew.
+   * Copies a partition; what was removed or exchanged meanwhile is looked at again, and copied anew. If that
+   * goes on, compaction and retention wait.
    * @returns its rows; null: the topic was deleted
    */
   async #partition(
@@ -195,8 +205,21 @@ class Backup {
     const name = `${topic}-${partition}`;
     const copied: CopiedSegments = new Map();
     let rows = first;
+    const copy = (isHeld: boolean): Promise<void> =>
+      this.#copyPartition(name, topicId, partition, rows, copied, isHeld);
+    const lookAgain = (): void => {
+      rows = this.#look(topicId, partition);
+      this.#removeOutdated(join(this.#target, name), rows, copied);
+    };
     for (let tries = 1; ; tries++) {
-      const failure = await this.#copyPartition(name, topicId, partition, rows, copied).then(
+      const copying =
+        tries < maxTries
+          ? copy(false)
+          : this.#source.holdSegments({ topic, partition }, () => {
+              lookAgain();
+              return copy(true);
+            });
+      const failure = await copying.then(
         () => null,
         (error: unknown) => asStorageError(name, error),
       );
@@ -214,11 +237,17 @@ class Backup {
           ? changes
           : [...changes, put(['partition', topicId, partition], row)];
       }
+<<<<<<< HEAD
       const now = this.#look(topic, topicId, partition);
       if (failure.code === 'ABORTED' || isSame(rowsOf(now), rowsOf(rows)) || tries === maxTries)
         throw failure;
       rows = now;
       this.#removeOutdated(join(this.#target, name), now, copied);
+=======
+      const before = rows;
+      lookAgain();
+      if (failure.code === 'ABORTED' || isSame(rows, before) || tries === maxTries) throw failure;
+>>>>>>> main
     }
   }
 
@@ -240,6 +269,7 @@ class Backup {
     partition: number,
     state: PartitionState,
     copied: CopiedSegments,
+    isHeld: boolean,
   ): Promise<void> {
     const { files, directory, store } = this.#source;
     const from = join(directory, name);
@@ -259,8 +289,8 @@ class Backup {
     await this.#copyActive(from, to, state);
     // Once it is sealed it may be compacted.
     const now = store.get(['partition', topicId, partition]);
-    if ((now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0))
-      throw changedMeanwhile(name);
+    const isSealed = (now?.active.baseOffset ?? 0) !== (row?.active.baseOffset ?? 0);
+    if (isSealed && !isHeld) throw changedMeanwhile(name);
     await this.#files.syncDirectory(to);
   }
 

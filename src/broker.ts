@@ -133,10 +133,19 @@ export class Broker {
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
-  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> {
+  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> & {
+    readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
+  } {
     this.refuseReadOnly();
     const { directory, clock, random } = this;
-    return { directory, files: this.#files, store: this.#store, clock, random };
+    return {
+      directory,
+      files: this.#files,
+      store: this.#store,
+      clock,
+      random,
+      holdSegments: (at, work) => this.partition(at).holdSegments(work),
+    };
   }
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {

@@ -591,6 +591,14 @@ export class Partition {
     return this.#log.moveLogStart(offset);
   }
 
+  /** Runs `work` while no segment is freed or compacted. */
+  async holdSegments(work: () => Promise<void>): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    this.refuseIfEnded();
+    void this.#compaction.stop();
+    await this.#log.changeSegments(work);
+  }
+
   /**
    * Frees the oldest segments, as many as `choose` says of those there are; the active one, if it is among
    * them, is rolled first. Does nothing while appends are refused.

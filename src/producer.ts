@@ -190,7 +190,7 @@ export class Producer {
   }
 
   #topic(name: string): TopicInfo {
-    if (this.#closing !== null) throw closed();
+    if (this.#closing !== null) throw closedError();
     const info = this.#engine.topic(name);
     if (info !== undefined) return info;
     throw new OttlaError(
@@ -408,7 +408,7 @@ export class Producer {
     if (typeof work !== 'function') {
       throw new TypeError(`transaction: expected a function, got ${got(work)}`);
     }
-    if (this.#closing !== null) throw closed();
+    if (this.#closing !== null) throw closedError();
     const source = batch === null ? null : sourceOf(batch, this.#engine);
     try {
       await writer.begin();
@@ -532,6 +532,6 @@ function checkAcks(acks: Acks, idempotent: boolean, transactionalId: string | un
   }
 }
 
-function closed(): OttlaError {
+function closedError(): OttlaError {
   return new OttlaError('CLOSED', 'the producer is closed');
 }

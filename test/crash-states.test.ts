@@ -43,8 +43,8 @@ beforeEach(async () => {
 /** Seals the three batches that are there, and appends three more. */
 async function roll(): Promise<void> {
   const { active, ...row } = rowOf();
-  const { bytes, checksum, maxTimestamp, nextOffset } = active;
-  const sealed: SegmentRow = { bytes, checksum, maxTimestamp, nextOffset };
+  const { bytes, checksum, maxTimestamp, nextOffset, transactionIndex } = active;
+  const sealed: SegmentRow = { bytes, checksum, maxTimestamp, nextOffset, transactionIndex };
   const empty = { ...active, ...emptyAt(nextOffset) };
   await machine.store.write([
     put(['segment', id, 0, 0], sealed),

@@ -7,7 +7,7 @@ export const lastingTopics = {
     segmentBytes: 4096,
     cleanupPolicy: 'compact',
     minCleanableDirtyRatio: 0.2,
-    deleteRetentionMs: 100,
+    deleteRetentionMs: 300,
   },
   ring: { segmentBytes: 4096, retentionBytes: 32_768 },
   queue: { segmentBytes: 4096, retention: 'consumed' },

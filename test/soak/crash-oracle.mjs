@@ -272,7 +272,7 @@ function checkRecords(topic, { end, records }, { partition, ...info }, found) {
   const { logStartOffset, highWatermark } = info;
   const where = `${topic.name}-${partition}`;
   const isCompacted = lastingTopics[topic.name]?.cleanupPolicy === 'compact';
-  const lastOf = latestByKey(topic, partition, found);
+  const byKey = byKeyOf(topic, partition, records, found);
   if (!isCompacted) {
     const count = highWatermark - logStartOffset;
     must(found.size === count, `${where} has ${found.size} records, expected ${count}`);
@@ -289,27 +289,35 @@ function checkRecords(topic, { end, records }, { partition, ...info }, found) {
   for (const [offset, sequence] of records) {
     if (offset < logStartOffset || found.get(offset) === sequence) continue;
     must(
-      isCompacted && !found.has(offset) && mayBeGone(topic, partition, offset, sequence, lastOf),
+      isCompacted && !found.has(offset) && mayBeGone(topic, partition, offset, sequence, byKey),
       `${where} at offset ${offset}: ${found.get(offset)}, expected ${sequence}`,
     );
   }
 }
 
-/** By key: its latest offset, and the one before all others. */
-function latestByKey({ name, incarnation }, partition, found) {
+/** By key: its latest offset of all that was ever there, and its first one of what is there. */
+function byKeyOf({ name, incarnation }, partition, records, found) {
   const byKey = new Map();
-  for (const [offset, sequence] of found) {
+  const note = (offset, sequence, isThere) => {
     const { key } = recordOf(name, incarnation, partition, sequence);
-    const { first } = byKey.get(key) ?? { first: offset };
-    byKey.set(key, { first, last: offset });
-  }
+    const { first, last } = byKey.get(key) ?? { first: Infinity, last: -1 };
+    byKey.set(key, {
+      first: isThere ? Math.min(first, offset) : first,
+      last: Math.max(last, offset),
+    });
+  };
+  for (const [offset, sequence] of records) note(offset, sequence, false);
+  for (const [offset, sequence] of found) note(offset, sequence, true);
   return byKey;
 }
 
-/** A later record of its key is there; or it was a tombstone, and hides nothing any more. */
+/**
+ * There is a later record of its key, which itself must be there unless that is true of it too; or it is a
+ * tombstone, and hides nothing any more.
+ */
 function mayBeGone({ name, incarnation }, partition, offset, sequence, byKey) {
   const { key, value } = recordOf(name, incarnation, partition, sequence);
-  const { first, last } = byKey.get(key) ?? { first: Infinity, last: -1 };
+  const { first, last } = byKey.get(key);
   return last > offset || (value === null && first > offset);
 }
 

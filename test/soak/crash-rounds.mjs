@@ -9,8 +9,9 @@ import { activities, randomFrom } from './crash-model.mjs';
 import { Oracle } from './crash-oracle.mjs';
 
 const writer = fileURLToPath(new URL('crash-writer.mjs', import.meta.url));
-/** How long a kill waits for the activity that it is meant for. */
+/** How long a kill waits for the activity that it is meant for, or for the end of a backup. */
 const patienceMs = 2000;
+const backupMs = 10_000;
 /** Activities of which a writer begins few. */
 const once = new Set(['open', 'close', 'repair', 'backup']);
 /** All of a directory is looked through once in so many rounds. */
@@ -89,7 +90,9 @@ async function runAndKill(words, aim, random) {
   const reached = new Promise((resolve) => (isReached = resolve));
   // The activity comes more than once: not always the first one is hit.
   let passes = aim === null || once.has(aim) ? 0 : random.below(3);
-  const sign = aim === null ? 'working\n' : `+ ${aim}\n`;
+  // What a backup is good for shows when it is done.
+  const awaitsEnd = aim === 'backup' && random.below(2) === 0;
+  const sign = awaitsEnd ? 'copied' : aim === null ? 'working\n' : `+ ${aim}\n`;
   let seen = 0;
   child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
   child.stdout.setEncoding('utf8').on('data', (text) => {
@@ -102,9 +105,12 @@ async function runAndKill(words, aim, random) {
   if (aim === null && random.below(5) === 0) {
     await sleep(random.below(250));
   } else {
-    await Promise.race([reached, ended, sleep(aim === null ? 2 ** 31 - 1 : patienceMs)]);
-    // A backup takes long, and some kills shall come after it.
-    const mostMs = aim === null ? random.oneOf([50, 200, 2000]) : aim === 'backup' ? 1000 : 4;
+    const mostPatience = awaitsEnd ? backupMs : aim === null ? 2 ** 31 - 1 : patienceMs;
+    const isOver = new AbortController();
+    const late = sleep(mostPatience, undefined, isOver).catch(() => undefined);
+    await Promise.race([reached, ended, late]);
+    isOver.abort();
+    const mostMs = aim === null ? random.oneOf([50, 200, 2000]) : aim === 'backup' ? 500 : 4;
     const waitMs = random.below(mostMs);
     if (waitMs > 0) await sleep(waitMs);
   }

@@ -200,7 +200,7 @@ async function repair() {
 
 /** Until it is killed; now and then it closes and opens again. */
 if (Number(round) > 1 && below(8) === 0) await repair();
-const mostMs = ['close', 'repair'].includes(aim) ? 200 : 2000;
+const mostMs = { close: 200, repair: 200, backup: 30_000 }[aim] ?? 2000;
 for (;;) {
   const ottla = await during('open', () => Ottla.open(directory));
   const session = { ottla, isEnding: false };

@@ -43,6 +43,7 @@ console.log(
   `${totals.kills} kills, ${totals.acknowledged} acknowledged records, ${totals.commits} commits, ${totals.topics} creations and deletions of topics, ${totals.copies} backups, ${totals.cuts} torn tails cut: 0 lost, reordered or duplicated (${seconds} s)`,
 );
 const missed = Object.keys(hits).filter((activity) => hits[activity] === 0);
+if (totals.copies === 0) missed.push('the time after a backup');
 if (rounds >= longRun && missed.length > 0) {
   console.log(`No kill came into ${missed.join(', ')}.`);
   process.exitCode = 1;
