@@ -26,20 +26,14 @@ import { rows as transactions } from './transactions.js';
 
 const rows = [
   ...append,
-<<<<<<< HEAD
   ...transactions,
-=======
->>>>>>> main
   ...read,
   ...deliver,
   ...commit,
   ...partitioner,
   ...assignor,
   ...start,
-<<<<<<< HEAD
-=======
   ...open,
->>>>>>> main
 ];
 
 const { values } = parseArgs({

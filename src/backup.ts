@@ -26,15 +26,9 @@ import {
 const chunkBytes = 1024 * 1024;
 const formatVersion = 1;
 const epochsFile = 'leader-epoch-checkpoint';
-<<<<<<< HEAD
-/** How often a partition is copied anew that changed meanwhile. */
-const maxTries = 20;
-const logFiles = ['log', 'index', 'timeindex', 'txnindex'] as const;
-=======
 /** How often a partition is copied anew that changed meanwhile, before its segments are held. */
 const maxTries = 3;
-const logFiles = ['log', 'index', 'timeindex'] as const;
->>>>>>> main
+const logFiles = ['log', 'index', 'timeindex', 'txnindex'] as const;
 
 /** What is copied: the files and rows of an Ottla in use. */
 export interface BackupSource {
@@ -208,7 +202,7 @@ class Backup {
     const copy = (isHeld: boolean): Promise<void> =>
       this.#copyPartition(name, topicId, partition, rows, copied, isHeld);
     const lookAgain = (): void => {
-      rows = this.#look(topicId, partition);
+      rows = this.#look(topic, topicId, partition);
       this.#removeOutdated(join(this.#target, name), rows, copied);
     };
     for (let tries = 1; ; tries++) {
@@ -237,17 +231,10 @@ class Backup {
           ? changes
           : [...changes, put(['partition', topicId, partition], row)];
       }
-<<<<<<< HEAD
-      const now = this.#look(topic, topicId, partition);
-      if (failure.code === 'ABORTED' || isSame(rowsOf(now), rowsOf(rows)) || tries === maxTries)
-        throw failure;
-      rows = now;
-      this.#removeOutdated(join(this.#target, name), now, copied);
-=======
       const before = rows;
       lookAgain();
-      if (failure.code === 'ABORTED' || isSame(rows, before) || tries === maxTries) throw failure;
->>>>>>> main
+      if (failure.code === 'ABORTED' || isSame(rowsOf(rows), rowsOf(before)) || tries === maxTries)
+        throw failure;
     }
   }
 
