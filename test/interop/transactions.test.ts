@@ -72,6 +72,6 @@ describe.skipIf(whyNotRun !== null)(`Kafka's dump-log, of transactions${notRun}`
     const producers = lines.filter((line) => line.startsWith('producerId: '));
     expect(producers).toHaveLength(2);
     const sequences = producers.map((line) => /lastSequence: (\d+)/.exec(line)?.[1]);
-    expect(sequences.toSorted()).toEqual(['29', '9']);
+    expect(new Set(sequences)).toEqual(new Set(['9', '29']));
   });
 });
