@@ -38,6 +38,8 @@ interface Stream {
   readonly partition: Partition;
   readonly producerId: bigint;
   nextSequence: number;
+  /** Of the next batches to send. */
+  sentSequence: number;
   nextOrder: number;
   /** What failed and will be sent again, and what came after it; in order. */
   readonly queue: SentBatches[];
@@ -70,7 +72,14 @@ export class IdempotentSender implements BatchSender {
     let stream = this.#streams.get(partition);
     if (stream === undefined) {
       const producerId = this.#producerId;
-      stream = { partition, producerId, nextSequence: 0, nextOrder: 0, queue: [] };
+      stream = {
+        partition,
+        producerId,
+        nextSequence: 0,
+        sentSequence: 0,
+        nextOrder: 0,
+        queue: [],
+      };
       this.#streams.set(partition, stream);
     }
     return stream;
@@ -168,12 +177,14 @@ class SentBatches implements AppendListener {
   isWithdrawn = false;
   readonly #sender: IdempotentSender;
   readonly #wantsDurable: boolean;
-  readonly #lastSequence: number;
+  readonly #recordCount: number;
   /** While they are sent for the first time, the caller's; then their own. */
   #bytes: Buffer | null = null;
   #isKept = false;
   #isSettled = false;
-  #isWritten = false;
+  /** Where they were written, and in which epoch; -1: they were not. */
+  #baseOffset = -1;
+  #leaderEpoch = -1;
 
   constructor(
     sender: IdempotentSender,
@@ -186,7 +197,8 @@ class SentBatches implements AppendListener {
     this.#wantsDurable = wantsDurable;
     this.listener = listener;
     this.order = stream.nextOrder++;
-    this.#lastSequence = (stream.nextSequence - 1) & maxSequence;
+    this.#recordCount = (stream.nextSequence - stream.sentSequence) & maxSequence;
+    stream.sentSequence = stream.nextSequence;
   }
 
   keep(bytes: Buffer, start: number, end: number): void {
@@ -202,9 +214,9 @@ class SentBatches implements AppendListener {
   }
 
   sendAgain(): void {
-    const { partition, producerId } = this.stream;
-    const last = partition.producers.lastSequenceOf(producerId, 0);
-    const isThere = this.#isWritten && last !== -1 && isUpTo(this.#lastSequence, last);
+    const { partition } = this.stream;
+    const endOffset = this.#baseOffset + this.#recordCount;
+    const isThere = this.#baseOffset >= 0 && partition.endOfEpoch(this.#leaderEpoch) >= endOffset;
     if (isThere) {
       // Whether it is durable was in doubt.
       partition.sync().then(
@@ -217,7 +229,8 @@ class SentBatches implements AppendListener {
   }
 
   written(baseOffset: number, timestamp: number): void {
-    this.#isWritten = true;
+    this.#baseOffset = baseOffset;
+    this.#leaderEpoch = this.stream.partition.leaderEpoch;
     if (!this.#wantsDurable) this.#settle();
     this.listener.written(baseOffset, timestamp);
   }
@@ -241,11 +254,6 @@ class SentBatches implements AppendListener {
     if (!this.#isKept) this.keep(this.#bytes!, 0, this.#bytes!.length);
     this.#sender.failed(this, error);
   }
-}
-
-/** Sequences wrap: whether one came before another, or is the same. */
-function isUpTo(sequence: number, other: number): boolean {
-  return ((other - sequence) & maxSequence) < 2 ** 30;
 }
 
 /** Sends the batches of transactions, of whoever holds a transactional id. */

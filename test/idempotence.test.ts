@@ -70,6 +70,19 @@ describe('an idempotent producer', () => {
     expect(await values(ottla)).toEqual(['0', '1', '2', '3', '4', '5', '6', '7', '8']);
   });
 
+  it('knows what it wrote also by records of long ago', async () => {
+    const { ottla, clock, faults } = await place();
+    const producer = ottla.producer({ idempotent: true });
+    faults.beforeSync = () => Promise.reject(disk('EIO'));
+    const sent = producer.send('t', { value: 'old', timestamp: 1000 });
+    await clock.advance(1000);
+    faults.beforeSync = () => Promise.resolve();
+    await ottla.topics.reopen('t', 0);
+    await clock.advance(1000);
+    expect((await sent).offset).toBe(0);
+    expect(await values(ottla)).toEqual(['old']);
+  });
+
   it('keeps the order of what is sent meanwhile', async () => {
     const { ottla, clock, faults } = await place();
     const producer = ottla.producer({ idempotent: true });

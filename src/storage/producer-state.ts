@@ -64,12 +64,6 @@ export class ProducerState {
     return this.#producers.get(producerId)?.epoch ?? -1;
   }
 
-  /** Of the batch that came last; -1: none in this epoch. */
-  lastSequenceOf(producerId: bigint, epoch: number): number {
-    const entry = this.#producers.get(producerId);
-    return entry?.epoch === epoch ? (entry.batches.at(-1)?.lastSequence ?? -1) : -1;
-  }
-
   /** The base offset that a batch was given when it came before; -1: it did not, as far as is known. */
   duplicateOf(header: BatchHeader): number {
     const entry = this.#producers.get(header.producerId);
