@@ -17,9 +17,11 @@ import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
+import { rows as objects } from './objects.js';
 import { rows as open } from './open.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
+import { rows as handlers } from './handlers.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 import { rows as transactions } from './transactions.js';
@@ -33,6 +35,8 @@ const rows = [
   ...partitioner,
   ...assignor,
   ...start,
+  ...handlers,
+  ...objects,
   ...open,
 ];
 

@@ -1,7 +1,6 @@
-import type { TopicPartition } from './assignment.js';
 import type { Headers } from './consumer-record.js';
 import type { Engine, RecordFormat } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, type RecordPlace } from './errors.js';
 
 /** Of an error's stack as much is kept. */
 const maxStackLength = 4096;
@@ -15,15 +14,14 @@ export interface RawRecord {
   readonly headers: Headers;
 }
 
-/** Where a dead letter came from. */
-export interface Failed extends TopicPartition {
-  readonly offset: number;
-  readonly timestamp: number;
-}
-
-const asBytes: RecordFormat<RawRecord> = {
+const asBytes: RecordFormat<RawRecord & { readonly timestamp: number }> = {
   keepsBytes: true,
-  make: (_partition, _offset, _timestamp, key, value, headers) => ({ key, value, headers }),
+  make: (_partition, _offset, timestamp, key, value, headers) => ({
+    timestamp,
+    key,
+    value,
+    headers,
+  }),
 };
 
 /** Sends records that failed for good to a topic of their own. */
@@ -53,14 +51,14 @@ export class DeadLetters {
   }
 
   /** Durable once resolved. The record's bytes are read again: what was made of them tells them no more. */
-  async add(failed: Failed, error: unknown, attempts: number): Promise<void> {
-    const { key, value, headers } = await readRaw(this.#engine, failed);
+  async add(failed: RecordPlace, error: unknown, attempts: number): Promise<void> {
+    const { timestamp, key, value, headers } = await readRaw(this.#engine, failed);
     const { name, message, stack } = error instanceof Error ? error : describe(error);
     const reasons = {
       topic: failed.topic,
       partition: failed.partition,
       offset: failed.offset,
-      timestamp: failed.timestamp,
+      timestamp,
       group: this.#group,
       attempts,
       error: `${name}: ${message}`,
@@ -75,6 +73,29 @@ export class DeadLetters {
   }
 }
 
+/** Where a dead letter came from, and the headers that it had there. @throws INVALID_RECORD if it is none */
+export function deadLetterOrigin(letter: {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+  readonly headers: Headers;
+}): Pick<RecordPlace, 'topic' | 'partition'> & { timestamp: number; headers: Headers } {
+  const reasons = new Map(letter.headers.map(([name, value]) => [name, value?.toString() ?? '']));
+  const topic = reasons.get(`${prefix}topic`);
+  const partition = Number(reasons.get(`${prefix}partition`));
+  const timestamp = Number(reasons.get(`${prefix}timestamp`));
+  if (topic !== undefined && Number.isSafeInteger(partition) && Number.isSafeInteger(timestamp)) {
+    const headers = letter.headers.filter(([name]) => !name.startsWith(prefix));
+    return { topic, partition, timestamp, headers };
+  }
+  const { topic: here, partition: number, offset } = letter;
+  throw new OttlaError(
+    'INVALID_RECORD',
+    `${here}-${number}: the record at offset ${offset} is no dead letter: it has no headers ${prefix}*`,
+    { at: { topic: here, partition: number, offset } },
+  );
+}
+
 function describe(thrown: unknown): { name: string; message: string; stack?: string } {
   return { name: 'thrown', message: String(thrown) };
 }
@@ -82,8 +103,8 @@ function describe(thrown: unknown): { name: string; message: string; stack?: str
 /** @throws OFFSET_OUT_OF_RANGE if the log no longer has it */
 async function readRaw(
   engine: Engine,
-  at: TopicPartition & { readonly offset: number },
-): Promise<RawRecord> {
+  at: RecordPlace,
+): Promise<RawRecord & { readonly timestamp: number }> {
   const reader = engine.reader({
     from: 'none',
     isolation: 'read_committed',

@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Commits, Progress } from './consumer-commits.js';
+import { invalidRecordIn, passOver, type InvalidRecord } from './consumer-invalid.js';
 import {
   ConsumerBatch,
   type BatchOf,
@@ -28,6 +29,8 @@ export interface IterationOptions {
   readonly join: () => Promise<void> | null;
   /** How far an owned partition is. */
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
+  /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
+  readonly passesOver: (invalid: InvalidRecord) => boolean;
   readonly commitBatch: (batch: Fetched<ConsumerRecord>) => Promise<void>;
   /** Gives a batch, whose first record has this offset, into a transaction. */
   readonly takeInto: (
@@ -207,12 +210,12 @@ export class Iteration<T extends TopicRef> {
 
   /** The next run with records; null when the consumer is closed. */
   async #fetchRun(): Promise<Run | null> {
-    const { reader, commits, maxPollRecords, join, progressOf } = this.#options;
+    const { commits, join, progressOf } = this.#options;
     const joined = join();
     if (joined === null) return null;
     await joined;
     for (;;) {
-      const fetched = reader.pollNow(maxPollRecords) ?? (await reader.poll(maxPollRecords, null));
+      const fetched = await this.#poll();
       if (fetched === null || this.#isStopped) return null;
       const progress = progressOf(fetched);
       if (progress === undefined || progress.ownership !== fetched.ownership) continue;
@@ -223,6 +226,18 @@ export class Iteration<T extends TopicRef> {
       }
       this.#run = { fetched, progress, marked: 0, handedOut: 0 };
       return this.#run;
+    }
+  }
+
+  async #poll(): Promise<Fetched<ConsumerRecord> | null> {
+    const { reader, maxPollRecords, progressOf, passesOver: mayPass } = this.#options;
+    try {
+      return reader.pollNow(maxPollRecords) ?? (await reader.poll(maxPollRecords, null));
+    } catch (error) {
+      const invalid = invalidRecordIn(error);
+      const progress = invalid === null ? undefined : progressOf(invalid);
+      if (invalid === null || progress === undefined || !mayPass(invalid)) throw error;
+      return passOver(reader, invalid, progress.ownership);
     }
   }
 

@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
+import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
 import type { GroupMembership } from './engine.js';
 import {
   aBoolean,
@@ -22,11 +23,20 @@ import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 /** Names of Kafka's assignors. */
 export type AssignorName = 'range' | 'roundrobin' | 'sticky' | 'cooperative-sticky';
 
+/** What a consumer can read: a topic, or all whose name a pattern matches, now or later. */
+export type Subscribable = TopicRef | RegExp;
+
+/** The topics that come of it: of a pattern any. */
+export type Subscribed<S> = S extends RegExp ? string : S extends TopicRef ? S : never;
+
 /** Options of a consumer: a group with its topics, or neither and assign(). */
-export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly TopicRef[]> {
+export interface ConsumerOptions<Topics extends readonly Subscribable[] = readonly Subscribable[]> {
   /** The group to share the topics' partitions with: 1 to 1024 bytes. @default none: assign() */
   readonly group?: string;
-  /** Definitions or names, at least one. A name gives Buffers. @default none: assign() */
+  /**
+   * Definitions, names or patterns, at least one. A name or a pattern gives Buffers. Topics of a pattern are read
+   * when they are created, from their first record on. @default none: assign()
+   */
   readonly topics?: Topics;
   /** Who gets which partition; the same in all of the group. @default 'range' */
   readonly assignor?: AssignorName | Assignor;
@@ -38,6 +48,11 @@ export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly T
   readonly isolation?: Isolation;
   /** Records of one batch at the most. @default 500 */
   readonly maxPollRecords?: number;
+  /**
+   * A batch ends with the record that brings it to so many bytes, counted as records lie in the log,
+   * uncompressed. @default 1048576 bytes
+   */
+  readonly maxPollBytes?: number;
   /** A member that does not ask for records for this long loses its partitions until it does. @default 300000 ms */
   readonly maxPollIntervalMs?: number;
   /** How long a partition that must move waits for what is in flight; then it moves all the same. @default 30000 ms */
@@ -54,6 +69,13 @@ export interface ConsumerOptions<Topics extends readonly TopicRef[] = readonly T
   readonly onRevoked?: RebalanceHook;
   /** Partitions belong to another member already: nothing of them can be committed. @default none */
   readonly onLost?: RebalanceHook;
+  /**
+   * What to do with a record that cannot be decoded. 'fail': the iteration rejects with INVALID_RECORD, and the
+   * next one meets it again; in run() its partition is paused and an 'error' tells, until resume(). 'skip': it
+   * is passed over, and a 'warning' tells. A function: the same, told of it instead; what it throws is thrown
+   * on. In run() it goes to the dead-letter topic where there is one, whatever this says. @default 'fail'
+   */
+  readonly onInvalid?: OnInvalid;
   /** Shown by groups.describe, and the beginning of the member's id. @default 'ottla' */
   readonly clientId?: string;
 }
@@ -71,11 +93,14 @@ export interface RebalanceHooks {
 export interface CheckedConsumerOptions {
   readonly group: GroupMembership | undefined;
   readonly topics: ReadonlyMap<string, TopicDefinition>;
+  readonly patterns: readonly RegExp[];
   readonly from: From;
   readonly autoCommit: boolean;
   readonly isolation: Isolation;
   readonly maxPollRecords: number;
+  readonly maxPollBytes: number;
   readonly revokeTimeoutMs: number;
+  readonly onInvalid: OnInvalid;
   readonly hooks: RebalanceHooks;
 }
 
@@ -102,9 +127,11 @@ const defaults = {
   autoCommit: true,
   isolation: 'read_committed',
   maxPollRecords: 500,
+  maxPollBytes: 1024 * 1024,
   maxPollIntervalMs: 300_000,
   revokeTimeoutMs: 30_000,
   clientId: 'ottla',
+  onInvalid: 'fail',
 } as const satisfies Partial<ConsumerOptions>;
 
 type Defaulted = Required<Omit<ConsumerOptions, 'group' | 'topics' | keyof RebalanceHooks>>;
@@ -151,9 +178,11 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
       autoCommit: aBoolean,
       isolation: isolationCheck,
       maxPollRecords: integer(1),
+      maxPollBytes: integer(1),
       maxPollIntervalMs: integer(1, 2 ** 31 - 1),
       revokeTimeoutMs: milliseconds,
       clientId: anId,
+      onInvalid: onInvalidCheck,
       onAssigned: aFunction,
       onRevoked: aFunction,
       onLost: aFunction,
@@ -172,11 +201,20 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     autoCommit,
     isolation,
     maxPollRecords,
+    maxPollBytes,
     maxPollIntervalMs,
     revokeTimeoutMs,
     clientId,
+    onInvalid,
   } = withDefaults<Defaulted>(defaults, options);
-  const definitions = (topics ?? []).map((topic) => definitionOf('consumer', topic));
+  const definitions: TopicDefinition[] = [];
+  const patterns: RegExp[] = [];
+  for (const topic of topics ?? []) {
+    // Without the flags that make a pattern remember where it was.
+    if (topic instanceof RegExp)
+      patterns.push(new RegExp(topic, topic.flags.replaceAll(/[gy]/g, '')));
+    else definitions.push(definitionOf('consumer', topic));
+  }
   return {
     group:
       group === undefined
@@ -190,11 +228,14 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
             isolation,
           },
     topics: new Map(definitions.map((definition) => [definition.name, definition])),
+    patterns,
     from,
     autoCommit,
     isolation,
     maxPollRecords,
+    maxPollBytes,
     revokeTimeoutMs,
+    onInvalid,
     hooks: { onAssigned, onRevoked, onLost },
   };
 }

@@ -5,6 +5,13 @@ import {
   type ConsumerRecord,
   type RecordOf,
 } from './consumer-record.js';
+import {
+  invalidRecordIn,
+  onInvalidCheck,
+  passOver,
+  passesOver,
+  type OnInvalid,
+} from './consumer-invalid.js';
 import type { Engine, Fetched, Position, Reader, SkippedRange } from './engine.js';
 import { OttlaError } from './errors.js';
 import {
@@ -43,11 +50,18 @@ export interface ReadOptions {
   readonly onCorrupt?: 'fail' | 'skip' | ((skipped: SkippedRange) => void);
   /** Which records of transactions are read: see Isolation. @default 'read_committed' */
   readonly isolation?: Isolation;
+  /**
+   * What to do with a record that cannot be decoded. 'fail': reject with INVALID_RECORD, whose `at` says which
+   * it is. 'skip': pass over it, and tell by a 'warning'. A function: the same, told of it instead; what it
+   * throws ends the reading. @default 'fail'
+   */
+  readonly onInvalid?: OnInvalid;
   /** Ends the reading, without an error. @default none */
   readonly signal?: AbortSignal;
 }
 
 const batchRecords = 500;
+const batchBytes = 1024 * 1024;
 const offsetCheck = integer(0);
 
 const fromOffsets = (value: unknown): string | null =>
@@ -88,6 +102,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         partitions: partitionList,
         onCorrupt: either(oneOf('fail', 'skip'), aFunction),
         isolation: isolationCheck,
+        onInvalid: onInvalidCheck,
         signal: aSignal,
       },
       options,
@@ -119,6 +134,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',
       isolation: this.#isolation,
+      maxPollBytes: batchBytes,
       formatFor: () => format,
       idle: () => {
         // What was deleted meanwhile from the log's start is not waited for.
@@ -133,7 +149,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
       ends = await this.#begin(reader);
       const isOver = (): boolean => ends?.size === 0 || signal?.aborted === true;
       while (!isOver()) {
-        const fetched = reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));
+        const fetched = await this.#poll(reader);
         if (fetched === null) {
           if (ends === null || isOver()) return;
           throw new OttlaError('CLOSED', `read of ${name}: closed before the end`);
@@ -148,6 +164,17 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
       }
     } finally {
       await reader.close();
+    }
+  }
+
+  async #poll(reader: Reader<ConsumerRecord>): Promise<Fetched<ConsumerRecord> | null> {
+    const { onInvalid = 'fail', signal = null } = this.#options;
+    try {
+      return reader.pollNow(batchRecords) ?? (await reader.poll(batchRecords, signal));
+    } catch (error) {
+      const invalid = invalidRecordIn(error);
+      if (invalid === null || !passesOver(onInvalid, invalid, this.#warn)) throw error;
+      return passOver(reader, invalid, 0);
     }
   }
 

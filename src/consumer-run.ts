@@ -2,10 +2,12 @@ import type { TopicPartition } from './assignment.js';
 import { withDeadline, type Clock } from './clock.js';
 import type { Commits, Progress } from './consumer-commits.js';
 import type { DeadLetters } from './consumer-dead-letters.js';
+import { invalidRecordIn, passOver, type InvalidRecord } from './consumer-invalid.js';
 import { ConsumerBatch, type ConsumerRecord } from './consumer-record.js';
 import type { CheckedRunOptions } from './consumer-run-options.js';
 import { RunPartition, RunTask, type TaskHost } from './consumer-run-task.js';
 import type { Fetched, Reader } from './engine.js';
+import type { OttlaError } from './errors.js';
 import { Lanes } from './run-lanes.js';
 import { RunProgress, type Taken } from './run-progress.js';
 import { Slots } from './run-slots.js';
@@ -19,6 +21,10 @@ export interface RunDependencies {
   readonly join: () => Promise<void>;
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
   readonly deadLetters: DeadLetters | null;
+  /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
+  readonly passesOver: (invalid: InvalidRecord) => boolean;
+  /** Tells of a partition that was paused. */
+  readonly failed: (error: OttlaError) => void;
 }
 
 /** Calls a handler for a consumer's records, until it is stopped or a record fails for good. */
@@ -114,10 +120,33 @@ export class Run implements TaskHost {
       if (!this.isBusy) reader.alive();
       const count =
         this.#options.eachBatch === null ? Math.min(room, maxPollRecords) : maxPollRecords;
-      const fetched = reader.pollNow(count) ?? (await reader.poll(count, signal));
-      if (fetched === null) return;
-      this.#take(fetched);
+      try {
+        const fetched = reader.pollNow(count) ?? (await reader.poll(count, signal));
+        if (fetched === null) return;
+        this.#take(fetched);
+      } catch (error) {
+        await this.#pass(error);
+      }
     }
+  }
+
+  /**
+   * Puts a record aside that cannot be decoded, passes over it, or pauses its partition.
+   * @throws what is no such error
+   */
+  async #pass(error: unknown): Promise<void> {
+    const { reader, progressOf, deadLetters, passesOver, failed } = this.#with;
+    const invalid = invalidRecordIn(error);
+    const progress = invalid === null ? undefined : progressOf(invalid);
+    if (invalid === null || progress === undefined) throw error;
+    if (deadLetters !== null) {
+      await deadLetters.add(invalid, invalid.error, 0);
+    } else if (!passesOver(invalid)) {
+      reader.pause([invalid]);
+      failed(invalid.error);
+      return;
+    }
+    if (progressOf(invalid) === progress) this.#take(passOver(reader, invalid, progress.ownership));
   }
 
   /** Records, or batches, that may be taken over: enough to keep all handlers at work. */

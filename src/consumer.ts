@@ -11,6 +11,7 @@ import {
   type RebalanceHook,
   type RebalanceHooks,
 } from './consumer-options.js';
+import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
 import {
   ConsumerFormat,
@@ -36,6 +37,7 @@ export interface ConsumerEvents {
   /** Sends a record to a topic as its bytes, durably. */
   send(topic: string, record: RawRecord): Promise<unknown>;
   error(error: OttlaError): void;
+  warning(warning: string): void;
   closed(): void;
 }
 
@@ -62,10 +64,12 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #events: ConsumerEvents;
   readonly #reader: Reader<ConsumerRecord>;
   readonly #topics: ReadonlyMap<string, TopicDefinition>;
+  readonly #patterns: readonly RegExp[];
   readonly #hasGroup: boolean;
   readonly #isolation: Isolation;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
+  readonly #passesOver: (invalid: InvalidRecord) => boolean;
   readonly #random: () => number;
   readonly #maxPollRecords: number;
   readonly #autoCommit: boolean;
@@ -83,7 +87,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     engine: Engine,
     clock: Clock,
     random: () => number,
-    options: ConsumerOptions<readonly T[]>,
+    options: ConsumerOptions,
     events: ConsumerEvents,
   ) {
     const checked = checkConsumerOptions(options);
@@ -91,6 +95,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#clock = clock;
     this.#events = events;
     this.#topics = checked.topics;
+    this.#patterns = checked.patterns;
     this.#hasGroup = checked.group !== undefined;
     this.#isolation = checked.isolation;
     this.#groupId = checked.group?.groupId ?? null;
@@ -104,6 +109,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       ...(checked.group === undefined ? {} : { group: checked.group }),
       from: checked.from,
       isolation: checked.isolation,
+      maxPollBytes: checked.maxPollBytes,
       formatFor: (topic, ownership) =>
         new ConsumerFormat(
           this.#topics.get(topic) ?? definitionOf('consumer', topic),
@@ -120,7 +126,10 @@ export class Consumer<T extends TopicRef = TopicRef>
       owned: () => this.#progress.values(),
       failed: (error) => events.error(error as OttlaError),
     });
+    this.#passesOver = (invalid) =>
+      passesOver(checked.onInvalid, invalid, (warning) => events.warning(warning));
     this.#iteration = new Iteration({
+      passesOver: this.#passesOver,
       reader: this.#reader,
       commits: this.#commits,
       maxPollRecords: checked.maxPollRecords,
@@ -158,7 +167,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (!this.#hasGroup) {
       throw new TypeError('this consumer has no group: call assign() first');
     }
-    this.#reader.subscribe([...this.#topics.keys()], {
+    const subscription = { topics: [...this.#topics.keys()], patterns: this.#patterns };
+    this.#reader.subscribe(subscription, {
       assigned: async (positions) => {
         for (const position of positions) this.#begin(position);
         await this.#call(this.#hooks.onAssigned, positions);
@@ -304,6 +314,8 @@ export class Consumer<T extends TopicRef = TopicRef>
       },
       progressOf: (at) => this.#progress.get(keyOf(at)),
       deadLetters,
+      passesOver: this.#passesOver,
+      failed: (error) => this.#events.error(error),
     });
     try {
       await this.#run.done;

@@ -290,6 +290,8 @@ export interface ReaderOptions<R> {
   readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
   /** Called when a poll has to wait for records. */
   readonly idle: () => void;
+  /** A poll ends with the record that reaches it, counted as they lie in the log uncompressed. @default no bound */
+  readonly maxPollBytes?: number;
   /** Whether the owner has work in hand, so that a poll that waits is no sign of life. @default never */
   readonly isBusy?: () => boolean;
   /** Called before offsets that damage has made unreadable are passed over; absent: the poll rejects. */
@@ -303,6 +305,12 @@ export interface GroupMembership {
   readonly maxPollIntervalMs: number;
   readonly revokeTimeoutMs: number;
   readonly isolation: Isolation;
+}
+
+/** What a member of a group wants to read: topics that must be there, and those that match, now or later. */
+export interface Subscription {
+  readonly topics: readonly string[];
+  readonly patterns: readonly RegExp[];
 }
 
 /** A run of records of one partition. */
@@ -335,7 +343,7 @@ export interface RebalanceListener {
 
 export interface Reader<R> {
   /** Joins the group. @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL */
-  subscribe(topics: readonly string[], listener: RebalanceListener): void;
+  subscribe(subscription: Subscription, listener: RebalanceListener): void;
   /** Resolves when assigned: nothing appended from then on is missed. */
   ready(): Promise<void>;
   /** Reads these, without a group. Positions not given (-1) follow `from`. */

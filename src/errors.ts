@@ -55,7 +55,15 @@ export interface WrittenRun {
   readonly count: number;
 }
 
+/** Where a record is. */
+export interface RecordPlace {
+  readonly topic: string;
+  readonly partition: number;
+  readonly offset: number;
+}
+
 export interface OttlaErrorOptions {
+  readonly at?: RecordPlace;
   readonly cause?: unknown;
   readonly retriable?: boolean;
   readonly written?: readonly WrittenRun[];
@@ -75,12 +83,16 @@ export class OttlaError extends Error {
   /** Of a failed sendBatch only: exactly what of it is in the log. */
   declare readonly written?: readonly WrittenRun[];
 
+  /** Of a record that cannot be decoded only: which it is. */
+  declare readonly at?: RecordPlace;
+
   /** @internal */
   constructor(code: ErrorCode, message: string, options: OttlaErrorOptions = {}) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.retriable = options.retriable ?? retriableCodes.has(code);
     if (options.written !== undefined) this.written = options.written;
+    if (options.at !== undefined) this.at = options.at;
   }
 }
 

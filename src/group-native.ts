@@ -18,7 +18,10 @@ export interface Ownership extends TopicPartition {
 export interface NativeMember {
   readonly memberId: string;
   readonly clientId: string;
+  /** Read at every rebalance. */
   readonly topics: readonly string[];
+  /** Topics were created or deleted. Returns whether `topics` are others since. */
+  topicsChanged(): boolean;
   readonly assignor: Assignor;
   readonly revokeTimeoutMs: number;
   granted(ownerships: readonly Ownership[]): void;
@@ -121,6 +124,15 @@ export class NativeMembers {
       if (this.owns(ownership)) this.#disown(ownership);
     }
     this.#move();
+  }
+
+  /** Topics were created or deleted. Whether a member asks for others since. */
+  topicsChanged(): boolean {
+    let isAffected = false;
+    for (const member of this.#members.values()) {
+      if (member.topicsChanged()) isAffected = true;
+    }
+    return isAffected;
   }
 
   /** Takes away what is not there any more. */

@@ -136,13 +136,9 @@ export class Group {
     if (this.natives.remove(memberId, isLost)) this.#rebalanceSoon();
   }
 
-  /** A member of this process asks for other topics than before. */
-  resubscribed(memberId: string): void {
-    if (this.natives.has(memberId)) this.#rebalanceSoon();
-  }
-
   topicsChanged(): void {
-    if (!this.#leader.topicsChanged()) return;
+    const isAffected = this.natives.topicsChanged();
+    if (!this.#leader.topicsChanged() && !isAffected) return;
     this.natives.loseMissing(this.#env.partitionCount);
     this.#rebalanceSoon();
   }

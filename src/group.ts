@@ -143,11 +143,6 @@ export class GroupCoordinator {
     this.#groups.get(groupId)?.removeNative(memberId, true);
   }
 
-  /** The member's topics are others than before. */
-  resubscribed(groupId: string, memberId: string): void {
-    this.#groups.get(groupId)?.resubscribed(memberId);
-  }
-
   released(groupId: string, ownerships: readonly Ownership[]): void {
     this.#groups.get(groupId)?.natives.released(ownerships);
   }

@@ -18,11 +18,19 @@ export type {
   ValueIn,
   ValueOut,
 } from './serde.js';
+export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions, WaitOptions } from './producer.js';
 export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
-export type { AssignorName, ConsumerOptions } from './consumer-options.js';
+export type {
+  AssignorName,
+  ConsumerOptions,
+  RebalanceHook,
+  Subscribable,
+  Subscribed,
+} from './consumer-options.js';
+export type { InvalidRecord, OnInvalid } from './consumer-invalid.js';
 export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
 export type { RateLimit } from './run-slots.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
@@ -66,7 +74,7 @@ export type {
 } from './verify-report.js';
 export type { Faults } from './faults.js';
 export { OttlaError } from './errors.js';
-export type { ErrorCode, WrittenRun } from './errors.js';
+export type { ErrorCode, RecordPlace, WrittenRun } from './errors.js';
 export { murmur2, offsetsPartitionFor } from './partitioner.js';
 export { assignors } from './assignor.js';
 export type { Assignor } from './assignor.js';

@@ -42,6 +42,9 @@ export class PartitionFetch<R> {
   isHeld = false;
   /** Grows when the position is moved from outside: what was read before is void then. */
   version = 0;
+  readonly #maxBytes: number;
+  /** That the take() under way may still hand out. */
+  #bytesLeft = 0;
   #position: number;
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
@@ -54,7 +57,9 @@ export class PartitionFetch<R> {
     position: number,
     ownership: number,
     isolation: Isolation,
+    maxBytes: number,
   ) {
+    this.#maxBytes = maxBytes;
     this.partition = partition;
     this.format = format;
     this.ownership = ownership;
@@ -133,6 +138,7 @@ export class PartitionFetch<R> {
   take(maxRecords: number): Fetched<R> | null {
     const baseOffset = this.#position;
     const records: R[] = [];
+    this.#bytesLeft = this.#maxBytes;
     try {
       this.#fill(records, maxRecords);
     } catch (error) {
@@ -146,7 +152,7 @@ export class PartitionFetch<R> {
   }
 
   #fill(records: R[], maxRecords: number): void {
-    while (records.length < maxRecords) {
+    while (records.length < maxRecords && this.#bytesLeft > 0) {
       const chunk = this.#chunk;
       if (chunk === null) return;
       chunk.batch ??= this.#nextBatch(chunk);
@@ -209,11 +215,12 @@ export class PartitionFetch<R> {
     const { format } = this;
     const { keepsBytes } = format;
     const { index } = this.partition;
-    while (records.length < maxRecords) {
+    const stopAt = cursor.end + this.#bytesLeft;
+    while (records.length < maxRecords && cursor.end < stopAt) {
       if (!cursor.next()) {
         this.#position = chunk.batch!.nextOffset;
         chunk.batch = null;
-        return;
+        break;
       }
       const record = format.make(
         index,
@@ -226,6 +233,7 @@ export class PartitionFetch<R> {
       records.push(record);
       this.#position = cursor.offset + 1;
     }
+    this.#bytesLeft = stopAt - cursor.end;
   }
 
   /** Whether records hold views of the chunk, so that its buffer must not be used again. */

@@ -1,7 +1,13 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type { Timer } from './clock.js';
-import type { Committed, CommitPosition, GroupMembership, Position } from './engine.js';
+import type {
+  Committed,
+  CommitPosition,
+  GroupMembership,
+  Position,
+  Subscription,
+} from './engine.js';
 import { OttlaError } from './errors.js';
 import type { NativeMember, Ownership } from './group.js';
 import type { From } from './options.js';
@@ -40,6 +46,10 @@ export class GroupMember {
   /** Ends with the revocation that it belongs to. */
   readonly #revocations = new Map<number, AbortController>();
   readonly #owned = new Map<string, Ownership>();
+  readonly #subscription: Subscription;
+  #topics: readonly string[];
+  /** Topics that came while a pattern waited for them: none of their records is an old one. */
+  readonly #awaited = new Set<string>();
   #starting: Promise<void> = Promise.resolve();
   #state: 'new' | 'member' | 'expelled' | 'left' = 'new';
   #cameBack = true;
@@ -51,7 +61,7 @@ export class GroupMember {
     memberId: string,
     group: GroupMembership,
     from: From,
-    topics: readonly string[],
+    subscription: Subscription,
     warn: (message: string) => void,
     listener: MemberListener,
   ) {
@@ -60,10 +70,16 @@ export class GroupMember {
     this.#from = from;
     this.#warn = warn;
     this.#listener = listener;
+    this.#subscription = subscription;
+    this.#topics = this.#matching();
+    const topics = (): readonly string[] => this.#topics;
     this.#native = {
       memberId,
       clientId: group.clientId,
-      topics,
+      get topics() {
+        return topics();
+      },
+      topicsChanged: () => this.#topicsChanged(),
       assignor: group.assignor,
       revokeTimeoutMs: group.revokeTimeoutMs,
       granted: (ownerships) => this.#granted(ownerships),
@@ -74,6 +90,23 @@ export class GroupMember {
         listener.failed(error);
       },
     };
+  }
+
+  #matching(): string[] {
+    const { topics, patterns } = this.#subscription;
+    if (patterns.length === 0) return [...topics];
+    const names = [...this.#broker.topics()].map(({ name }) => name);
+    const matching = names.filter((name) => patterns.some((pattern) => pattern.test(name)));
+    return [...new Set([...topics, ...matching])];
+  }
+
+  #topicsChanged(): boolean {
+    if (this.#subscription.patterns.length === 0) return false;
+    const before = new Set(this.#topics);
+    this.#topics = this.#matching();
+    const added = this.#topics.filter((topic) => !before.has(topic));
+    for (const topic of added) this.#awaited.add(topic);
+    return added.length > 0 || this.#topics.length < before.size;
   }
 
   /** @throws INCONSISTENT_GROUP_PROTOCOL */
@@ -179,7 +212,8 @@ export class GroupMember {
     const isOwned = (): boolean => this.#owns({ topic, partition: index, ownership: number });
     if (!isOwned()) return null;
     const partition = this.#broker.partition(ownership);
-    const from = isAdded && typeof this.#from === 'string' ? 'earliest' : this.#from;
+    const isNew = isAdded || this.#awaited.has(topic);
+    const from = isNew && typeof this.#from === 'string' ? 'earliest' : this.#from;
     const now = this.#broker.clock.now();
     const { isolation } = this.#group;
     const offset = await offsetFor(partition, from, now, isolation).catch((error: unknown) => {

@@ -9,6 +9,7 @@ import type {
   Reader,
   ReaderOptions,
   RebalanceListener,
+  Subscription,
 } from './engine.js';
 import { OttlaError } from './errors.js';
 import { PartitionFetch } from './local-fetch.js';
@@ -84,12 +85,12 @@ export class LocalReader<R> implements Reader<R> {
     return this.#options.group?.groupId;
   }
 
-  subscribe(topics: readonly string[], listener: RebalanceListener): void {
+  subscribe(subscription: Subscription, listener: RebalanceListener): void {
     const { group, from } = this.#options;
     if (group === undefined) throw new TypeError('subscribe: this reader has no group');
-    for (const topic of topics) this.#broker.topic(topic);
+    for (const topic of subscription.topics) this.#broker.topic(topic);
     const memberId = this.#broker.newMemberId(group.clientId);
-    this.#member = new GroupMember(this.#broker, memberId, group, from, topics, this.#warn, {
+    this.#member = new GroupMember(this.#broker, memberId, group, from, subscription, this.#warn, {
       assigned: async (positions) => {
         const added = positions.map(({ ownership, ...at }) => this.#add(at, ownership));
         for (const fetch of added) fetch.isHeld = true;
@@ -156,6 +157,7 @@ export class LocalReader<R> implements Reader<R> {
       offset,
       ownership,
       this.#options.isolation,
+      this.#options.maxPollBytes ?? Infinity,
     );
     log.notifyAppends(this);
     this.#fetches.push(fetch);

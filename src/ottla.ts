@@ -1,6 +1,6 @@
 import { systemClock, withDeadline, type Clock } from './clock.js';
 import { Consumer } from './consumer.js';
-import type { ConsumerOptions } from './consumer-options.js';
+import type { ConsumerOptions, Subscribable, Subscribed } from './consumer-options.js';
 import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
 import type { Faults } from './faults.js';
@@ -21,6 +21,7 @@ import {
 import { Groups } from './ottla-groups.js';
 import { Topics } from './ottla-topics.js';
 import { Producer } from './producer.js';
+import { redrive, type RedriveOptions } from './redrive.js';
 import type { TopicRef } from './serde.js';
 import type { VerifyOptions, VerifyReport } from './verify-report.js';
 
@@ -204,15 +205,22 @@ export class Ottla {
    * A consumer; it joins its group at the first ready() or iteration.
    * @throws CLOSED; INVALID_REQUEST for a group in read-only mode; TypeError, RangeError for options
    */
-  consumer<const T extends readonly TopicRef[] = readonly string[]>(
+  consumer<const T extends readonly Subscribable[] = readonly string[]>(
     options: ConsumerOptions<T>,
-  ): Consumer<T[number]> {
+  ): Consumer<Subscribed<T[number]>> {
     this.#refuseClosed();
-    const consumer = new Consumer<T[number]>(this.#engine, this.#clock, this.#random, options, {
-      send: (topic, record) => this.#deadLetters().send(topic, record),
-      error: (error: OttlaError) => this.#emit('error', error),
-      closed: () => this.#consumers.delete(consumer),
-    });
+    const consumer = new Consumer<Subscribed<T[number]>>(
+      this.#engine,
+      this.#clock,
+      this.#random,
+      options,
+      {
+        send: (topic, record) => this.#deadLetters().send(topic, record),
+        warning: (warning) => this.#emit('warning', warning),
+        error: (error: OttlaError) => this.#emit('error', error),
+        closed: () => this.#consumers.delete(consumer),
+      },
+    );
     this.#consumers.add(consumer);
     return consumer;
   }
@@ -233,6 +241,23 @@ export class Ottla {
     return new TopicReading(this.#engine, topic, options, (warning) =>
       this.#emit('warning', warning),
     );
+  }
+
+  /**
+   * Sends the records of a dead-letter topic back to the topics and partitions that they came from, as they
+   * were, in order, up to the end at the call. What was sent back is committed for a group, so that the next
+   * call begins behind it; a crash in between may send some twice. The letters stay where they are.
+   * @returns how many were sent back
+   * @throws UNKNOWN_TOPIC_OR_PARTITION, also for a topic that a letter came from; INVALID_RECORD for a record
+   *   that is no dead letter; NON_EMPTY_GROUP; CLOSED; TypeError
+   */
+  async redrive(topic: TopicRef, options: RedriveOptions = {}): Promise<number> {
+    const producer = this.producer();
+    try {
+      return await redrive(this.#engine, producer, topic, options);
+    } finally {
+      await producer.close();
+    }
   }
 
   /**

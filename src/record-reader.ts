@@ -112,6 +112,11 @@ export class RecordReader {
     this.#end = this.#bytes.length;
   }
 
+  /** Where the record ends, or before the first the records begin, in the bytes that they lie in uncompressed. */
+  get end(): number {
+    return this.#recordEnd;
+  }
+
   /**
    * Moves to the next record; false if there is none.
    * @throws INVALID_RECORD if it is malformed; then there is no next one

@@ -414,7 +414,7 @@ export function decode(
     throw new OttlaError(
       'INVALID_RECORD',
       `${topic.name}-${partition}: the ${what} at offset ${offset} cannot be decoded: ${String(error)}`,
-      { cause: error },
+      { cause: error, at: { topic: topic.name, partition, offset } },
     );
   }
 }

@@ -98,6 +98,7 @@ async function setting(partitions: number): Promise<Setting> {
         {
           send: () => Promise.reject(new Error('nothing is sent here')),
           error: (error) => errors.push(error),
+          warning: (warning) => warnings.push(warning),
           closed: () => undefined,
         },
       ),

@@ -33,6 +33,10 @@ export class TestMember implements NativeMember {
     this.revokeTimeoutMs = options.revokeTimeoutMs ?? 30_000;
   }
 
+  topicsChanged(): boolean {
+    return false;
+  }
+
   granted(ownerships: readonly Ownership[]): void {
     this.told.push(`granted ${textOf(ownerships)}`);
     for (const ownership of ownerships) {

@@ -37,6 +37,7 @@ export const layers = [
   ['run-*'],
   ['consumer', 'consumer-*'],
   ['producer', 'producer-*'],
+  ['redrive'],
   ['ottla-*'],
   ['ottla'],
   ['index'],
