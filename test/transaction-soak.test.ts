@@ -6,7 +6,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileSource, type CompiledSource } from './child-process.js';
 import { transactionRounds } from './soak/transaction-rounds.mjs';
 
-const rounds = 8;
+const rounds = 5;
 
 describe('a process that is killed in its transactions', () => {
   let source: CompiledSource;
@@ -26,8 +26,8 @@ describe('a process that is killed in its transactions', () => {
     });
     expect(totals.kills).toBe(rounds);
     expect(totals.commits + totals.caughtCommitted).toBeGreaterThan(0);
-    expect(totals.rolledBack).toBeGreaterThan(0);
+    expect(totals.rolledBack + totals.rolledForward).toBeGreaterThan(0);
     // Kept where a promise was broken: the error names it.
     rmSync(place, { recursive: true });
-  }, 60_000);
+  }, 120_000);
 });
