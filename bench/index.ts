@@ -2,8 +2,9 @@
 //
 //   npm run bench                    all of it, about two minutes
 //   npm run bench -- --quick         small and once: whether it runs, not how fast
-//   npm run bench -- --only append   rows whose name contains a text
+//   npm run bench -- --only append,deliver   rows whose name contains one of these texts
 //   npm run bench -- --json          results as JSON, for a program
+//   npm run bench -- --page docs/benchmarks.md   renews that page's table, and its plot
 //   npm run bench -- --rounds 11     how often each row and its floor take turns
 //   npm run bench -- --directory D   where the files are written; .ottla-bench
 
@@ -15,10 +16,12 @@ import { parseArgs, promisify } from 'node:util';
 import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
+import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
 import { measure, type Result } from './harness.js';
 import { rows as objects } from './objects.js';
 import { rows as open } from './open.js';
+import { writePage } from './page.js';
 import { rows as partitioner } from './partitioner.js';
 import { rows as read } from './read.js';
 import { rows as handlers } from './handlers.js';
@@ -32,6 +35,7 @@ const rows = [
   ...read,
   ...deliver,
   ...commit,
+  ...compression,
   ...partitioner,
   ...assignor,
   ...start,
@@ -46,12 +50,14 @@ const { values } = parseArgs({
     json: { type: 'boolean', default: false },
     only: { type: 'string', default: '' },
     rounds: { type: 'string' },
+    page: { type: 'string' },
     directory: { type: 'string', default: '.ottla-bench' },
     row: { type: 'string' },
   },
 });
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 7));
 const scale = values.quick ? 0.02 : 1;
+const wanted = values.only.split(',');
 
 if (values.row === undefined) await runAll();
 else await runOne(values.row);
@@ -73,7 +79,7 @@ async function runAll(): Promise<void> {
     printHead();
   }
   for (const { name } of rows) {
-    if (!name.includes(values.only)) continue;
+    if (!wanted.some((text) => name.includes(text))) continue;
     const options = ['--row', name, '--rounds', String(rounds), '--directory', values.directory];
     if (values.quick) options.push('--quick');
     const { stdout } = await run(process.execPath, ['--expose-gc', script, ...options]);
@@ -82,6 +88,7 @@ async function runAll(): Promise<void> {
     if (!values.json) printResult(result);
   }
   rmSync(values.directory, { recursive: true, force: true });
+  if (values.page !== undefined) writePage(values.page, results, rounds);
   if (!values.json) return;
   const machine = { node: process.version, platform: process.platform, arch: process.arch };
   const cpu = { model: cpus()[0]?.model ?? 'unknown', count: availableParallelism() };

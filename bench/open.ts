@@ -65,7 +65,7 @@ function recovery(recordsPerBatch: number, mebibytes: number, goal: Goal): Row {
       inAnotherProcess(
         directory,
         `
-        await ottla.topics.create('bench', { segmentBytes: ${gibibyte} });
+        await ottla.topics.create('bench', { segmentBytes: ${2 ** 31 - 1} });
         const producer = ottla.producer({ acks: 1, batchSize: ${recordsPerBatch === 1 ? 1 : 1_000_000} });
         const record = { key: Buffer.alloc(16, 'k'), value: Buffer.alloc(100, 'v') };
         const records = Array.from({ length: ${recordsPerBatch} }, () => record);

@@ -1,4 +1,5 @@
 import { filled } from './deliver.js';
+import { scan } from './floors.js';
 import { timed, type Measured, type Row } from './harness.js';
 
 function row(name: string, partitions: number): Row {
@@ -8,7 +9,7 @@ function row(name: string, partitions: number): Row {
     unit: 'records',
     what: `${where} by ottla.read().batches(); floor: the files read 1 MiB at a time, and their CRC-32C`,
     async prepare(setting) {
-      const { ottla, count, floor } = await filled(setting, partitions);
+      const { ottla, count, logs } = await filled(setting, partitions);
       const run = (): Promise<Measured> =>
         timed(count, async () => {
           let seen = 0;
@@ -17,7 +18,7 @@ function row(name: string, partitions: number): Row {
           }
           if (seen !== count) throw new Error(`expected ${count} records, got ${seen}`);
         });
-      return { run, floor, close: () => ottla.close() };
+      return { run, floor: () => scan(logs(), count), close: () => ottla.close() };
     },
   };
 }

@@ -1,4 +1,4 @@
-import type { Result } from './harness.js';
+import type { Goal, Result } from './harness.js';
 
 const widths = [41, 11, 10, 9, 11, 9, 10, 17] as const;
 
@@ -16,20 +16,24 @@ export function printHead(): void {
 export function printResult(result: Result): void {
   const { name, rate, floorRate, ratio, goal, meetsGoal, peakRssMiB, heapMiB } = result;
   const { loopDelayP99Ms, loopDelayMaxMs } = result;
-  const goalText = goal === null ? '' : 'least' in goal ? `>= ${goal.least}` : `<= ${goal.most}`;
   print([
     name,
     short(rate),
     short(floorRate),
     ratio.toPrecision(2),
-    meetsGoal === false ? `${goalText} !` : `${goalText}  `,
+    `${goalText(goal)}${meetsGoal === false ? ' !' : '  '}`,
     peakRssMiB.toFixed(0),
     heapMiB.toFixed(0),
     `${loopDelayP99Ms.toFixed(1)} / ${loopDelayMaxMs.toFixed(1)}`,
   ]);
 }
 
-function short(perSecond: number): string {
+export function goalText(goal: Goal | null): string {
+  if (goal === null) return '';
+  return 'least' in goal ? `>= ${goal.least}` : `<= ${goal.most}`;
+}
+
+export function short(perSecond: number): string {
   if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(2)} M`;
   if (perSecond >= 1e4) return `${(perSecond / 1e3).toFixed(0)} k`;
   return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);

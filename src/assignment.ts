@@ -68,6 +68,7 @@ export class Assignment {
   readonly #rankByTopic = new Map<string, number>();
 
   constructor(input: AssignorInput, order: (a: AssignorMember, b: AssignorMember) => number) {
+    checkInput(input);
     const counts = partitionCounts(input.partitions);
     this.members = input.members.toSorted(order);
     const subscribersByTopic = subscribersOf(this.members);
@@ -109,6 +110,20 @@ export class Assignment {
     }
     return new Map(this.members.map(({ memberId }, member) => [memberId, lists[member]!]));
   }
+}
+
+/** @throws TypeError for what is no input at all */
+function checkInput(input: unknown): void {
+  const { partitions, members } = (input ?? {}) as Partial<Record<string, unknown>>;
+  const isInput =
+    typeof partitions === 'object' &&
+    partitions !== null &&
+    Array.isArray(members) &&
+    members.every((member) => typeof member === 'object' && member !== null);
+  if (isInput) return;
+  throw new TypeError(
+    `assign: expected { partitions: { topic: count }, members }, got ${got(input)}`,
+  );
 }
 
 /** Counts of the topics with partitions; a Map, since a topic may be called `constructor`. */

@@ -1,4 +1,3 @@
-import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
@@ -10,15 +9,11 @@ import type { Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
-import {
-  decodePartitionMetadata,
-  encodePartitionMetadata,
-  newTopicId,
-  partitionMetadataFile,
-} from './storage/checkpoint.js';
+import { newTopicId } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
+import { PartitionDirectories } from './storage/partition-directories.js';
 import { SyncQueue } from './storage/sync-queue.js';
 import { topicNamesCollide } from './topic-name.js';
 import { LogCleaner } from './partition-cleaner.js';
@@ -65,6 +60,7 @@ export class Broker {
   onWarning: (warning: string) => void = (warning) => this.recovery.push(warning);
   readonly #env: LogEnvironment;
   readonly #files: FileSystem;
+  readonly #directories: PartitionDirectories;
   readonly #store: MetaStore;
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
@@ -80,6 +76,7 @@ export class Broker {
     this.readOnly = readOnly;
     this.directory = options.directory;
     this.#files = files;
+    this.#directories = new PartitionDirectories(options.directory, files, options.random);
     this.#store = store;
     this.#defaults = { ...topicDefaults, ...options.defaults };
     this.#env = {
@@ -196,7 +193,7 @@ export class Broker {
       if (report !== null) this.recovery.push(report);
     }
     this.recovery.push(...(await this.transactions.recover(this.#partitions())));
-    await this.#rewindCommits();
+    this.recovery.push(...(await this.#rewindCommits(() => true)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
     this.groups.start();
@@ -206,21 +203,43 @@ export class Broker {
     return [...this.#topics.values()].flatMap(({ partitions }) => partitions);
   }
 
-  /** Commits above a log's end point at records that were cut: back to where their epoch now ends. */
-  async #rewindCommits(): Promise<void> {
+  /**
+   * Commits above a log's end point at records that were cut: back to where their epoch now ends.
+   * @returns a sentence on each
+   */
+  async #rewindCommits(concerns: (partition: Partition) => boolean): Promise<string[]> {
+    const report: string[] = [];
     for (const group of this.offsets.groups()) {
       const rewound = [];
       for (const { committed, partition } of this.#commitsOf(group)) {
-        if (partition.failure !== null) continue;
+        if (!concerns(partition) || partition.failure !== null) continue;
         const end = Math.min(partition.logEndOffset, partition.endOfEpoch(committed.leaderEpoch));
         if (committed.offset <= end) continue;
         rewound.push({ ...committed, offset: end, leaderEpoch: partition.epochBefore(end) });
-        this.recovery.push(
+        report.push(
           `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${end}, where the log now ends.`,
         );
       }
       if (rewound.length > 0) await this.offsets.commit(group, rewound);
     }
+    return report;
+  }
+
+  /**
+   * Reads a partition's files again, and takes back commits above the end that it then has.
+   * @returns a sentence on what was cut, or null
+   * @throws why it takes no records still; METADATA_LOST, UNKNOWN_TOPIC_OR_PARTITION, CLOSED
+   */
+  async reopen(at: TopicPartition): Promise<string | null> {
+    this.refuseReadOnly();
+    const partition = this.partition(at);
+    const report = await partition.reopen();
+    // Transactions that could not end there do now.
+    await this.transactions.writePending();
+    const rewound = await this.#rewindCommits((other) => other === partition);
+    for (const sentence of rewound) this.onWarning(sentence);
+    if (partition.failure !== null) throw partition.failure;
+    return report;
   }
 
   /** What a group has committed of partitions that exist. */
@@ -345,45 +364,17 @@ export class Broker {
     }
   }
 
-  /**
-   * What lies in the way of new partitions' directories is no topic's: half deleted, or of unknown origin.
-   * Moved durably: else it might be back in its place after a crash, and be taken for the new one's.
-   */
-  async #setAside(name: string, id: string, from: number, partitionCount: number): Promise<void> {
-    let isMoved = false;
-    for (let index = from; index < partitionCount; index++) {
-      const directory = join(this.directory, `${name}-${index}`);
-      if (!this.#files.isDirectory(directory) || this.#isFree(directory, id)) continue;
-      const found = this.#topicIdOf(directory);
-      const isDeleted = found !== null && this.#store.get(['tombstone', found]) !== undefined;
-      const suffix = isDeleted ? `${found}-delete` : `${newTopicId(this.random)}-stray`;
-      this.#files.rename(directory, this.#asideName(name, index, suffix));
-      isMoved = true;
-    }
-    if (isMoved) await this.#files.syncDirectory(this.directory);
-  }
-
-  /** Whether a directory is this topic's, or was left empty when a partition was being made. */
-  #isFree(directory: string, id: string): boolean {
-    const found = this.#topicIdOf(directory);
-    if (found !== null) return found === id;
-    return this.#files.list(directory).every((name) => name === `${partitionMetadataFile}.tmp`);
-  }
-
-  /** As Kafka renames a deleted partition's directory: with the topic's name cut, so that it fits 255 bytes. */
-  #asideName(name: string, index: number, suffix: string): string {
-    return join(this.directory, `${name.slice(0, 200)}-${index}.${suffix}`);
+  #setAside(topic: string, id: string, from: number, end: number): Promise<void> {
+    const isDeleted = (found: string): boolean =>
+      this.#store.get(['tombstone', found]) !== undefined;
+    return this.#directories.setAside(topic, id, from, end, isDeleted);
   }
 
   /** Adds the directories of partitions from `from` on, then the row that says they are there. */
   async #makePartitions(topic: Topic, from: number): Promise<void> {
-    const metadata = encodePartitionMetadata(topic.id);
-    for (const { directory } of topic.partitions.slice(from)) {
-      this.#files.makeDirectory(directory);
-      await this.#files.replaceFile(join(directory, partitionMetadataFile), metadata);
-    }
-    await this.#files.syncDirectory(this.directory);
-    await this.#store.write([put(['topic', topic.name], topic.row())]);
+    const { name, id, partitionCount } = topic;
+    await this.#directories.make(name, id, from, partitionCount);
+    await this.#store.write([put(['topic', name], topic.row())]);
   }
 
   alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
@@ -456,48 +447,14 @@ export class Broker {
     });
   }
 
-  /**
-   * Removes what has a deleted topic's id. Renamed durably first: a directory whose partition.metadata is
-   * gone already could not be told from another topic's.
-   */
   async #removeFiles(name: string, id: string): Promise<void> {
-    for (const entry of this.#files.list(this.directory)) {
-      const index = partitionIndexIn(entry, name);
-      const directory = join(this.directory, entry);
-      if (index === null || this.#topicIdOf(directory) !== id) continue;
-      this.#files.rename(directory, this.#asideName(name, index, `${id}-delete`));
-    }
-    await this.#files.syncDirectory(this.directory);
-    for (const entry of this.#files.list(this.directory)) {
-      if (!entry.endsWith(`.${id}-delete`)) continue;
-      this.#files.removeDirectory(join(this.directory, entry));
-    }
-    await this.#files.syncDirectory(this.directory);
+    await this.#directories.remove(name, id);
     const rows = [
       ...[...this.#store.range(['partition', id])].map(({ key }) => remove(key)),
       ...[...this.#store.range(['segment', id])].map(({ key }) => remove(key)),
       ...[...this.#store.range(['compaction', id])].map(({ key }) => remove(key)),
     ];
     await this.#store.write([...rows, remove(['tombstone', id])]);
-  }
-
-  #topicIdOf(directory: string): string | null {
-    const bytes = this.#files.readFile(join(directory, partitionMetadataFile));
-    return bytes === undefined ? null : decodePartitionMetadata(bytes.toString());
-  }
-
-  /**
-   * The way out of a partition's failure: see Partition.reopen(). Transactions end there that could not.
-   * @returns a sentence on what was cut, or null
-   * @throws why it takes no records still
-   */
-  async reopen(at: TopicPartition): Promise<string | null> {
-    this.refuseReadOnly();
-    const partition = this.partition(at);
-    const report = await partition.reopen();
-    await this.transactions.writePending();
-    if (partition.failure !== null) throw partition.failure;
-    return report;
   }
 
   /** Closes the files without another write: opening failed. */
@@ -515,11 +472,4 @@ export class Broker {
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }
-}
-
-/** The number in the name of a directory of this topic's; null for any other name. */
-function partitionIndexIn(entry: string, topic: string): number | null {
-  if (!entry.startsWith(`${topic}-`)) return null;
-  const digits = entry.slice(topic.length + 1);
-  return /^\d+$/.test(digits) ? Number(digits) : null;
 }

@@ -21,6 +21,9 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
+/** The longest timer that Node keeps: longer ones fire at once. */
+export const longestTimerMs: number = 2 ** 31 - 1;
+
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),

@@ -3,8 +3,15 @@ import { blockSlack, type Compressor, type LoadModule } from './compression.js';
 
 /** What Node has from 22.15 on. */
 interface NodeZstd {
+  readonly constants: { readonly ZSTD_d_windowLogMax: number };
   zstdCompressSync(bytes: Uint8Array): Buffer;
-  zstdDecompressSync(bytes: Uint8Array, options: { readonly maxOutputLength: number }): Buffer;
+  zstdDecompressSync(
+    bytes: Uint8Array,
+    options: {
+      readonly maxOutputLength: number;
+      readonly params: Readonly<Record<number, number>>;
+    },
+  ): Buffer;
 }
 
 const packageName = '@mongodb-js/zstd';
@@ -14,10 +21,22 @@ export function zstd(load: LoadModule): Compressor {
   return 'zstdCompressSync' in zlib ? zstdOfNode(zlib as unknown as NodeZstd) : zstdByPackage(load);
 }
 
+/** Node stops after one frame, and up to 22 takes half a frame for a whole one: so frame by frame. */
 function zstdOfNode(zlib: NodeZstd): Compressor {
+  const params = { [zlib.constants.ZSTD_d_windowLogMax]: maxWindowLog };
   return {
     compress: (bytes) => zlib.zstdCompressSync(bytes),
-    decompress: (bytes, maxBytes) => zlib.zstdDecompressSync(bytes, { maxOutputLength: maxBytes }),
+    decompress(bytes, maxBytes) {
+      const results: Buffer[] = [];
+      let left = maxBytes;
+      for (const { start, end } of framesOf(bytes)) {
+        const options = { maxOutputLength: left, params };
+        const result = zlib.zstdDecompressSync(bytes.subarray(start, end), options);
+        left -= result.length;
+        results.push(result);
+      }
+      return results.length === 1 ? results[0]! : Buffer.concat(results);
+    },
   };
 }
 
@@ -28,7 +47,7 @@ export function zstdByPackage(load: LoadModule): Compressor {
   return {
     compress: (bytes) => worker.call('compress', bytes),
     decompress(bytes, maxBytes) {
-      const most = mostBytes(bytes);
+      const most = framesOf(bytes).reduce((sum, frame) => sum + frame.mostBytes, 0);
       if (most > blockSlack * maxBytes) {
         throw new Error(`zstd of up to ${most} bytes, expected ${maxBytes} at most`);
       }
@@ -39,45 +58,58 @@ export function zstdByPackage(load: LoadModule): Compressor {
   };
 }
 
+/** A decoder takes the memory of a frame's window at once: no more than a batch may take. */
+const maxWindowLog = 26;
 /** What a block takes at the most, decompressed. */
 const maxBlockBytes = 128 * 1024;
 const [frameMagic, skippableMagic] = [0xfd2fb528, 0x184d2a50];
 
-/** Walks the frames (RFC 8878, 3.1). @returns what their blocks may take at the most */
-function mostBytes(bytes: Buffer): number {
-  let most = 0;
-  let at = 0;
-  while (at < bytes.length) {
-    const magic = at + 8 <= bytes.length ? bytes.readUInt32LE(at) : -1;
+interface Frame {
+  readonly start: number;
+  readonly end: number;
+  /** What its blocks take at the most, decompressed. */
+  readonly mostBytes: number;
+}
+
+/** The frames that hold something, which must be all there is (RFC 8878, 3.1). */
+function framesOf(bytes: Buffer): Frame[] {
+  const frames: Frame[] = [];
+  for (let start = 0; start < bytes.length;) {
+    const magic = start + 8 <= bytes.length ? bytes.readUInt32LE(start) : -1;
     if (magic >>> 4 === skippableMagic >>> 4) {
-      at += 8 + bytes.readUInt32LE(at + 4);
+      start += 8 + bytes.readUInt32LE(start + 4);
       continue;
     }
     if (magic !== frameMagic) throw new Error('no zstd frame');
-    const frame = frameAt(bytes, at);
-    at = frame.blocksAt;
-    for (let isLast = false; !isLast;) {
-      if (at + 3 > bytes.length) throw new Error('a zstd frame without an end');
-      const header = bytes.readUIntLE(at, 3);
-      isLast = (header & 1) === 1;
-      const kind = (header >>> 1) & 3;
-      const size = header >>> 3;
-      // Stored, one byte repeated, or compressed.
-      most += kind === 2 ? maxBlockBytes : size;
-      at += 3 + (kind === 1 ? 1 : size);
-    }
-    if (frame.hasChecksum) at += 4;
+    const frame = frameAt(bytes, start);
+    if (frame.end > bytes.length) throw new Error('a zstd frame without an end');
+    frames.push(frame);
+    start = frame.end;
   }
-  return most;
+  return frames;
 }
 
-function frameAt(bytes: Buffer, start: number): { blocksAt: number; hasChecksum: boolean } {
+function frameAt(bytes: Buffer, start: number): Frame {
   const descriptor = bytes[start + 4]!;
   const isSingleSegment = (descriptor & 0x20) !== 0;
+  const windowLog = isSingleSegment ? 0 : 10 + (bytes[start + 5]! >>> 3);
+  if (windowLog > maxWindowLog) throw new Error(`a zstd window of 2^${windowLog} bytes`);
   const dictionaryBytes = [0, 1, 2, 4][descriptor & 3]!;
   const sizeBytes = [isSingleSegment ? 1 : 0, 2, 4, 8][descriptor >>> 6]!;
-  const blocksAt = start + 5 + (isSingleSegment ? 0 : 1) + dictionaryBytes + sizeBytes;
-  return { blocksAt, hasChecksum: (descriptor & 4) !== 0 };
+  let mostBytes = 0;
+  let end = start + 5 + (isSingleSegment ? 0 : 1) + dictionaryBytes + sizeBytes;
+  for (let isLast = false; !isLast;) {
+    if (end + 3 > bytes.length) throw new Error('a zstd frame without an end');
+    const header = bytes.readUIntLE(end, 3);
+    isLast = (header & 1) === 1;
+    const kind = (header >>> 1) & 3;
+    const size = header >>> 3;
+    // Stored, one byte repeated, or compressed.
+    mostBytes += kind === 2 ? maxBlockBytes : size;
+    end += 3 + (kind === 1 ? 1 : size);
+  }
+  const hasChecksum = (descriptor & 4) !== 0;
+  return { start, end: end + (hasChecksum ? 4 : 0), mostBytes };
 }
 
 /** Longer than any batch takes: the worker is gone. */

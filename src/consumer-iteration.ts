@@ -25,8 +25,8 @@ export interface IterationOptions {
   readonly reader: Reader<ConsumerRecord>;
   readonly commits: Commits;
   readonly maxPollRecords: number;
-  /** Resolves when the reader has been told what to read; null: the consumer is closed. */
-  readonly join: () => Promise<void> | null;
+  /** Resolves when the reader has been told what to read, or the consumer is closed. Throws nothing at once. */
+  readonly join: () => Promise<void>;
   /** How far an owned partition is. */
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
   /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
@@ -190,43 +190,51 @@ export class Iteration<T extends TopicRef> {
     return null;
   }
 
-  /** What is fetched for an iterator that ended meanwhile is left to the next one. */
   #fetch<V>(iteration: object, take: (run: Run) => V): Promise<IteratorResult<V, undefined>> {
-    const fetching = this.#fetchRun().then(
-      (run): IteratorResult<V, undefined> => {
-        this.#fetching = null;
-        if (run !== null && this.#current === iteration) return { value: take(run), done: false };
-        return { value: undefined, done: true };
-      },
-      (error: unknown) => {
-        this.#fetching = null;
-        this.#end(iteration);
-        throw error;
-      },
-    );
+    const fetching = this.#takeNext(iteration, take);
     this.#fetching = fetching;
     return fetching;
   }
 
-  /** The next run with records; null when the consumer is closed. */
-  async #fetchRun(): Promise<Run | null> {
-    const { commits, join, progressOf } = this.#options;
-    const joined = join();
-    if (joined === null) return null;
-    await joined;
-    for (;;) {
-      const fetched = await this.#poll();
-      if (fetched === null || this.#isStopped) return null;
-      const progress = progressOf(fetched);
-      if (progress === undefined || progress.ownership !== fetched.ownership) continue;
-      if (progress.isLeaving) continue;
-      if (fetched.records.length === 0) {
-        commits.mark(progress, fetched.nextOffset);
-        continue;
+  /**
+   * Nothing comes between the making of a run and what is taken of it: a seek() drops it, or finds it taken.
+   * What is fetched for an iterator that ended meanwhile is left to the next one.
+   */
+  async #takeNext<V>(
+    iteration: object,
+    take: (run: Run) => V,
+  ): Promise<IteratorResult<V, undefined>> {
+    try {
+      await this.#options.join();
+      while (!this.#isStopped) {
+        const fetched = await this.#poll();
+        if (fetched === null) break;
+        const run = this.#begin(fetched);
+        if (run === null) continue;
+        if (this.#current !== iteration) break;
+        return { value: take(run), done: false };
       }
-      this.#run = { fetched, progress, marked: 0, handedOut: 0 };
-      return this.#run;
+      return { value: undefined, done: true };
+    } catch (error) {
+      this.#end(iteration);
+      throw error;
+    } finally {
+      this.#fetching = null;
     }
+  }
+
+  /** @returns null if nothing of it is to be handed out */
+  #begin(fetched: Fetched<ConsumerRecord>): Run | null {
+    if (this.#isStopped) return null;
+    const progress = this.#options.progressOf(fetched);
+    if (progress === undefined || progress.ownership !== fetched.ownership) return null;
+    if (progress.isLeaving) return null;
+    if (fetched.records.length === 0) {
+      this.#options.commits.mark(progress, fetched.nextOffset);
+      return null;
+    }
+    this.#run = { fetched, progress, marked: 0, handedOut: 0 };
+    return this.#run;
   }
 
   async #poll(): Promise<Fetched<ConsumerRecord> | null> {

@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
+import { longestTimerMs } from './clock.js';
 import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
 import type { GroupMembership } from './engine.js';
 import {
@@ -80,7 +81,7 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
   readonly clientId?: string;
 }
 
-/** What it throws is told by the 'error' event; the rebalance goes on. */
+/** Told which partitions of which topics move. What it throws is told by the 'error' event; the rebalance goes on. */
 export type RebalanceHook = (partitions: readonly TopicPartition[]) => void | Promise<void>;
 
 export interface RebalanceHooks {
@@ -179,7 +180,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
       isolation: isolationCheck,
       maxPollRecords: integer(1),
       maxPollBytes: integer(1),
-      maxPollIntervalMs: integer(1, 2 ** 31 - 1),
+      maxPollIntervalMs: integer(1, longestTimerMs),
       revokeTimeoutMs: milliseconds,
       clientId: anId,
       onInvalid: onInvalidCheck,

@@ -1,3 +1,4 @@
+import { longestTimerMs } from './clock.js';
 import type { BatchOf, ConsumerRecord, RecordOf } from './consumer-record.js';
 import { aFunction, aSignal, checkOptions, checkValue, either, integer, oneOf } from './options.js';
 import { exponentialBackoff, type RetryPolicy } from './run-retry.js';
@@ -79,7 +80,7 @@ const anObject = (value: unknown): string | null =>
   typeof value === 'object' && value !== null ? null : 'an object';
 
 const concurrencyTable = { by: oneOf('partition', 'key'), max: integer(1) };
-const rateTable = { records: integer(1), perMs: integer(1, 2 ** 31 - 1) };
+const rateTable = { records: integer(1), perMs: integer(1, longestTimerMs) };
 
 /** As checkOptions(), of options that must all be there. */
 function checkAll<T extends object>(

@@ -133,10 +133,10 @@ export class Consumer<T extends TopicRef = TopicRef>
       reader: this.#reader,
       commits: this.#commits,
       maxPollRecords: checked.maxPollRecords,
-      join: () => {
-        if (this.#closing !== null) return null;
+      join: async () => {
+        if (this.#closing !== null) return;
         this.#join();
-        return this.#joined;
+        await this.#joined;
       },
       progressOf: (at) => this.#progress.get(keyOf(at)),
       commitBatch: ({ topic, partition, nextOffset, ownership }) =>

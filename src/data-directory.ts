@@ -184,13 +184,30 @@ async function agreeOnIdentity(
   if (readOnly) throw metadataLost(directory, 'it was never opened for writing');
   const storeId = row?.storeId ?? stated ?? newTopicId(random);
   if (row === undefined) await store.write([put(['store'], { formatVersion, storeId })]);
+  // Before the file which says that all of this was done.
   await files.syncDirectory(join(directory, 'meta'));
+  await files.syncDirectory(directory);
+  await syncParents(files, directory);
   await files.replaceFile(
     join(directory, propertiesFile),
     Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
   );
-  await files.syncDirectory(directory);
-  await files.syncDirectory(dirname(directory));
+}
+
+/**
+ * The directory may be new with several of its parents, of which a loss of power must not take one. One
+ * that may not be read was not made by us.
+ */
+async function syncParents(files: FileSystem, directory: string): Promise<void> {
+  const parent = dirname(directory);
+  if (parent === directory) return;
+  try {
+    await files.syncDirectory(parent);
+  } catch (error) {
+    if (error instanceof Error && 'code' in error && error.code === 'EACCES') return;
+    throw error;
+  }
+  await syncParents(files, parent);
 }
 
 function decodeProperties(text: string): string | undefined {

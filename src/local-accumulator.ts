@@ -188,9 +188,11 @@ export class Accumulator implements BatchKeeper {
     if (longest * 3 >= largestFor(topic, account) - 128) {
       for (const record of records) refuseTooLarge(topic, account, batchSizeFor(record));
     }
+    if (isCompacted(topic.settings) && records.some(({ key }) => key === null)) {
+      refuseKeyless(topic);
+    }
     let sticky: StickyPartitioner | null = null;
     for (let i = 0; i < records.length; i++) {
-      if (records[i]!.key === null) refuseKeyless(topic);
       if (partitions[i] !== -1) continue;
       if (sticky === null) {
         sticky = account.stickyFor(topic);
@@ -322,10 +324,14 @@ function orderByPartition(
   count: number,
   partitionCount: number,
 ): Int32Array {
+  const order = new Int32Array(count);
+  if (partitionCount === 1) {
+    for (let i = 0; i < count; i++) order[i] = i;
+    return order;
+  }
   const starts = new Int32Array(partitionCount + 1);
   for (let i = 0; i < count; i++) starts[partitions[i]! + 1]!++;
   for (let i = 0; i < partitionCount; i++) starts[i + 1]! += starts[i]!;
-  const order = new Int32Array(count);
   for (let i = 0; i < count; i++) order[starts[partitions[i]!]!++] = i;
   return order;
 }

@@ -166,6 +166,14 @@ abstract class Delivery implements AppendListener {
   }
 }
 
+/** Records side by side in a batch, of one producer and between the same flushes. */
+interface Share {
+  readonly taken: Taken;
+  bytes: number;
+  /** Index behind the last one. */
+  end: number;
+}
+
 /** A batch that single records are being added to. */
 export class OpenBatch extends Delivery {
   readonly buffer: Buffer;
@@ -177,10 +185,9 @@ export class OpenBatch extends Delivery {
   readonly #limit: number;
   readonly #builder = new BatchBuilder();
   /** By record. */
-  readonly #taken: Taken[] = [];
   readonly #sinks: AppendSink[] = [];
-  readonly #sizes: number[] = [];
-  #isShared = false;
+  readonly #shares: Share[] = [];
+  #lastShare: Share | null = null;
 
   constructor(
     keeper: BatchKeeper,
@@ -218,10 +225,15 @@ export class OpenBatch extends Delivery {
     const bytes = this.#builder.bytes - before;
     if (account.options.acks === 'all') this.wantsDurable = true;
     const taken = account.take(bytes);
-    if (taken !== this.#taken[0]) this.#isShared = this.#taken.length > 0;
-    this.#taken.push(taken);
-    this.#sinks.push(sink);
-    this.#sizes.push(bytes);
+    const end = this.#sinks.push(sink);
+    const share = this.#lastShare;
+    if (share?.taken === taken) {
+      share.bytes += bytes;
+      share.end = end;
+    } else {
+      this.#lastShare = { taken, bytes, end };
+      this.#shares.push(this.#lastShare);
+    }
     return bytes;
   }
 
@@ -248,8 +260,7 @@ export class OpenBatch extends Delivery {
 
   /** Whose records are in it. */
   #accounts(): Iterable<Account> {
-    const first = this.#taken[0]!.account;
-    return this.#isShared ? new Set(this.#taken.map(({ account }) => account)) : [first];
+    return new Set(this.#shares.map(({ taken }) => taken.account));
   }
 
   /** Fails with a batch before it; it was not written. */
@@ -267,32 +278,34 @@ export class OpenBatch extends Delivery {
 
   protected acknowledge(durable: boolean): void {
     const { index } = this.lane.partition;
-    const { length } = this.#sinks;
-    for (let i = 0; i < length;) {
-      const taken = this.#taken[i]!;
-      const counts = (taken.account.options.acks === 'all') === durable;
-      const from = i;
-      let bytes = 0;
-      for (; i < length && this.#taken[i] === taken; i++) {
-        bytes += this.#sizes[i]!;
-        if (counts) this.#sinks[i]!.acknowledged(index, this.baseOffset + i, 1, this.timestamp);
+    let from = 0;
+    for (const { taken, bytes, end } of this.#shares) {
+      const { account } = taken;
+      if ((account.options.acks === 'all') === durable) {
+        for (let i = from; i < end; i++) {
+          this.#sinks[i]!.acknowledged(index, this.baseOffset + i, 1, this.timestamp);
+        }
+        account.statistics.acknowledged(end - from, bytes, this.deliveredMs);
+        account.settle(taken, bytes);
       }
-      if (!counts) continue;
-      taken.account.statistics.acknowledged(i - from, bytes, this.deliveredMs);
-      taken.account.settle(taken, bytes);
+      from = end;
     }
   }
 
   protected fail(error: OttlaError): void {
     const isWritten = this.baseOffset >= 0;
-    for (let i = 0; i < this.#sinks.length; i++) {
-      const taken = this.#taken[i]!;
+    const { index } = this.lane.partition;
+    let from = 0;
+    for (const { taken, bytes, end } of this.#shares) {
       const { account } = taken;
-      if (isWritten && account.options.acks !== 'all') continue;
-      const offset = isWritten ? this.baseOffset + i : -1;
-      this.#sinks[i]!.failed(error, this.lane.partition.index, offset, 1);
-      account.statistics.failed(1);
-      account.settle(taken, this.#sizes[i]!);
+      if (!isWritten || account.options.acks === 'all') {
+        for (let i = from; i < end; i++) {
+          this.#sinks[i]!.failed(error, index, isWritten ? this.baseOffset + i : -1, 1);
+        }
+        account.statistics.failed(end - from);
+        account.settle(taken, bytes);
+      }
+      from = end;
     }
   }
 }

@@ -1,6 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
-import type { Timer } from './clock.js';
+import { longestTimerMs, type Timer } from './clock.js';
 import type {
   Committed,
   CommitPosition,
@@ -27,7 +27,6 @@ const turnMs = 5;
 /** How often a read-only reader looks for what the owner wrote. */
 const followMs = 50;
 const noBuffer = Buffer.alloc(0);
-const longestTimerMs = 2 ** 31 - 1;
 
 interface ReadAhead<R> {
   readonly fetch: PartitionFetch<R>;

@@ -1,4 +1,5 @@
 import { inspect } from 'node:util';
+import { longestTimerMs } from './clock.js';
 import { compressions, type Compression } from './compression.js';
 
 /**
@@ -40,6 +41,16 @@ export interface TopicOptions {
   readonly maxMessageBytes?: number;
   /** Whose time a record carries: the sender's, or the log's at the append. @default 'CreateTime' */
   readonly messageTimestampType?: 'CreateTime' | 'LogAppendTime';
+  /**
+   * The log is synced once this many records were appended since the last sync, though nobody waits for
+   * it with acks 'all': so a loss of power costs acks 1 no more. @default 2^53 - 1: 8 MiB decide
+   */
+  readonly flushMessages?: number;
+  /**
+   * The log is synced once a record has waited for it this long, as with flushMessages.
+   * @default 2^53 - 1 ms: 8 MiB decide
+   */
+  readonly flushMs?: number;
   /**
    * How records are compressed in this topic, whatever a producer says; 'producer': as each producer says.
    * A batch that another program sent stays as it is. @default 'producer'
@@ -159,7 +170,12 @@ export type Isolation = 'read_committed' | 'read_uncommitted';
  */
 export type From = 'earliest' | 'latest' | 'none' | Date | Ago;
 
-type Check = (value: unknown) => string | null;
+interface Check {
+  /** What is expected instead; null: the value passes. */
+  (value: unknown): string | null;
+  /** Whether there are numbers that pass, so that one that does not is out of range, not of a wrong type. */
+  readonly takesNumbers?: boolean;
+}
 type Table<T> = { readonly [K in keyof Required<T>]: Check };
 
 /** Bytes of the string "got", short enough for an error message. */
@@ -176,15 +192,21 @@ export function got(value: unknown): string {
 export function integer(min: number, max: number = Number.MAX_SAFE_INTEGER): Check {
   const expected =
     max === Number.MAX_SAFE_INTEGER ? `an integer >= ${min}` : `an integer from ${min} to ${max}`;
-  return (value) =>
+  return ofNumbers((value) =>
     Number.isSafeInteger(value) && (value as number) >= min && (value as number) <= max
       ? null
-      : expected;
+      : expected,
+  );
+}
+
+function ofNumbers(check: Check): Check {
+  return Object.assign(check, { takesNumbers: true });
 }
 
 export function oneOf(...allowed: readonly unknown[]): Check {
   const expected = allowed.map((value) => inspect(value)).join(' or ');
-  return (value) => (allowed.includes(value) ? null : expected);
+  const check: Check = (value) => (allowed.includes(value) ? null : expected);
+  return allowed.some((value) => typeof value === 'number') ? ofNumbers(check) : check;
 }
 
 export const isolationCheck: Check = oneOf('read_committed', 'read_uncommitted');
@@ -194,7 +216,7 @@ export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 
 
 /** Passes when one of the checks does. */
 export function either(...checks: readonly Check[]): Check {
-  return (value) => {
+  const checkEach: Check = (value) => {
     const expected: string[] = [];
     for (const check of checks) {
       const problem = check(value);
@@ -203,6 +225,9 @@ export function either(...checks: readonly Check[]): Check {
     }
     return expected.join(' or ');
   };
+  return checks.some(({ takesNumbers }) => takesNumbers === true)
+    ? ofNumbers(checkEach)
+    : checkEach;
 }
 
 /** Ids lead the keys of the metadata store, which have a limit. */
@@ -224,9 +249,7 @@ export const anId: Check = (value) =>
 const aDate: Check = (value) =>
   value instanceof Date && !Number.isNaN(value.getTime()) ? null : 'a valid Date';
 
-/** The longest timer that Node keeps: longer ones fire at once. */
-const maxTimerMs = 2 ** 31 - 1;
-export const milliseconds: Check = integer(0, maxTimerMs);
+export const milliseconds: Check = integer(0, longestTimerMs);
 
 export function isAgo(value: unknown): value is Ago {
   return typeof value === 'object' && value !== null && 'durationMs' in value;
@@ -247,8 +270,9 @@ const bothPolicies: Check = (value) =>
     ? null
     : "['compact', 'delete']";
 
-const fraction: Check = (value) =>
-  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number from 0 to 1';
+const fraction: Check = ofNumbers((value) =>
+  typeof value === 'number' && value >= 0 && value <= 1 ? null : 'a number from 0 to 1',
+);
 
 /** A batch of the largest size, and the header it lies behind, must fit one segment. */
 const maxBatchBytes = 256 * 1024 * 1024;
@@ -263,6 +287,8 @@ export const topicOptions: Table<TopicOptions> = {
   indexIntervalBytes: integer(0, 2 ** 31 - 1),
   maxMessageBytes: integer(1024, maxBatchBytes),
   messageTimestampType: oneOf('CreateTime', 'LogAppendTime'),
+  flushMessages: integer(1),
+  flushMs: integer(0),
   compression: oneOf('producer', ...compressions),
   cleanupPolicy: either(oneOf('delete', 'compact'), bothPolicies),
   minCleanableDirtyRatio: fraction,
@@ -278,6 +304,8 @@ export const topicDefaults: TopicSettings = {
   indexIntervalBytes: 4096,
   maxMessageBytes: 1_048_588,
   messageTimestampType: 'CreateTime',
+  flushMessages: Number.MAX_SAFE_INTEGER,
+  flushMs: Number.MAX_SAFE_INTEGER,
   compression: 'producer',
   cleanupPolicy: 'delete',
   minCleanableDirtyRatio: 0.5,
@@ -338,7 +366,8 @@ export function checkValue(where: string, name: string, check: Check, value: unk
   const expected = check(value);
   if (expected === null) return;
   const message = `${where}: ${name} must be ${expected}, got ${got(value)}`;
-  throw typeof value === 'number' ? new RangeError(message) : new TypeError(message);
+  const isOutOfRange = typeof value === 'number' && check.takesNumbers === true;
+  throw isOutOfRange ? new RangeError(message) : new TypeError(message);
 }
 
 /** The options with their defaults, undefined ones included. */

@@ -123,10 +123,20 @@ export class PartitionLog {
     );
   }
 
-  /** As fail(), after a sync that failed. */
-  failSync(error: OttlaError): void {
-    this.#syncFailed = true;
+  /** As fail(), after a sync that failed; noted in the row, if that can be written. Never rejects. */
+  async failSync(error: OttlaError): Promise<void> {
     this.fail(error);
+    await this.#noteFailedSync();
+  }
+
+  /** By its bytes a file does not tell that some were not written, to another process neither. */
+  async #noteFailedSync(): Promise<void> {
+    this.#syncFailed = true;
+    try {
+      await this.writeRows([], () => undefined);
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
   }
 
   get syncFailed(): boolean {
@@ -341,6 +351,7 @@ export class PartitionLog {
       leaderEpochs: this.#leaderEpochs,
       active,
       producers: this.#savedProducers,
+      ...(this.#syncFailed ? { syncFailed: true } : {}),
     };
   }
 
@@ -349,7 +360,8 @@ export class PartitionLog {
    * transaction index is to be made anew. Of a log without producers, one look at a file's size.
    */
   needsRecovery(): boolean {
-    const { active, producers } = this.#stored.read();
+    const { active, producers, syncFailed } = this.#stored.read();
+    if (syncFailed === true) return true;
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     if (Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes) return true;
     if (!this.producers.isWhole(active.nextOffset, producers)) return true;
@@ -390,7 +402,8 @@ export class PartitionLog {
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
-    this.#syncFailed = afterFailedSync;
+    const mustWriteAgain = afterFailedSync || this.#stored.read().syncFailed === true;
+    this.#syncFailed = mustWriteAgain;
     this.open();
     const { clock } = this.#env;
     const active = this.#active;
@@ -404,8 +417,8 @@ export class PartitionLog {
     if (this.producers.isLost || damaged.length > 0) {
       await this.producers.rebuild(this.#segments, damaged, new Pace(clock));
     }
-    const fileSize = active.fileSize();
-    if (afterFailedSync) await active.writeAgain(active.size, fileSize);
+    const fileSize = Math.max(0, active.fileSize());
+    if (mustWriteAgain) await active.writeAgain(active.size, fileSize);
     const { position, problem } = await this.#addBatchesUpTo(fileSize);
     let report: string | null = null;
     if (problem !== null) {
@@ -416,14 +429,19 @@ export class PartitionLog {
         report += ` Good batches lay behind; they are kept in ${path}.`;
       }
       await this.#beginEpoch(next);
-      await active.cut(position);
+      active.cut(position);
     }
-    await active.sync();
+    try {
+      await active.sync();
+    } catch (error) {
+      await this.#noteFailedSync();
+      throw error;
+    }
+    this.#syncFailed = false;
     await active.saveIndexes();
     await this.#savePoint(this.#point());
     const bases = this.#segments.map(({ baseOffset }) => baseOffset);
     this.producers.removeOthers(new Set([...bases, active.nextOffset]));
-    this.#syncFailed = false;
     if (active.nextOffset < this.#logStartOffset) {
       // What lay between was deleted: its offsets are not given out again.
       await this.roll();

@@ -1,6 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
+import { FlushInterval } from './partition-flush.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { encodeMarker, type Marker } from './record-marker.js';
@@ -53,6 +54,7 @@ export class Partition {
   #gate: Promise<void> | null = null;
   #durabilityWaiters: AppendListener[] = [];
   #syncing: Promise<void> | null = null;
+  readonly #flushes: FlushInterval;
   #refreshing: Promise<void> | null = null;
   readonly #appendWaiters = new Set<AppendWaiter>();
   /** The largest of the batches that were stamped last. */
@@ -69,6 +71,7 @@ export class Partition {
     this.topicId = topic.id;
     this.index = index;
     this.directory = join(directory, `${topic.name}-${index}`);
+    this.#flushes = new FlushInterval(env.clock, () => void this.#requestSync());
     this.#log = this.#newLog(topic.settings);
     this.#compaction = new PartitionCompaction(env, this.#log);
   }
@@ -205,6 +208,7 @@ export class Partition {
     listener: AppendListener,
   ): 'done' | 'failed' | 'refused' | 'wait' {
     let baseOffset: number;
+    let nextOffset: number;
     let logAppendTime = -1;
     try {
       const { active } = this.#log;
@@ -224,7 +228,7 @@ export class Partition {
       if (this.settings.messageTimestampType === 'LogAppendTime') {
         logAppendTime = this.#env.clock.now();
       }
-      const nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
+      nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
       if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
         void this.#closeGate(() => this.#roll());
         return 'wait';
@@ -242,6 +246,7 @@ export class Partition {
       listener.failed(failure);
       return 'failed';
     }
+    this.#flushes.appended(nextOffset - baseOffset, this.settings);
     this.#acknowledge(baseOffset, logAppendTime, wantsDurable, listener);
     for (const waiter of this.#appendWaiters) waiter.wake();
     return 'done';
@@ -256,7 +261,8 @@ export class Partition {
     listener.written(baseOffset, logAppendTime);
     if (wantsDurable) this.#durabilityWaiters.push(listener);
     const { size, syncedSize } = this.#log.active;
-    if (wantsDurable || size - syncedSize >= unsyncedBytesTarget) void this.#requestSync();
+    const isDue = this.#flushes.isDue || size - syncedSize >= unsyncedBytesTarget;
+    if (wantsDurable || isDue) void this.#requestSync();
   }
 
   /** What the log knows of batches with sequence numbers. A refusal is theirs alone: others go on. */
@@ -410,7 +416,7 @@ export class Partition {
   #requestSync(): Promise<void> {
     this.#syncing ??= this.#queueSync().finally(() => {
       this.#syncing = null;
-      if (this.#durabilityWaiters.length > 0) void this.#requestSync();
+      if (this.#durabilityWaiters.length > 0 || this.#flushes.isDue) void this.#requestSync();
     });
     return this.#syncing;
   }
@@ -423,12 +429,13 @@ export class Partition {
   async #sync(): Promise<void> {
     const waiters = this.#durabilityWaiters;
     this.#durabilityWaiters = [];
+    this.#flushes.reset();
     const point = this.#log.dueRecoveryPoint();
     if (this.#log.failure === null) {
       try {
         await this.#log.active.sync();
       } catch (error) {
-        this.#log.failSync(asStorageError(this.name, error, false));
+        await this.#log.failSync(asStorageError(this.name, error, false));
       }
     }
     const { failure } = this.#log;
@@ -666,6 +673,7 @@ export class Partition {
     await this.#whenSettled(() => {
       this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
     });
+    this.#flushes.reset();
     if (!this.#log.isOpen) return;
     const { active } = this.#log;
     if (!this.#env.readOnly && this.#log.failure === null) {
@@ -679,6 +687,7 @@ export class Partition {
   async abandon(error: OttlaError): Promise<void> {
     this.#ended ??= error;
     await this.#whenSettled(() => undefined);
+    this.#flushes.reset();
     this.#log.countNothing();
     this.#log.closeFiles();
     for (const waiter of this.#appendWaiters) waiter.wake();

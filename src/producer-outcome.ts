@@ -37,21 +37,31 @@ export class Watched<T> extends Promise<T> {
   }
 }
 
+type Resolve = (metadata: RecordMetadata) => void;
+type Reject = (error: OttlaError) => void;
+
+/** Of the promise that is being made: an executor of its own would cost each send two objects more. */
+let resolveNew: Resolve;
+let rejectNew: Reject;
+const executor = (resolve: Resolve, reject: Reject): void => {
+  resolveNew = resolve;
+  rejectNew = reject;
+};
+
 /** One send's promise. */
 export class PendingSend implements AppendSink {
   readonly promise: Promise<RecordMetadata>;
   readonly #topic: string;
   readonly #timestamp: number;
-  #resolve!: (metadata: RecordMetadata) => void;
-  #reject!: (error: OttlaError) => void;
+  readonly #resolve: Resolve;
+  readonly #reject: Reject;
 
   constructor(topic: string, timestamp: number) {
     this.#topic = topic;
     this.#timestamp = timestamp;
-    this.promise = new Promise((resolve, reject) => {
-      this.#resolve = resolve;
-      this.#reject = reject;
-    });
+    this.promise = new Promise(executor);
+    this.#resolve = resolveNew;
+    this.#reject = rejectNew;
   }
 
   acknowledged(partition: number, offset: number, _count = 1, logAppendTime = -1): void {

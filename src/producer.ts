@@ -75,6 +75,9 @@ export class Producer {
   /** When this turn of the event loop has had enough of sendBatch; 0: it has had none. */
   #turnEnd = 0;
   #closing: Promise<void> | null = null;
+  /** What send() was called with last, which was checked then: most calls are with the same. */
+  #lastTopic: TopicRef | null = null;
+  #lastDefinition: TopicDefinition | null = null;
 
   /** @internal */
   constructor(
@@ -151,7 +154,7 @@ export class Producer {
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
     this.#refuseTransactional('send');
-    const definition = definitionOf('send', topic);
+    const definition = this.#definitionOf(topic);
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
@@ -179,6 +182,14 @@ export class Producer {
       'INVALID_TXN_STATE',
       `${what}: a producer with a transactionalId sends in a transaction only`,
     );
+  }
+
+  #definitionOf(topic: TopicRef): TopicDefinition {
+    if (topic !== this.#lastTopic) {
+      this.#lastDefinition = definitionOf('send', topic);
+      this.#lastTopic = topic;
+    }
+    return this.#lastDefinition!;
   }
 
   /** @returns false if there is no room */

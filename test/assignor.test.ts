@@ -128,6 +128,20 @@ describe.each(all)('$name: always', (assignor) => {
     for (const members of wrong.map((one) => [one as AssignorMember])) {
       expect(() => assignor.assign({ partitions: { t: 3 }, members })).toThrow(TypeError);
     }
+    const noInput: unknown[] = [
+      undefined,
+      null,
+      'x',
+      {},
+      { partitions: { t: 3 } },
+      { members: [member] },
+      { partitions: null, members: [member] },
+      { partitions: { t: 3 }, members: [member, null] },
+    ];
+    for (const input of noInput) {
+      expect(() => assignor.assign(input as AssignorInput)).toThrow(/expected \{ partitions.*got/);
+      expect(() => assignor.assign(input as AssignorInput)).toThrow(TypeError);
+    }
     const twice = { partitions: { t: 3 }, members: [member, { ...member }] };
     expect(() => assignor.assign(twice)).toThrow(RangeError);
   });

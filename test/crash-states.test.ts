@@ -18,6 +18,7 @@ import {
   partitionOf,
   valuesIn,
 } from './machine.js';
+import { WatchedFiles } from './watched-files.js';
 
 // The crash states of docs/format.md, made by hand: files and rows as a crash leaves them.
 
@@ -260,6 +261,19 @@ describe('the end of a log', () => {
     await commit(3, 0);
     const said = [/^group g: .* t-0 went back from 3 to 2, where the log now ends\.$/];
     await expectOpened({ records: ['a', 'b', 'c'], said, epoch: 1, commit: 2 });
+  });
+
+  it('state: bytes that a failed sync did not write', async () => {
+    machine.append(firstLog, batchOf(['d'], { baseOffset: 3 }));
+    await writeRows(put(['partition', id, 0], { ...rowOf(), syncFailed: true }));
+    const written: number[] = [];
+    machine.files = new WatchedFiles(machine.files, ({ name, path, position }) => {
+      if (name === 'write' && path.endsWith(firstLog)) written.push(position);
+      return undefined;
+    });
+    await expectOpened({ records: ['a', 'b', 'c', 'd'] });
+    expect(written).toEqual([3 * size, 4 * size]);
+    expect(rowOf().syncFailed).toBeUndefined();
   });
 
   it('state: no file of the active segment', async () => {

@@ -158,6 +158,38 @@ describe('a sync that fails', () => {
     await expectSurvives(['a', 'b', 'c']);
   });
 
+  it('is not retried by a reopening whose own sync failed: the next one writes again, too', async () => {
+    expect((await appendAll(['b'], 'all'))[0]?.outcome).toEqual(notRetriable);
+    machine.fault = failing('sync', ioError('fdatasync', firstLog));
+    expect(await failureOf(partition.reopen())).toEqual(notRetriable);
+    machine.log.length = 0;
+    expect(await partition.reopen()).toBeNull();
+    expect(machine.log.slice(0, 2)).toEqual([`write ${firstLog}`, `sync ${firstLog}`]);
+    await expectSurvives(['a', 'b']);
+  });
+
+  it('is known to the next process: what the sync did not write is written again', async () => {
+    expect((await appendAll(['b'], 'all'))[0]?.outcome).toEqual(notRetriable);
+    machine.log.length = 0;
+    const again = await machine.open();
+    expect(machine.log.slice(0, 2)).toEqual([`write ${firstLog}`, `sync ${firstLog}`]);
+    expect(await valuesIn(partitionOf(again))).toEqual(['a', 'b']);
+    await again.close();
+    machine.log.length = 0;
+    await machine.open();
+    expect(machine.log).toEqual([]);
+  });
+
+  it('in a recovery is made good by a reopening', async () => {
+    await append(partition, batchOf(['b']));
+    machine.fault = failing('sync', ioError('fdatasync', firstLog));
+    const again = await machine.open();
+    machine.log.length = 0;
+    expect(await partitionOf(again).reopen()).toBeNull();
+    expect(machine.log.slice(0, 2)).toEqual([`write ${firstLog}`, `sync ${firstLog}`]);
+    expect(await valuesIn(partitionOf(again))).toEqual(['a', 'b']);
+  });
+
   it('lets readers go on where they were, before and after a reopening', async () => {
     const reader = new PartitionReader(partition, 0);
     const buffer = Buffer.alloc(4096);

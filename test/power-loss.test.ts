@@ -36,8 +36,8 @@ async function expectMended(broker: Broker, { machine }: AfterLoss): Promise<voi
   expect(problems).toEqual([]);
 }
 
-describe('a loss of power at each step', () => {
-  it('of creating a topic leaves it whole or not there', async () => {
+describe('f03: a loss of power at each step', () => {
+  it('f20: of creating a topic leaves it whole or not there', async () => {
     const losses = await atEveryLoss(
       nothing,
       (broker) => createTopic(broker, {}, 3),
@@ -57,7 +57,7 @@ describe('a loss of power at each step', () => {
     expect(losses).toBeGreaterThan(200);
   });
 
-  it('of deleting a topic leaves it whole or gone, and nothing of it to one created anew', async () => {
+  it('f20: of deleting a topic leaves it whole or gone, and nothing of it to one created anew', async () => {
     await atEveryLoss(
       async (broker) => {
         await createTopic(broker, settings, 3);
@@ -83,7 +83,7 @@ describe('a loss of power at each step', () => {
     );
   });
 
-  it('of adding partitions takes none away, and deleting the topic removes what was begun', async () => {
+  it('f20: of adding partitions takes none away, and deleting the topic removes what was begun', async () => {
     await atEveryLoss(
       async (broker) => {
         await createTopic(broker);
@@ -103,7 +103,7 @@ describe('a loss of power at each step', () => {
     );
   });
 
-  it('of rolling keeps what was acknowledged, and no hole', async () => {
+  it('f18: of rolling keeps what was acknowledged, and no hole', async () => {
     const values = numbers(12);
     await atEveryLoss(
       (broker) => createTopic(broker, settings),
@@ -117,7 +117,7 @@ describe('a loss of power at each step', () => {
     );
   });
 
-  it('of compacting leaves the old segments or the new one', async () => {
+  it('f19: of compacting leaves the old segments or the new one', async () => {
     const records = Array.from({ length: 30 }, (_, i) => [`k${i % 3}`, numbers(30)[i]!] as const);
     await atEveryLoss(
       async (broker) => {
@@ -141,7 +141,7 @@ describe('a loss of power at each step', () => {
     );
   });
 
-  it('of deleting records never brings one back, and frees what lies below', async () => {
+  it('f21: of deleting records never brings one back, and frees what lies below', async () => {
     const values = numbers(12);
     await atEveryLoss(
       async (broker) => {
@@ -181,7 +181,7 @@ describe('a loss of power at each step', () => {
   });
 });
 
-describe('the power fails at random', () => {
+describe('f37: the power fails at random', () => {
   const seeds = 100;
   const first = Math.floor(Math.random() * 2 ** 20);
 

@@ -77,4 +77,29 @@ describe('commits above a log that was cut', () => {
     expect(broker.recovery).toEqual([expect.stringContaining('takes no records')]);
     expect(committed(broker)).toMatchObject({ offset: 4 });
   });
+
+  it('of a partition that was damaged go back when it is reopened', async () => {
+    const large = 'x'.repeat(900);
+    await broker.alterTopic('t', { segmentBytes: 1024 });
+    for (const value of [large, large]) await append(partitionOf(broker), batchOf([value]));
+    const [sealed, active] = machine
+      .names()
+      .filter((name) => name.endsWith('.log'))
+      .slice(-2);
+    const bytes = machine.read(sealed!);
+    const end = partitionOf(broker).logEndOffset;
+    await commit(broker, end, 0);
+    machine.append(sealed!, Buffer.from('more'));
+    machine.write(active!, machine.read(active!).subarray(0, -1));
+    broker = await machine.open();
+    const warnings: string[] = [];
+    broker.onWarning = (warning) => warnings.push(warning);
+    expect(broker.recovery).toEqual([expect.stringContaining('takes no records')]);
+    expect(committed(broker)).toMatchObject({ offset: end });
+    machine.write(sealed!, bytes);
+    expect(await broker.reopen({ topic: 't', partition: 0 })).toContain('cut');
+    expect(warnings).toEqual([rewound(end, end - 1)]);
+    expect(committed(broker)).toMatchObject({ offset: end - 1 });
+    expect(await append(partitionOf(broker), batchOf(['new']))).toBe(end - 1);
+  });
 });

@@ -142,6 +142,8 @@ describeContract('options of topics', ({ open }) => {
     ['indexIntervalBytes', -1, RangeError, 'an integer from 0 to 2147483647, got -1'],
     ['maxMessageBytes', 0, RangeError, 'an integer from 1024 to 268435456, got 0'],
     ['maxMessageBytes', 10n, TypeError, 'got 10n'],
+    ['flushMessages', 0, RangeError, 'an integer >= 1, got 0'],
+    ['flushMs', -1, RangeError, 'an integer >= 0, got -1'],
     ['messageTimestampType', 'Now', TypeError, "'CreateTime' or 'LogAppendTime', got 'Now'"],
     ['messageTimestampType', {}, TypeError, 'got {}'],
     ['partition', 3, TypeError, "unknown option 'partition'; it takes partitions, segmentBytes"],

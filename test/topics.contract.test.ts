@@ -44,6 +44,8 @@ describeContract('topics', ({ open }) => {
         maxMessageBytes: 1_048_588,
         messageTimestampType: 'CreateTime',
         compression: 'producer',
+        flushMessages: Number.MAX_SAFE_INTEGER,
+        flushMs: Number.MAX_SAFE_INTEGER,
         cleanupPolicy: 'delete',
         minCleanableDirtyRatio: 0.5,
         deleteRetentionMs: 86_400_000,

@@ -122,6 +122,8 @@ export interface PartitionRow {
   readonly leaderEpochs: readonly (readonly [epoch: number, startOffset: number])[];
   readonly active: RecoveryPoint;
   readonly producers: ProducersRow;
+  /** A sync of what lies behind the recovery point has failed: it is to be written again. */
+  readonly syncFailed?: true | undefined;
 }
 
 /** What the producer snapshot at the recovery point holds, and whether the log has aborted transactions. */

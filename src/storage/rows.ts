@@ -36,6 +36,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       maxTimestampOffset: orNone,
       bytesSinceIndexEntry: count,
     }),
+    syncFailed: z.literal(true).optional(),
     producers: z.object({ count, open: count, hasAborted: z.boolean() }),
   }),
   segment: z.object({

@@ -408,11 +408,9 @@ export class Segment implements OpenFileHolder {
     return bytes === index.byteLength ? index.length : rewriteFile;
   }
 
-  /** Cuts the log to `size` bytes, at the boundary of a batch, and makes the cut durable. */
-  async cut(size: number): Promise<void> {
-    const file = this.#use();
-    file.truncate(size);
-    await file.sync();
+  /** Cuts the log to `size` bytes, at the boundary of a batch. Durable with the next sync. */
+  cut(size: number): void {
+    this.#use().truncate(size);
   }
 
   /** Bytes in the file, whole batches or not; -1 where there is no file. */

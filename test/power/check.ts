@@ -3,9 +3,10 @@ import { OttlaError } from '../../src/errors.js';
 import { offsetForTimestamp } from '../../src/partition-offsets.js';
 import type { Partition } from '../../src/partition.js';
 import type { PartitionRow, TopicRow } from '../../src/storage/meta-store.js';
-import type { DirectoryImage, Image, LossKind } from './loss.js';
+import { Directory } from './files.js';
+import type { LossKind } from './loss.js';
 import { readLog, tornTail, type FoundRecord } from './log-reading.js';
-import type { PowerMachine } from './machine.js';
+import type { Image, PowerMachine } from './machine.js';
 import {
   commitKey,
   firstTimestamp,
@@ -52,16 +53,19 @@ export function noteCrash(model: Model, { image, loss }: { image: Image; loss: L
           rowKind === 'partition' && topicId === id && number === index,
       )?.value as PartitionRow | undefined;
       const { baseOffset = 0, bytes = 0, nextOffset = 0 } = row?.active ?? {};
-      const directory = image.files.get(`${name}-${index}`) as DirectoryImage | undefined;
-      const file = directory?.get(`${String(baseOffset).padStart(20, '0')}.log`);
-      if (!Buffer.isBuffer(file)) continue;
-      const torn = tornTail(file, bytes, nextOffset);
+      const log = `/${name}-${index}/${String(baseOffset).padStart(20, '0')}.log`;
+      const content = image.files.find(log);
+      if (content === undefined || content instanceof Directory) continue;
+      const torn = tornTail(content.bytes, bytes, nextOffset);
       if (torn === null) continue;
       partition.isTorn = true;
       if (torn.hasGoodBatch && !partition.keptAside.some((kept) => kept.equals(torn.bytes))) {
         partition.keptAside.push(torn.bytes);
       }
     }
+  }
+  for (const { partitions } of model.topics.values()) {
+    model.mayTearAgain ||= loss === 'kill' && partitions.some(({ isTorn }) => isTorn);
   }
 }
 

@@ -1,6 +1,6 @@
 import type { Broker } from '../../src/broker.js';
-import { Loss, type Image, type LossKind } from './loss.js';
-import { PowerMachine, noImage } from './machine.js';
+import { Loss, type LossKind } from './loss.js';
+import { PowerMachine, noImage, type Image } from './machine.js';
 import { Random } from './random.js';
 
 /** What a loss of power came into. */

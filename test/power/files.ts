@@ -1,6 +1,7 @@
 import type { File, FileSystem } from '../../src/storage/file-system.js';
 import { MemoryFiles } from '../../src/storage/memory-files.js';
-import type { DirectoryImage, Loss } from './loss.js';
+import { ioError, noSpace } from '../watched-files.js';
+import type { Loss } from './loss.js';
 
 /** What a disk is asked for that changes something, or makes it durable. */
 export type StepName =
@@ -23,6 +24,8 @@ export interface Power {
   step(name: StepName, path: string): void;
   /** As long as the disk takes for it. */
   wait(): Promise<void>;
+  /** Whether the step fails now, with EIO for a sync and with ENOSPC for a write. */
+  fails(name: 'write' | 'sync', path: string): boolean;
 }
 
 /**
@@ -35,38 +38,37 @@ export class PowerFiles implements FileSystem {
   readonly #root: Directory;
   readonly #power: Power;
 
-  constructor(image: DirectoryImage, power: Power) {
+  constructor(image: Directory, power: Power) {
     this.#power = power;
-    this.#root = this.#load(image, '/');
+    this.#root = image.copy();
+    this.#show(this.#root, '/');
   }
 
-  #load(image: DirectoryImage, path: string): Directory {
+  #show(directory: Directory, path: string): void {
     this.#files.makeDirectory(path);
-    const nodes = new Map<string, Node>();
-    for (const [name, entry] of image) {
+    for (const [name, node] of directory.names) {
       const at = `${path}/${name}`;
-      if (!Buffer.isBuffer(entry)) {
-        nodes.set(name, this.#load(entry, at));
+      if (node instanceof Directory) {
+        this.#show(node, at);
         continue;
       }
       const file = this.#files.open(at, 'write');
-      file.write(entry, 0, entry.length, 0);
+      const { bytes } = node;
+      file.write(bytes, 0, bytes.length, 0);
       file.close();
-      nodes.set(name, new Content(entry));
     }
-    return new Directory(nodes);
   }
 
-  /** What is left on the disk after a loss of power now. */
-  at(loss: Loss): DirectoryImage {
-    return this.#root.at(loss);
+  /** What is left on the disk after a crash now. */
+  at(loss: Loss): Directory {
+    return loss.kind === 'kill' ? this.#root.copy() : this.#root.at(loss);
   }
 
   open(path: string, mode: 'read' | 'write'): File {
     const isNew = mode === 'write' && this.#files.size(path) < 0 && !this.isDirectory(path);
     if (isNew) this.#power.step('create', path);
     const file = this.#files.open(path, mode);
-    if (isNew) this.#link(path, new Content(Buffer.alloc(0)));
+    if (isNew) this.#link(path, new Content());
     return new PowerFile(file, this.#find(path) as Content, path, this.#power);
   }
 
@@ -105,7 +107,7 @@ export class PowerFiles implements FileSystem {
       if (this.#find(part) instanceof Directory) continue;
       this.#power.step('makeDirectory', part);
       this.#files.makeDirectory(part);
-      this.#link(part, new Directory(new Map()));
+      this.#link(part, new Directory());
     }
   }
 
@@ -159,12 +161,7 @@ export class PowerFiles implements FileSystem {
   }
 
   #find(path: string): Node | undefined {
-    let node: Node | undefined = this.#root;
-    for (const name of namesIn(path)) {
-      if (!(node instanceof Directory)) return undefined;
-      node = node.names.get(name);
-    }
-    return node;
+    return this.#root.find(path);
   }
 }
 
@@ -172,17 +169,12 @@ type Node = Directory | Content;
 type NameChange = readonly (readonly [name: string, node: Node | undefined])[];
 
 /** Names, some of which are not durable yet. */
-class Directory {
-  readonly names: Map<string, Node>;
-  readonly #synced: Map<string, Node>;
+export class Directory {
+  readonly names: Map<string, Node> = new Map();
+  readonly #synced = new Map<string, Node>();
   #changes: NameChange[] = [];
   /** Changes that are durable are gone from the list: counted, so that a sync knows its own. */
   #syncedCount = 0;
-
-  constructor(names: Map<string, Node>) {
-    this.names = names;
-    this.#synced = new Map(names);
-  }
 
   get hasDirectories(): boolean {
     return [...this.names.values()].some((node) => node instanceof Directory);
@@ -190,6 +182,13 @@ class Directory {
 
   get changeCount(): number {
     return this.#syncedCount + this.#changes.length;
+  }
+
+  /** What a path names, as the process sees it. */
+  find(path: string): Node | undefined {
+    const below = (node: Node | undefined, name: string): Node | undefined =>
+      node instanceof Directory ? node.names.get(name) : undefined;
+    return namesIn(path).reduce<Node | undefined>(below, this);
   }
 
   change(change: NameChange): void {
@@ -205,7 +204,7 @@ class Directory {
   }
 
   /** One rename is there or not. Who changes a name after another has it after the other. */
-  at(loss: Loss): DirectoryImage {
+  at(loss: Loss): Directory {
     const left = new Map(this.#synced);
     const lost = new Set<string>();
     for (const change of this.#changes) {
@@ -213,9 +212,27 @@ class Directory {
       if (!hangsOnLost && loss.keeps()) apply(left, change);
       else for (const [name] of change) lost.add(name);
     }
-    const image = new Map<string, DirectoryImage | Buffer>();
-    for (const [name, node] of left) image.set(name, node.at(loss));
-    return image;
+    const result = new Directory();
+    for (const [name, node] of left) {
+      const after = node.at(loss);
+      result.names.set(name, after);
+      result.#synced.set(name, after);
+    }
+    return result;
+  }
+
+  /** As it is, what is not durable included. A node has one copy, whatever names it. */
+  copy(copies: Map<Node, Node> = new Map()): Directory {
+    const made = copies.get(this);
+    if (made !== undefined) return made as Directory;
+    const result = new Directory();
+    copies.set(this, result);
+    for (const [name, node] of this.names) result.names.set(name, node.copy(copies));
+    for (const [name, node] of this.#synced) result.#synced.set(name, node.copy(copies));
+    result.#changes = this.#changes.map((change) =>
+      change.map(([name, node]) => [name, node?.copy(copies)] as const),
+    );
+    return result;
   }
 }
 
@@ -234,20 +251,24 @@ interface ContentChange {
 
 /** A file's bytes, some of which are not durable yet. */
 class Content {
-  #synced: Buffer;
+  #synced: Buffer = Buffer.alloc(0);
   #changes: ContentChange[] = [];
+  /** What the process sees, where that is not all that changed: after a sync that failed. */
+  #seen: Buffer | null = null;
   #syncedCount = 0;
-
-  constructor(bytes: Buffer) {
-    this.#synced = bytes;
-  }
 
   get changeCount(): number {
     return this.#syncedCount + this.#changes.length;
   }
 
+  /** As the process sees them. */
+  get bytes(): Buffer {
+    return this.#seen ?? this.#changes.reduce(changed, this.#synced);
+  }
+
   change(change: ContentChange): void {
     this.#changes.push(change);
+    if (this.#seen !== null) this.#seen = changed(this.#seen, change);
   }
 
   sync(count: number): void {
@@ -256,13 +277,38 @@ class Content {
     }
   }
 
-  at(loss: Loss): Buffer {
-    if (this.#changes.length === 0) return this.#synced;
+  /**
+   * As Linux does it: what could not be written counts as clean, and stays in the cache. No later sync
+   * writes it, unless it is written again.
+   */
+  failSync(count: number): void {
+    this.#seen = this.bytes;
+    this.#changes = this.#changes.map((change, i) =>
+      this.#syncedCount + i < count && change.bytes !== null ? nothingWritten : change,
+    );
+  }
+
+  at(loss: Loss): Content {
     const states = [this.#synced];
     for (const change of this.#changes) states.push(changed(states.at(-1)!, change));
-    return loss.contentOf(states);
+    const result = new Content();
+    result.#synced = states.length === 1 ? this.#synced : loss.contentOf(states);
+    return result;
+  }
+
+  copy(copies: Map<Node, Node>): Content {
+    const made = copies.get(this);
+    if (made !== undefined) return made as Content;
+    const result = new Content();
+    copies.set(this, result);
+    result.#synced = this.#synced;
+    result.#changes = [...this.#changes];
+    result.#seen = this.#seen;
+    return result;
   }
 }
+
+const nothingWritten: ContentChange = { position: 0, bytes: Buffer.alloc(0) };
 
 function changed(content: Buffer, { position, bytes }: ContentChange): Buffer {
   const end = position + (bytes?.length ?? 0);
@@ -288,6 +334,7 @@ class PowerFile implements File {
 
   write(bytes: Uint8Array, start: number, end: number, position: number): number {
     this.#power.step('write', this.#path);
+    if (this.#power.fails('write', this.#path)) throw noSpace(this.#path);
     const written = this.#file.write(bytes, start, end, position);
     this.#content.change({ position, bytes: Buffer.from(bytes.subarray(start, start + written)) });
     return written;
@@ -319,6 +366,10 @@ class PowerFile implements File {
     this.#power.step('sync', this.#path);
     await this.#power.wait();
     this.#power.step('sync', this.#path);
+    if (this.#power.fails('sync', this.#path)) {
+      this.#content.failSync(count);
+      throw ioError('fdatasync', this.#path);
+    }
     this.#content.sync(count);
   }
 

@@ -1,14 +1,4 @@
-import type { Change } from '../../src/storage/meta-store.js';
 import type { Random } from './random.js';
-
-/** What lies on a disk: names to bytes, or to what lies in a directory. */
-export type DirectoryImage = ReadonlyMap<string, DirectoryImage | Buffer>;
-
-/** All that is left when the power is back. */
-export interface Image {
-  readonly files: DirectoryImage;
-  readonly rows: readonly Change[];
-}
 
 /**
  * What becomes of changes that were not synced. 'kill': the process died and the machine went on, so all

@@ -1,15 +1,22 @@
 import { setImmediate as turn } from 'node:timers/promises';
 import { Broker } from '../../src/broker.js';
+import type { Change } from '../../src/storage/meta-store.js';
 import { SyncQueue } from '../../src/storage/sync-queue.js';
 import { verifyStore } from '../../src/verify.js';
 import type { VerifyReport } from '../../src/verify-report.js';
 import { ManualClock } from '../manual-clock.js';
-import { PowerFiles, type Power, type StepName } from './files.js';
-import type { Image, Loss } from './loss.js';
+import { Directory, PowerFiles, type Power, type StepName } from './files.js';
+import type { Loss } from './loss.js';
 import type { Random } from './random.js';
 import { PowerStore } from './store.js';
 
-export const noImage: Image = { files: new Map(), rows: [] };
+/** All that is left after a crash. */
+export interface Image {
+  readonly files: Directory;
+  readonly rows: readonly Change[];
+}
+
+export const noImage: Image = { files: new Directory(), rows: [] };
 
 /** A computer with a disk, from one start to the moments at which its power may fail. */
 export class PowerMachine implements Power {
@@ -18,8 +25,13 @@ export class PowerMachine implements Power {
   readonly store: PowerStore;
   readonly #random: Random;
   #waits = 0;
+  /** Directories of partitions. */
+  readonly #unnoted = new Set<string>();
   /** Steps of a disk so far: while there are none more, nothing is written. */
   steps = 0;
+  /** How likely a write to a log, or a sync of it, fails. */
+  faultiness = 0;
+  faults = 0;
   /** Told of each step before it is made. */
   onStep: (name: StepName, path: string) => void = () => undefined;
 
@@ -42,6 +54,27 @@ export class PowerMachine implements Power {
     const ticks = this.#random.below(6);
     for (let i = 0; i < ticks; i++) await Promise.resolve();
     this.#waits--;
+  }
+
+  fails(name: 'write' | 'sync', path: string): boolean {
+    const isLog = path.endsWith('.log');
+    const fails = isLog && this.faultiness > 0 && this.#random.chance(this.faultiness);
+    if (fails) this.faults++;
+    if (fails && name === 'sync') this.#unnoted.add(path.split('/')[1]!);
+    return fails;
+  }
+
+  /**
+   * Whether a sync has failed of which the rows do not tell yet: if the process is killed now, nobody knows
+   * that what the cache has is not on the disk.
+   */
+  get hasUnnotedFault(): boolean {
+    for (const { key, value } of this.store.range(['topic'])) {
+      for (const { key: partition, value: row } of this.store.range(['partition', value.id])) {
+        if (row.syncFailed === true) this.#unnoted.delete(`${key[1]}-${partition[2]}`);
+      }
+    }
+    return this.#unnoted.size > 0;
   }
 
   /** Resolves when nothing is under way any more. */

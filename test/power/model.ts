@@ -47,6 +47,8 @@ export interface Model {
   nextIncarnation: number;
   /** Whether the power has failed, and not only the process died, since the last opening. */
   lostPower: boolean;
+  /** A recovery was killed that had cut a log and not synced it: the torn bytes may be back after a loss. */
+  mayTearAgain: boolean;
   /** Directories that a crash while partitions were added may have left behind. */
   readonly leftovers: Set<string>;
   /** By name. */
@@ -60,6 +62,7 @@ export function newModel(): Model {
     nextNumber: 0,
     nextIncarnation: 0,
     lostPower: false,
+    mayTearAgain: false,
     leftovers: new Set(),
     topics: new Map(),
     commits: new Map(),

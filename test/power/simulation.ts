@@ -1,7 +1,7 @@
 import { checkOpened, checkVerified, must, noteCrash } from './check.js';
 import type { StepName } from './files.js';
-import { Loss, type Image, type LossKind } from './loss.js';
-import { PowerMachine, noImage } from './machine.js';
+import { Loss, type LossKind } from './loss.js';
+import { PowerMachine, noImage, type Image } from './machine.js';
 import { copyOf, newModel, type Model } from './model.js';
 import { Random } from './random.js';
 import { Workload } from './workload.js';
@@ -14,6 +14,8 @@ export class Figures {
   readonly losses: Record<LossKind, number> = { kill: 0, nothing: 0, torn: 0 };
   /** Those of them that came while a recovery was under way. */
   inRecovery = 0;
+  /** Writes and syncs that failed. */
+  faults = 0;
   /** Opened in all, second openings included. */
   openings = 0;
   acknowledged = 0;
@@ -37,6 +39,7 @@ export class Figures {
       `${this.crashes} losses of power (${losses.torn} torn, ${losses.nothing} with nothing unsynced kept, ${losses.kill} kills), ${this.inRecovery} of them in a recovery`,
       ...byPoint.map(([name, count]) => `  ${String(count).padStart(8)} ${name}`),
       `${this.openings} openings: ${this.cuts} logs cut, ${this.keptAside} torn tails with good batches kept, ${this.rewound} commits rewound`,
+      `${this.faults} writes and syncs that failed`,
       `${this.acknowledged} acknowledged records, ${this.lost} of them, with acks 1, lost from the ends of their logs`,
     ].join('\n');
   }
@@ -116,11 +119,13 @@ class Simulation {
   readonly #random: Random;
   readonly #figures: Figures;
   readonly #trace: (line: string) => void;
+  readonly #isFaulty: boolean;
 
   constructor(random: Random, figures: Figures, trace: (line: string) => void) {
     this.#random = random;
     this.#figures = figures;
     this.#trace = trace;
+    this.#isFaulty = random.chance(0.25);
   }
 
   /** From one start of the machine to its crash points, and behind those. */
@@ -136,7 +141,9 @@ class Simulation {
     let inRecovery = true;
     const add = (name: StepName, path: string): void => {
       points.add(() => {
-        const power = new Loss(losses);
+        const drawn = new Loss(losses);
+        const mayBeKilled = drawn.kind !== 'kill' || !machine.hasUnnotedFault;
+        const power = mayBeKilled ? drawn : new Loss(losses, 'nothing');
         const what = `${power.kind} at step ${machine.steps}, ${name} ${path}`;
         const left = machine.at(power);
         const told = copyOf(model);
@@ -156,14 +163,20 @@ class Simulation {
       const workload = new Workload(machine, broker, model, this.#random.fork(), (line) =>
         this.#trace(`   ${line}`),
       );
-      if (this.#random.chance(0.3)) await this.#openAgain(machine, model, false);
+      if (!model.mayTearAgain && this.#random.chance(0.3)) {
+        await this.#openAgain(machine, model, false);
+      }
+      if (this.#isFaulty) machine.faultiness = 0.03;
       await workload.run(actions);
       await workload.check();
       add('rest', '');
       if (this.#random.chance(0.7)) {
         await workload.close();
-        await checkVerified(machine, model);
-        await this.#openAgain(machine, model, true);
+        this.#figures.faults += machine.faults;
+        // Nothing is closed well after a failure.
+        if (machine.faults === 0) await checkVerified(machine, model);
+        if (machine.faults === 0 && !model.mayTearAgain)
+          await this.#openAgain(machine, model, true);
       }
       this.#figures.acknowledged += workload.acknowledged;
     } catch (error) {

@@ -61,10 +61,12 @@ export class Workload {
     };
     this.#engine = new LocalEngine(broker, {
       error: (error) => {
-        if (!isRefusal(error, 'UNKNOWN_TOPIC_OR_PARTITION')) fail(`error: ${error.message}`);
+        if (isRefusal(error, 'UNKNOWN_TOPIC_OR_PARTITION') || this.#isFault(error)) return;
+        fail(`error: ${error.message}`);
       },
       warning: (warning) => {
-        if (!warning.includes('retention deleted offsets')) fail(`warning: ${warning}`);
+        if (warning.includes('retention deleted offsets') || machine.faults > 0) return;
+        fail(`warning: ${warning}`);
       },
     });
     const events = { error: () => undefined, closed: () => undefined };
@@ -115,12 +117,18 @@ export class Workload {
     const done = act().then(
       () => undefined,
       (error: unknown) => {
+        if (this.#isFault(error)) return;
         this.#failure ??= new Error(`${what}: ${String(error)}`, { cause: error });
       },
     );
     this.#underWay.set(done, what);
     void done.then(() => this.#underWay.delete(done));
     return done;
+  }
+
+  /** A disk that has failed may fail what needs it, until the partition is opened anew. */
+  #isFault(error: unknown): boolean {
+    return this.#machine.faults > 0 && isRefusal(error, 'KAFKA_STORAGE_ERROR');
   }
 
   async #settle(): Promise<void> {
@@ -228,7 +236,9 @@ export class Workload {
       const sent = await unless(topic, () => producer.send(topic.name, record));
       if (sent !== null) this.#acknowledge(chosen, acks, sent.offset, number);
     });
-    await Promise.all(sends);
+    // Some may fail and others not.
+    const outcomes = await Promise.allSettled(sends);
+    for (const outcome of outcomes) if (outcome.status === 'rejected') throw outcome.reason;
   }
 
   async #sendBatch(): Promise<void> {
