@@ -41,8 +41,40 @@ function row(name: keyof typeof assignors, memberCount: number): Row {
   };
 }
 
-export const rows: readonly Row[] = [10, 100, 1000].flatMap((memberCount) =>
-  (['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const).map((name) =>
-    row(name, memberCount),
-  ),
-);
+const topicCount = 100;
+
+/** Each member subscribes to 5 of 100 topics, with 100 partitions each. */
+function unequal(name: keyof typeof assignors): Row {
+  const assignor = assignors[name];
+  const partitions = Object.fromEntries(
+    Array.from({ length: topicCount }, (_, i) => [`topic-${i}`, 100]),
+  );
+  const members = Array.from({ length: 1000 }, (_, i) => ({
+    memberId: `member-${i}`,
+    topics: Array.from({ length: 5 }, (_each, j) => `topic-${(i * 7 + j * j * 3) % topicCount}`),
+  }));
+  return {
+    name: `assignor ${name}, unequal`,
+    unit: 'assignments',
+    what: '1,000 members that subscribe to 5 of 100 topics each, 10,000 partitions, nothing owned; floor: as many partitions dealt out in turn',
+    prepare: async ({ scaled }: Setting) => {
+      const count = scaled(20);
+      const equal = { partitions: { bench: 10_000 }, members };
+      const repeat = (assignAll: () => unknown) =>
+        timed(count, () => {
+          for (let i = 0; i < count; i++) assignAll();
+        });
+      return {
+        run: () => repeat(() => assignor.assign({ partitions, members })),
+        floor: () => repeat(() => deal(equal)),
+      };
+    },
+  };
+}
+
+const names = ['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const;
+
+export const rows: readonly Row[] = [
+  ...[1, 10, 100, 1000].flatMap((count) => names.map((name) => row(name, count))),
+  ...names.map(unequal),
+];

@@ -16,8 +16,10 @@ import { parseArgs, promisify } from 'node:util';
 import { rows as append } from './append.js';
 import { rows as assignor } from './assignor.js';
 import { rows as commit } from './commit.js';
+import { rows as compact } from './compact.js';
 import { rows as compression } from './compression.js';
 import { rows as deliver } from './deliver.js';
+import { rows as group } from './group.js';
 import { measure, type Result } from './harness.js';
 import { rows as objects } from './objects.js';
 import { rows as open } from './open.js';
@@ -33,8 +35,10 @@ const rows = [
   ...append,
   ...transactions,
   ...read,
+  ...compact,
   ...deliver,
   ...commit,
+  ...group,
   ...compression,
   ...partitioner,
   ...assignor,

@@ -5,7 +5,7 @@ import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
 import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
-import type { Partition } from './partition.js';
+import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-log.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
@@ -34,7 +34,19 @@ export interface BrokerOptions {
   /** Bound on the bytes of all logs. @default none */
   readonly maxBytes?: number;
   /** How long the offsets of a group without members are kept. @default for ever */
-  readonly offsetsRetentionMs?: number | undefined;
+  readonly offsetsRetentionMs?: number;
+}
+
+/** What a backup copies: the files and rows of a broker in use. */
+export interface BackupSource extends Pick<
+  BrokerOptions,
+  'directory' | 'files' | 'store' | 'clock' | 'random'
+> {
+  /** Partition.holdSegments(). @throws UNKNOWN_TOPIC_OR_PARTITION */
+  readonly holdSegments: (
+    at: TopicPartition,
+    work: (look: () => HeldLog) => Promise<void>,
+  ) => Promise<void>;
 }
 
 /** Where groups' offsets are kept: in the metadata store. */
@@ -101,7 +113,7 @@ export class Broker {
         this.retention.committed();
       },
       rebalanced: () => this.#tellChange(),
-      offsetsRetentionMs: options.offsetsRetentionMs,
+      offsetsRetentionMs: options.offsetsRetentionMs ?? Infinity,
     });
     this.offsets = this.groups.offsets;
     this.coordinator = this.groups.coordinator;
@@ -130,9 +142,7 @@ export class Broker {
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
-  get backupSource(): Pick<BrokerOptions, 'directory' | 'files' | 'store' | 'clock' | 'random'> & {
-    readonly holdSegments: (at: TopicPartition, work: () => Promise<void>) => Promise<void>;
-  } {
+  get backupSource(): BackupSource {
     this.refuseReadOnly();
     const { directory, clock, random } = this;
     return {
@@ -141,7 +151,7 @@ export class Broker {
       store: this.#store,
       clock,
       random,
-      holdSegments: (at, work) => this.partition(at).holdSegments(work),
+      holdSegments: async (at, work) => this.partition(at).holdSegments(work),
     };
   }
 
@@ -196,7 +206,6 @@ export class Broker {
     this.recovery.push(...(await this.#rewindCommits(() => true)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
-    this.groups.start();
   }
 
   #partitions(): Partition[] {

@@ -1,5 +1,5 @@
 import { dirname, join, resolve } from 'node:path';
-import { Broker } from './broker.js';
+import { Broker, type BrokerOptions } from './broker.js';
 import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
@@ -7,16 +7,19 @@ import { newTopicId } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
 import { FaultyFiles, FaultyStore, type Faults } from './faults.js';
+import {
+  decodeProperties,
+  encodeProperties,
+  formatVersion,
+  ignoredNames,
+  propertiesFile,
+  unfinishedFile,
+} from './storage/identity.js';
 import { MemoryFiles } from './storage/memory-files.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type MetaStore } from './storage/meta-store.js';
 import { SyncQueue, processSyncs } from './storage/sync-queue.js';
 
-/** Grows when a directory written by this version cannot be read by the one before. */
-const formatVersion = 1;
-const propertiesFile = 'meta.properties';
-/** Files that others leave in any directory. */
-const ignoredNames = new Set(['.DS_Store', 'Thumbs.db', 'desktop.ini', 'lost+found']);
 const partitionDirectory = /^.+-\d+$/;
 /** What a first opening that did not end leaves behind. */
 const namesOfNew = new Set(['lock', 'meta', `${propertiesFile}.tmp`]);
@@ -26,6 +29,9 @@ export interface OpenDirectory {
   readonly broker: Broker;
   release(): void;
 }
+
+/** What its user bounds. */
+type Limits = Pick<BrokerOptions, 'maxBytes' | 'offsetsRetentionMs'>;
 
 /**
  * Opens a data directory, creating it if need be. Order: whose directory it is, the lock, then the
@@ -37,7 +43,7 @@ export async function openDataDirectory(
   path: string,
   readOnly: boolean,
   random: () => number,
-  maxBytes: number = Infinity,
+  limits: Limits = {},
   disk?: Disk,
 ): Promise<OpenDirectory> {
   const directory = resolve(path);
@@ -65,7 +71,7 @@ export async function openDataDirectory(
       syncs: processSyncs,
       readOnly,
       defaults: {},
-      maxBytes,
+      ...limits,
     });
     if (!readOnly) await broker.recover();
     return { broker, release: () => lock?.close() };
@@ -97,10 +103,13 @@ function checkDirectory(files: FileSystem, directory: string, readOnly: boolean)
   const lost = (why: string): never => {
     throw metadataLost(directory, why);
   };
-  const properties = files.readFile(join(directory, propertiesFile))?.toString();
+  if (names.includes(unfinishedFile)) {
+    refuse('holds a backup that was not finished: remove it, and make another');
+  }
+  const properties = files.readFile(join(directory, propertiesFile));
   const hasPartitions = hasPartitionDirectories(files, directory, names);
   const hasMeta = files.size(join(directory, 'meta', 'data.mdb')) > 0;
-  if (properties !== undefined && decodeProperties(properties) !== undefined) {
+  if (decodeProperties(properties) !== undefined) {
     if (hasPartitions && !hasMeta) lost('meta/ is gone or empty beside partition directories');
     return !hasPartitions && !readOnly;
   }
@@ -162,8 +171,7 @@ async function agreeOnIdentity(
   random: () => number,
 ): Promise<void> {
   const row = store.get(['store']);
-  const properties = files.readFile(join(directory, propertiesFile));
-  const stated = properties === undefined ? undefined : decodeProperties(properties.toString());
+  const stated = decodeProperties(files.readFile(join(directory, propertiesFile)));
   if (row !== undefined && row.formatVersion !== formatVersion) {
     throw new OttlaError(
       'UNSUPPORTED_FOR_MESSAGE_FORMAT',
@@ -188,10 +196,7 @@ async function agreeOnIdentity(
   await files.syncDirectory(join(directory, 'meta'));
   await files.syncDirectory(directory);
   await syncParents(files, directory);
-  await files.replaceFile(
-    join(directory, propertiesFile),
-    Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
-  );
+  await files.replaceFile(join(directory, propertiesFile), encodeProperties(storeId));
 }
 
 /**
@@ -210,15 +215,11 @@ async function syncParents(files: FileSystem, directory: string): Promise<void> 
   await syncParents(files, parent);
 }
 
-function decodeProperties(text: string): string | undefined {
-  return /^store\.id=(\S+)$/m.exec(text)?.[1];
-}
-
 /** The same broker over memory: nothing native, gone at the end. Small segments, so that retention can free them. */
 export function openMemory(
   clock: Clock,
   random: () => number,
-  maxBytes: number = Infinity,
+  limits: Limits = {},
   faults?: Faults,
 ): OpenDirectory {
   const broker = new Broker({
@@ -230,7 +231,7 @@ export function openMemory(
     syncs: new SyncQueue(Infinity),
     readOnly: false,
     defaults: { segmentBytes: 1024 * 1024 },
-    maxBytes,
+    ...limits,
   });
   return { broker, release: () => undefined };
 }

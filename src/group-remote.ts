@@ -14,6 +14,23 @@ export type GroupErrorCode =
   | 'REBALANCE_IN_PROGRESS'
   | 'UNKNOWN_MEMBER_ID';
 
+/** Bounds on members that are reached over the wire. Kafka's names and defaults, but for the delay. */
+export interface GroupLimits {
+  /** How long the first join of an empty group waits for others, each of which prolongs it: in ms. */
+  readonly initialRebalanceDelayMs: number;
+  readonly maxGroupSize: number;
+  readonly minSessionTimeoutMs: number;
+  readonly maxSessionTimeoutMs: number;
+}
+
+/** Kafka's limits, but for the delay of the first rebalance, which is none. */
+export const defaultGroupLimits: GroupLimits = {
+  initialRebalanceDelayMs: 0,
+  maxGroupSize: Infinity,
+  minSessionTimeoutMs: 6000,
+  maxSessionTimeoutMs: 1_800_000,
+};
+
 /** Who asks: '' is the member id of one that has none yet. */
 export interface MemberIdentity {
   readonly memberId: string;

@@ -4,7 +4,7 @@ import { JoinPhase } from './group-join-phase.js';
 import { GroupLeader } from './group-leader.js';
 import { NativeMembers, type NativeMember } from './group-native.js';
 import { encodeAssignment } from './group-protocol.js';
-import { commonProtocols, selectProtocol, supportsProtocols } from './group-selection.js';
+import { refuseAssignor, selectProtocol, supportsProtocols } from './group-selection.js';
 import {
   consumerProtocolType,
   noBytes,
@@ -12,6 +12,7 @@ import {
   refusedSync,
   RemoteMembers,
   type GroupErrorCode,
+  type GroupLimits,
   type JoinGroupAnswer,
   type JoinGroupRequest,
   type MemberIdentity,
@@ -22,15 +23,6 @@ import {
 
 /** Kafka's states of a classic group. */
 export type GroupState = 'Empty' | 'PreparingRebalance' | 'CompletingRebalance' | 'Stable' | 'Dead';
-
-/** Bounds on members that are reached over the wire. Kafka's names and defaults, but for the delay. */
-export interface GroupLimits {
-  /** How long the first join of an empty group waits for others, each of which prolongs it: in ms. */
-  readonly initialRebalanceDelayMs: number;
-  readonly maxGroupSize: number;
-  readonly minSessionTimeoutMs: number;
-  readonly maxSessionTimeoutMs: number;
-}
 
 /** What of a generation outlives the process. */
 export interface GenerationBegun {
@@ -112,22 +104,7 @@ export class Group {
 
   /** @throws INCONSISTENT_GROUP_PROTOCOL */
   addNative(member: NativeMember): void {
-    const { natives, remotes } = this;
-    const { name } = member.assignor;
-    const common = commonProtocols(natives, remotes);
-    if (common !== null && !common.includes(name)) {
-      throw new OttlaError(
-        'INCONSISTENT_GROUP_PROTOCOL',
-        `group ${this.#groupId}: its members use assignor ${common.join(' or ')}, got ${name}`,
-      );
-    }
-    const stranger = [...this.remotes].find((remote) => !remote.subscription(name));
-    if (stranger !== undefined) {
-      throw new OttlaError(
-        'INCONSISTENT_GROUP_PROTOCOL',
-        `group ${this.#groupId}: its member ${stranger.memberId} is no consumer that partitions can be shared with`,
-      );
-    }
+    refuseAssignor(this.#groupId, this.natives, this.remotes, member.assignor.name);
     this.natives.add(member);
     this.#rebalanceSoon();
   }

@@ -3,9 +3,11 @@ import type { Clock } from './clock.js';
 import type { NativeMember, Ownership } from './group-native.js';
 import { decodeAssignment, encodeAssignment, encodeSubscription } from './group-protocol.js';
 import {
+  defaultGroupLimits,
   refusedJoin,
   refusedSync,
   type GroupErrorCode,
+  type GroupLimits,
   type JoinGroupAnswer,
   type JoinGroupRequest,
   type MemberIdentity,
@@ -16,7 +18,6 @@ import {
   Group,
   type GenerationBegun,
   type GroupEnvironment,
-  type GroupLimits,
   type GroupState,
 } from './group-state.js';
 
@@ -64,14 +65,6 @@ export interface CoordinatorOptions {
   readonly generationBegan: (groupId: string, begun: GenerationBegun) => void;
 }
 
-/** Kafka's limits, but for the delay of the first rebalance, which is none. */
-export const defaultGroupLimits: GroupLimits = {
-  initialRebalanceDelayMs: 0,
-  maxGroupSize: Infinity,
-  minSessionTimeoutMs: 6000,
-  maxSessionTimeoutMs: 1_800_000,
-};
-
 /** As for the groups of this process: what fits a key of the metadata. */
 const maxGroupIdBytes = 1024;
 
@@ -113,6 +106,12 @@ export class GroupCoordinator {
   /** Groups with members, wherever these are. */
   groupIds(): string[] {
     return this.#idsOf((group) => group.memberCount > 0);
+  }
+
+  /** Whether a group has members, or expects some. */
+  has(groupId: string): boolean {
+    const group = this.#groups.get(groupId);
+    return group !== undefined && group.memberCount + group.remotes.pendingCount > 0;
   }
 
   /** Groups with members in this process. */

@@ -38,8 +38,8 @@ export interface GroupsOptions {
   readonly committed: () => void;
   /** Called after each rebalance. */
   readonly rebalanced: () => void;
-  /** undefined: offsets do not expire. */
-  readonly offsetsRetentionMs: number | undefined;
+  /** Infinity: offsets do not expire. */
+  readonly offsetsRetentionMs: number;
 }
 
 /** The groups of one data directory: their members, their offsets, and what of both outlives the process. */
@@ -128,7 +128,7 @@ export class GroupRegistry {
    */
   start(): void {
     const { store, clock, offsetsRetentionMs } = this.#options;
-    if (offsetsRetentionMs === undefined) return;
+    if (offsetsRetentionMs === Infinity) return;
     const emptySince = clock.now();
     const emptied = [...store.range(['group'])].filter(
       ({ value }) => value.emptySince === undefined,
@@ -153,33 +153,35 @@ export class GroupRegistry {
    */
   async expire(): Promise<void> {
     const { store, clock, offsetsRetentionMs } = this.#options;
-    if (offsetsRetentionMs === undefined) return;
     const before = clock.now() - offsetsRetentionMs;
     const names = new Map([...this.#options.topics()].map(({ id, name }) => [id, name]));
     const remembered = [...store.range(['group'])].map(({ key }) => key[1]);
     for (const groupId of new Set([...remembered, ...this.groupIds()])) {
-      const isEmpty = !this.#hasMembers(groupId);
-      const members = this.coordinator.describe(groupId)?.members ?? [];
-      // What a member reads may be unknown: then it may read anything.
-      const areKnown = members.every(({ topics }) => topics.length > 0);
       const emptySince = store.get(['group', groupId])?.emptySince ?? -Infinity;
-      const subscribed = this.coordinator.subscriptions(groupId);
-      const isExpired = ({ topicId, timestamp }: CommittedOffset): boolean => {
-        if (isEmpty) return Math.max(timestamp, emptySince) <= before;
-        return areKnown && timestamp <= before && !subscribed.has(names.get(topicId) ?? '');
-      };
-      const isOver = isEmpty && [...this.offsets.committed(groupId)].every(isExpired);
-      await this.offsets.remove(groupId, isExpired, isOver ? [remove(['group', groupId])] : []);
+      const isRead = this.#isRead(groupId);
+      const isExpired = ({ topicId, timestamp }: CommittedOffset): boolean =>
+        timestamp <= before &&
+        (this.coordinator.has(groupId) ? !isRead(names.get(topicId)) : emptySince <= before);
+      const isOver = (): boolean =>
+        !this.coordinator.has(groupId) &&
+        emptySince <= before &&
+        [...this.offsets.committed(groupId)].every(isExpired);
+      const row = remove(['group', groupId]);
+      await this.offsets.remove(groupId, isExpired, () => (isOver() ? [row] : []));
     }
+  }
+
+  /** Whether a group's members read a topic; what they read may not be known: then it may be anything. */
+  #isRead(groupId: string): (topic: string | undefined) => boolean {
+    const { state, members = [] } = this.coordinator.describe(groupId) ?? {};
+    if (state !== 'Stable' || members.some(({ topics }) => topics.length === 0)) return () => true;
+    const topics = this.coordinator.subscriptions(groupId);
+    return (topic) => topic !== undefined && topics.has(topic);
   }
 
   /** A group exists while it has members or commits. */
   groupIds(): Set<string> {
     return new Set([...this.coordinator.groupIds(), ...this.offsets.groups()]);
-  }
-
-  #hasMembers(groupId: string): boolean {
-    return this.coordinator.describeInBytes(groupId) !== undefined;
   }
 
   /**
@@ -189,7 +191,11 @@ export class GroupRegistry {
   async delete(groupId: string): Promise<void> {
     this.refuseUnknown(groupId);
     this.refuseMembers(groupId);
-    await this.offsets.remove(groupId, () => true, [remove(['group', groupId])]);
+    const isFree = (): boolean => !this.coordinator.has(groupId);
+    const row = remove(['group', groupId]);
+    await this.offsets.remove(groupId, isFree, () => (isFree() ? [row] : []));
+    // Who joined meanwhile has kept it.
+    this.refuseMembers(groupId);
   }
 
   /**

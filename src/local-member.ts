@@ -175,6 +175,8 @@ export class GroupMember {
     await previous;
     const { groupId } = this.#group;
     try {
+      // A commit of the last owner may still be on its way to the disk, and show after ours.
+      await this.#broker.offsets.written(groupId);
       const positions = [];
       const resolved = [];
       for (const ownership of ownerships) {

@@ -59,6 +59,8 @@ export class LocalReader<R> implements Reader<R> {
   #damage: Damage<R> | null = null;
   /** Where damage was passed last: met there again, it is none that can be passed. */
   #passedAt = '';
+  /** Read-only: where files and rows were looked at again because of damage. */
+  #lookedAgainAt = '';
   /** The one being handed out, and the one being read into. */
   #buffers: [Buffer, Buffer] = [noBuffer, noBuffer];
   #turnEnd = 0;
@@ -305,8 +307,15 @@ export class LocalReader<R> implements Reader<R> {
     return true;
   }
 
-  /** Damage is looked into by the next poll(), which may wait; anything else is thrown on. */
+  /**
+   * Damage is looked into by the next poll(), which may wait; that a file is gone because its records were
+   * deleted shows there by the log's start; anything else is thrown on.
+   */
   #meet(error: unknown, fetch: PartitionFetch<R>): void {
+    if (isOutOfRange(error) && this.#broker.readOnly) {
+      fetch.moveTo(fetch.position);
+      return;
+    }
     if (!(error instanceof OttlaError) || error.code !== 'CORRUPT_MESSAGE') throw error;
     this.#damage = { fetch, version: fetch.version, error };
   }
@@ -320,6 +329,18 @@ export class LocalReader<R> implements Reader<R> {
   async #pass({ fetch, version, error }: Damage<R>): Promise<Fetched<R> | null> {
     const { position: offset, partition, ownership } = fetch;
     const { topic, index } = partition;
+    if (this.#broker.readOnly) {
+      // The owner may have changed the files since they were looked at: once more, before it is damage.
+      const lookedAgainAt = `${partition.name} ${offset}`;
+      const isOther = partition.hasOtherFiles || lookedAgainAt !== this.#lookedAgainAt;
+      this.#lookedAgainAt = lookedAgainAt;
+      if (isOther) {
+        await partition.refresh(true);
+        this.#damage = null;
+        if (version === fetch.version) fetch.moveTo(offset);
+        return null;
+      }
+    }
     const place = await findReadable(partition, offset, this.#broker.clock);
     this.#damage = null;
     if (version !== fetch.version || !this.#fetches.includes(fetch)) return null;

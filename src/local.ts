@@ -54,7 +54,9 @@ export class LocalEngine implements Engine {
     this.#groups = new LocalGroups(broker);
     broker.onWarning = (warning) => events.warning(warning);
     this.#accumulator = this.#newAccumulator(plainSender);
-    if (!broker.readOnly) broker.retention.start();
+    if (broker.readOnly) return;
+    broker.retention.start();
+    broker.groups.start();
   }
 
   #newAccumulator(sender: BatchSender): Accumulator {

@@ -15,6 +15,11 @@ export interface GroupCommit {
   readonly offsets: readonly Omit<CommittedOffset, 'timestamp'>[];
 }
 
+interface UnderWay {
+  readonly group: string;
+  readonly keys: readonly string[];
+}
+
 /** Kafka's offset.metadata.max.bytes. */
 const maxMetadataBytes = 4096;
 
@@ -29,9 +34,8 @@ export class OffsetStore {
   readonly #groups = new Map<string, Map<string, CommittedOffset>>();
   /** Ids of topics that are being deleted: commits of them come to nothing. */
   readonly #dying = new Set<string>();
-  /** Commits that are being written, with their groups. */
-  /** Of which groups. */
-  readonly #underWay = new Map<Promise<void>, readonly string[]>();
+  /** Commits that are being written. */
+  readonly #underWay = new Map<Promise<void>, readonly UnderWay[]>();
 
   /** @param committed called after each commit */
   constructor(store: MetaStore, clock: Clock, committed: () => void) {
@@ -93,7 +97,7 @@ export class OffsetStore {
     const written = this.#write(committed, others);
     this.#underWay.set(
       written,
-      committed.map(({ group }) => group),
+      committed.map(({ group, offsets }) => ({ group, keys: offsets.map(keyOf) })),
     );
     try {
       await written;
@@ -103,22 +107,33 @@ export class OffsetStore {
     if (!isEmpty) this.#committed();
   }
 
+  /** Resolves when the commits of the group that are being written now are done. */
+  async written(group: string): Promise<void> {
+    const mine = [...this.#underWay].filter(([, commits]) =>
+      commits.some((commit) => commit.group === group),
+    );
+    await Promise.allSettled(mine.map(([written]) => written));
+  }
+
   /**
    * Forgets the offsets of a group that are to go. Durable once resolved. Commits that come later stay.
-   * @param others changes to be written with it
+   * @param others changes to be written with it. Both are asked when nothing stands in the way any more.
    */
   async remove(
     group: string,
     isToGo: (offset: CommittedOffset) => boolean,
-    others: readonly Change[] = [],
+    others: () => readonly Change[] = () => [],
   ): Promise<void> {
     // What is being written would be forgotten on the disk, and remembered here.
-    while ([...this.#underWay.values()].some((groups) => groups.includes(group))) {
-      await Promise.allSettled(this.#underWay.keys());
-    }
+    await this.written(group);
     const kept = this.#groups.get(group) ?? new Map<string, CommittedOffset>();
-    const gone = [...kept].filter(([, offset]) => isToGo(offset));
-    const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others];
+    const anew = new Set(
+      [...this.#underWay.values()]
+        .flat()
+        .flatMap((each) => (each.group === group ? each.keys : [])),
+    );
+    const gone = [...kept].filter(([key, offset]) => !anew.has(key) && isToGo(offset));
+    const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others()];
     if (changes.length > 0) await this.#store.write(changes);
     for (const [key, offset] of gone) if (kept.get(key) === offset) kept.delete(key);
     if (kept.size === 0) this.#groups.delete(group);

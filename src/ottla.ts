@@ -38,6 +38,12 @@ export interface OpenOptions {
    * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
+  /**
+   * Offsets of a group are forgotten once it has had no members for this long; of one that never had any,
+   * and of topics that none of its members reads, this long after their commit (Kafka's
+   * offsets.retention.minutes, there 7 days). Looked at every ten minutes. @default for ever (ms)
+   */
+  readonly offsetsRetentionMs?: number;
 }
 
 /** Time and randomness for a test that repeats itself. */
@@ -54,6 +60,12 @@ export interface MemoryOptions {
    * deleting topics make room. From 90 % on there is one 'warning'. @default no bound (bytes)
    */
   readonly maxBytes?: number;
+  /**
+   * Offsets of a group are forgotten once it has had no members for this long; of one that never had any,
+   * and of topics that none of its members reads, this long after their commit (Kafka's
+   * offsets.retention.minutes, there 7 days). Looked at every ten minutes. @default for ever (ms)
+   */
+  readonly offsetsRetentionMs?: number;
 }
 
 type Events = {
@@ -95,6 +107,8 @@ export class Ottla {
   readonly #consumers = new Set<Closable>();
   #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
+  /** Aborted when closing begins: a backup holds up what closing waits for. */
+  readonly #ending = new AbortController();
 
   private constructor(directory: OpenDirectory) {
     const { broker } = directory;
@@ -119,9 +133,13 @@ export class Ottla {
    */
   static async open(directory: string, options: OpenOptions = {}): Promise<Ottla> {
     checkDirectoryPath('Ottla.open', directory);
-    checkOptions<OpenOptions>('Ottla.open', { readOnly: aBoolean, maxBytes: integer(1) }, options);
-    const { readOnly = false, maxBytes } = options;
-    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, maxBytes));
+    checkOptions<OpenOptions>(
+      'Ottla.open',
+      { readOnly: aBoolean, maxBytes: integer(1), offsetsRetentionMs: integer(1) },
+      options,
+    );
+    const { readOnly = false, ...limits } = options;
+    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, limits));
   }
 
   /**
@@ -179,12 +197,13 @@ export class Ottla {
         seed: integer(Number.MIN_SAFE_INTEGER),
         faults: (value) => (typeof value === 'object' && value !== null ? null : 'Faults'),
         maxBytes: integer(1),
+        offsetsRetentionMs: integer(1),
       },
       options,
     );
-    const { clock = systemClock, seed, maxBytes, faults } = options;
+    const { clock = systemClock, seed, faults, ...limits } = options;
     const random = seed === undefined ? Math.random : seeded(seed);
-    return new Ottla(openMemory(clock, random, maxBytes, faults));
+    return new Ottla(openMemory(clock, random, limits, faults));
   }
 
   /**
@@ -328,7 +347,15 @@ export class Ottla {
     checkDirectoryPath('backup', directory);
     checkOptions<{ readonly signal?: AbortSignal }>('backup', { signal: aSignal }, options);
     const { backupTo } = await import('./backup.js');
-    await backupTo(this.#directory.broker.backupSource, directory, options.signal);
+    const { signal } = options;
+    const ending = this.#ending.signal;
+    const ended = signal === undefined ? ending : AbortSignal.any([signal, ending]);
+    try {
+      await backupTo(this.#directory.broker.backupSource, directory, ended);
+    } catch (error) {
+      this.#refuseClosed();
+      throw error;
+    }
   }
 
   #refuseClosed(): void {
@@ -347,6 +374,7 @@ export class Ottla {
   }
 
   async #close(): Promise<void> {
+    this.#ending.abort();
     try {
       await allClosed(this.#consumers);
       await allClosed(this.#producers);

@@ -28,7 +28,7 @@ export class PartitionCompaction {
   #running: Promise<void> | null = null;
   #pace: Pace | null = null;
   /** Whether it is this partition's turn. */
-  #isUnderWay = false;
+  isUnderWay = false;
   /** It is tried again, and fails again: that is told once. */
   #hasWarned = false;
   /** What damage has ended would only end there again. */
@@ -59,14 +59,14 @@ export class PartitionCompaction {
    */
   async stop(): Promise<void> {
     this.#pace?.stop();
-    if (this.#isUnderWay) await this.#running;
+    if (this.isUnderWay) await this.#running;
   }
 
   async #run(): Promise<void> {
     const pace = new Pace(this.#env.clock);
     this.#pace = pace;
     try {
-      await this.#env.compactions.run(() => this.#log.changeSegments(() => this.#passes(pace)));
+      await this.#env.compactions.run(() => this.#passes(pace));
       this.#hasWarned = false;
     } catch (error) {
       this.#failed(error);
@@ -84,11 +84,11 @@ export class PartitionCompaction {
 
   async #passes(pace: Pace): Promise<void> {
     pace.check();
-    this.#isUnderWay = true;
+    this.isUnderWay = true;
     try {
       while (this.#isDue) await this.#pass(pace);
     } finally {
-      this.#isUnderWay = false;
+      this.isUnderWay = false;
     }
   }
 
@@ -122,7 +122,7 @@ export class PartitionCompaction {
 
   async #pass(pace: Pace): Promise<void> {
     const { swapping } = this.#row;
-    if (swapping !== null) await this.#finishSwap(swapping);
+    if (swapping !== null) await this.#log.changeSegments(() => this.#finishSwap(swapping));
     const { deleteRetentionMs, segmentBytes } = this.#log.settings;
     const sealed = this.#log.segments.slice(0, -1);
     const terms = {
@@ -135,36 +135,59 @@ export class PartitionCompaction {
     const plan = await CleaningPlan.read(sealed, terms, pace);
     const cleanable = sealed.filter(({ baseOffset }) => baseOffset < plan.endOffset);
     for (const group of groupSegments(cleanable, segmentBytes)) {
-      await this.#cleanGroup(group, plan, pace);
+      // Retention goes on meanwhile, and frees the oldest: what is left of the group is written anew.
+      let rest = group;
+      do rest = rest.filter(({ isRemoved }) => !isRemoved);
+      while (rest.length > 0 && !(await this.#cleanGroup(rest, plan, pace)));
     }
     await this.#saveRow({ ...this.#row, firstDirtyOffset: plan.endOffset, swapping: null });
   }
 
-  async #cleanGroup(group: readonly Segment[], plan: CleaningPlan, pace: Pace): Promise<void> {
+  /** @returns false, with nothing changed, if one of them was freed meanwhile */
+  async #cleanGroup(group: readonly Segment[], plan: CleaningPlan, pace: Pace): Promise<boolean> {
     const { files } = this.#env.openFiles;
     const { directory } = this.#log.place;
     const range = { baseOffset: group[0]!.baseOffset, nextOffset: group.at(-1)!.nextOffset };
     removeLeftovers(files, directory);
     const cleaned = this.#newSegment(range.baseOffset, '.cleaned');
     cleaned.restoreActive(emptyRecoveryPoint(range.baseOffset), true);
-    let compacted: Segment;
+    let isChanged: boolean;
     try {
-      const isChanged = await writeCleaned(group, cleaned, plan, pace, this.#env.syncs);
-      cleaned.close();
-      if (!isChanged && group.length === 1) {
-        removeLeftovers(files, directory);
-        return;
-      }
-      const row = { ...cleaned.row(), nextOffset: range.nextOffset };
-      moveToSwap(files, directory, range.baseOffset);
-      await files.syncDirectory(directory);
-      pace.check();
-      compacted = await this.#commit(group, row, range);
+      isChanged = await writeCleaned(group, cleaned, plan, pace, this.#env.syncs);
     } catch (error) {
       cleaned.close();
       removeLeftovers(files, directory);
       throw error;
     }
+    cleaned.close();
+    const row = { ...cleaned.row(), nextOffset: range.nextOffset };
+    let isDone = false;
+    await this.#log.changeSegments(async () => {
+      isDone = group.every(({ isRemoved }) => !isRemoved);
+      if (isDone && (isChanged || group.length > 1)) await this.#swap(group, row, range, pace);
+      else removeLeftovers(files, directory);
+    });
+    return isDone;
+  }
+
+  async #swap(
+    group: readonly Segment[],
+    row: SegmentRow,
+    range: SwapRange,
+    pace: Pace,
+  ): Promise<void> {
+    const { files } = this.#env.openFiles;
+    const { directory } = this.#log.place;
+    try {
+      moveToSwap(files, directory, range.baseOffset);
+      await files.syncDirectory(directory);
+      pace.check();
+    } catch (error) {
+      removeLeftovers(files, directory);
+      throw error;
+    }
+    // If that fails the rows may have arrived all the same: what to make of the files is open's to say.
+    const compacted = await this.#commit(group, row, range);
     await Promise.all(group.map((segment) => segment.whenUnused(() => undefined)));
     await this.#moveFiles(range, compacted);
   }

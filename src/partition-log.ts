@@ -314,7 +314,8 @@ export class PartitionLog {
     return this.#env.store.get(['compaction', this.place.topicId, this.place.partition]);
   }
 
-  get #wasCompacted(): boolean {
+  /** Whether a compacted segment took the place of others since files and rows were looked at. */
+  get wasCompacted(): boolean {
     return (this.#compactionRow()?.swaps ?? 0) !== this.#swaps;
   }
 
@@ -343,6 +344,11 @@ export class PartitionLog {
     if (this.#failure !== null) return;
     this.fail(new OttlaError('CORRUPT_MESSAGE', what));
     this.#env.warn(`${this.#failure!.message}.`);
+  }
+
+  /** The row as it was written last. */
+  get row(): PartitionRow {
+    return this.#row(this.#savedPoint);
   }
 
   #row(active: RecoveryPoint): PartitionRow {
@@ -685,7 +691,11 @@ export class PartitionLog {
   /** Read-only, beside a running owner: takes over which segments it freed. */
   followLogStart(): void {
     const { logStartOffset } = this.#stored.read();
-    for (const segment of this.#sealedBelow(logStartOffset)) segment.isRemoved = true;
+    if (logStartOffset <= this.logStartOffset) return;
+    for (const segment of this.#sealedBelow(logStartOffset)) {
+      segment.isRemoved = true;
+      segment.close();
+    }
     this.#segments = this.#segments.filter(({ isRemoved }) => !isRemoved);
     this.#logStartOffset = Math.max(logStartOffset, this.#logStartOffset);
   }
@@ -696,7 +706,7 @@ export class PartitionLog {
     return (
       active.baseOffset !== this.active.baseOffset ||
       leaderEpochs.at(-1)![0] !== this.leaderEpoch ||
-      this.#wasCompacted
+      this.wasCompacted
     );
   }
 
@@ -711,6 +721,12 @@ export class PartitionLog {
   async saveEnd(): Promise<void> {
     if (this.#active.size === this.#savedPoint.bytes) return;
     await this.saveRecoveryPoint(this.#point());
+  }
+
+  /** As closeFiles(), once no read is under way: Windows renames and removes no open file. */
+  async release(): Promise<void> {
+    await Promise.all(this.#segments.map((segment) => segment.whenUnused(() => undefined)));
+    this.closeFiles();
   }
 
   closeFiles(): void {

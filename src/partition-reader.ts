@@ -135,6 +135,7 @@ export class PartitionReader {
   }
 
   #wholeBatches(buffer: Buffer, length: number, wanted: number): number {
+    if (this.#partition.hasOtherFiles) throw this.#corrupt(new Error('it was compacted meanwhile'));
     let at = 0;
     let last = 0;
     let size = 0;

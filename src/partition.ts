@@ -7,6 +7,7 @@ import { PartitionLog, type LogEnvironment } from './partition-log.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
 import type { ProducerState } from './storage/producer-state.js';
+import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
 import type { AbortedTransaction } from './storage/transaction-index.js';
 
@@ -21,6 +22,14 @@ export interface AppendListener {
 /** Woken at the next append. */
 export interface AppendWaiter {
   wake(): void;
+}
+
+/** A log whose segments are held. */
+export interface HeldLog {
+  /** As it is stored. */
+  readonly row: PartitionRow;
+  /** Written to the active segment. */
+  readonly activeBytes: number;
 }
 
 interface QueuedAppend {
@@ -528,18 +537,30 @@ export class Partition {
     return segment.isRemoved;
   }
 
-  /** Read-only, beside a running owner: takes over what it wrote since. */
-  async refresh(): Promise<void> {
+  /**
+   * Read-only: whether the owner has compacted since files and rows were looked at. Then a file may be
+   * another than the rows said, and what was read of it is not to be believed.
+   */
+  get hasOtherFiles(): boolean {
+    return this.#env.readOnly && this.#log.wasCompacted;
+  }
+
+  /**
+   * Read-only, beside a running owner: takes over what it wrote since.
+   * @param anew reads files and rows again, whether or not anything seems to have changed
+   */
+  async refresh(anew: boolean = false): Promise<void> {
     if (this.#ended !== null) return;
-    this.#refreshing ??= this.#refresh().finally(() => {
+    this.#refreshing ??= this.#refresh(anew).finally(() => {
       this.#refreshing = null;
     });
     await this.#refreshing;
   }
 
-  async #refresh(): Promise<void> {
-    const isOutdated = this.#log.isOutdated();
+  async #refresh(anew: boolean): Promise<void> {
+    const isOutdated = anew || this.#log.isOutdated();
     const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+    log.followLogStart();
     await log.readOn();
     if (isOutdated) this.#replaceLog(log);
   }
@@ -562,6 +583,8 @@ export class Partition {
   async #readAnew(): Promise<string | null> {
     // One that waits for its turn would write rows as the old log knows them.
     void this.#compaction.stop();
+    // A swap that failed half way is settled now.
+    await this.#log.release();
     const log = this.#newLog(this.settings);
     this.#open(log);
     const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
@@ -585,25 +608,32 @@ export class Partition {
       await this.#refreshing?.catch(() => undefined);
       await this.#compaction.stop();
       const { moving } = this.#log;
-      if (this.#gate === null && this.#syncing === null && moving === null) return then();
+      const isQuiet = this.#gate === null && this.#syncing === null && moving === null;
+      if (isQuiet && !this.#compaction.isUnderWay) {
+        // One that waits for its turn will do nothing.
+        void this.#compaction.stop();
+        return then();
+      }
       await this.#gate;
       await this.#syncing;
       await moving;
     }
   }
 
-  /** A compaction under way gives way, and begins anew later. It is waited for in the log's order. */
-  #moveLogStart(offset: number): Promise<void> {
-    void this.#compaction.stop();
-    return this.#log.moveLogStart(offset);
-  }
-
-  /** Runs `work` while no segment is freed or compacted. */
-  async holdSegments(work: () => Promise<void>): Promise<void> {
+  /**
+   * Runs `work` while no segment leaves the log: what retention and compaction would change waits for it.
+   * @param work is given what tells the log's row and end, whenever it is asked
+   * @throws why the partition is no more; METADATA_LOST
+   */
+  async holdSegments(work: (look: () => HeldLog) => Promise<void>): Promise<void> {
     while (this.#gate !== null) await this.#gate;
     this.refuseIfEnded();
-    void this.#compaction.stop();
-    await this.#log.changeSegments(work);
+    this.open();
+    const log = this.#log;
+    await log.changeSegments(() => {
+      this.refuseIfEnded();
+      return work(() => ({ row: log.row, activeBytes: log.active.size }));
+    });
   }
 
   /**
@@ -625,7 +655,7 @@ export class Partition {
       const isExpired = ({ nextOffset }: Segment): boolean => nextOffset <= end;
       await this.freeSegments((now) => now.slice(0, -1).filter(isExpired).length);
     } else if (last !== undefined) {
-      await this.#moveLogStart(last.nextOffset);
+      await this.#log.moveLogStart(last.nextOffset);
     } else if (this.#log.hasLeftovers) {
       await this.#log.removeLeftovers();
     }
@@ -655,7 +685,7 @@ export class Partition {
       if (isSynced || !isUnsynced || failure !== null) break;
       await this.#requestSync();
     }
-    if (offset > this.logStartOffset) await this.#moveLogStart(offset);
+    if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
   }
 
   /** The error for an offset that the log does not have. */
@@ -689,7 +719,8 @@ export class Partition {
     await this.#whenSettled(() => undefined);
     this.#flushes.reset();
     this.#log.countNothing();
-    this.#log.closeFiles();
+    await this.#log.release();
+    this.#log.retire();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
 }

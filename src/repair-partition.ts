@@ -2,6 +2,7 @@ import { join } from 'node:path';
 import { PartitionProducers } from './partition-producers.js';
 import { noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
+import { KeptAside } from './repair-aside.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import {
   decodeLeaderEpochs,
@@ -19,7 +20,6 @@ import { undoSwap } from './storage/segment-swap.js';
 import type { KnownPartition } from './verify-partition.js';
 import type { VerifyProblem } from './verify-report.js';
 
-const chunkBytes = 1024 * 1024;
 const epochsFile = 'leader-epoch-checkpoint';
 
 /** A partition to rebuild: what the metadata still says of it, and what is wrong with it. */
@@ -61,6 +61,7 @@ class PartitionRepair {
   readonly #name: string;
   /** The metadata is older than the log, or lost: gaps may be compaction's, other bytes a compacted segment. */
   readonly #mayHaveGaps: boolean;
+  readonly #aside: KeptAside;
   readonly #kept: Segment[] = [];
   /** As the batches tell. */
   readonly #epochs: LeaderEpoch[] = [];
@@ -76,6 +77,7 @@ class PartitionRepair {
   ) {
     this.#files = files;
     this.#openFiles = new OpenFiles(files);
+    this.#aside = new KeptAside(files, partition.directory, slices);
     this.#at = partition;
     this.#slices = slices;
     this.#name = `${partition.topic}-${partition.partition}`;
@@ -101,6 +103,9 @@ class PartitionRepair {
         'the metadata is older than the log: what it has of log start and commits is, too.',
       );
     }
+    if (this.#at.problems.some(({ code }) => code === 'INDEX_MISMATCH')) {
+      this.#tell('its indexes did not fit the log, and were made anew.');
+    }
     try {
       let isWhole = true;
       for (const [i, base] of bases.entries()) {
@@ -123,9 +128,7 @@ class PartitionRepair {
   async #undoSwap(): Promise<void> {
     const { directory } = this.#at;
     for (const name of await undoSwap(this.#files, directory)) {
-      const base = parseSegmentFileName(name.slice(0, -'.deleted'.length), 'log');
-      const path = this.#freePath(base ?? 0);
-      this.#files.rename(join(directory, name), path);
+      const path = this.#aside.keepDeleted(name);
       this.#tell(`${name} had been replaced by a compacted segment. Kept in ${path}.`);
     }
   }
@@ -173,14 +176,14 @@ class PartitionRepair {
     const end = this.#kept.at(-1)?.nextOffset;
     const path = join(directory, segmentFileName(base, 'log'));
     if (end !== undefined && base < end) {
-      const kept = await this.#keepFileAside(base);
+      const kept = await this.#aside.keepSegment(base);
       this.#tell(
         `${path} begins before offset ${end}, where the segment before it ends. Kept in ${kept}.`,
       );
       return true;
     }
     if (end !== undefined && base > end && !this.#mayHaveGaps) {
-      const kept = await this.#keepFileAside(base);
+      const kept = await this.#aside.keepSegment(base);
       this.#tell(
         `offsets ${end} to ${base - 1} are missing: the log ends at ${end}. What follows is kept in ${kept}.`,
       );
@@ -272,7 +275,7 @@ class PartitionRepair {
     const what = `damage at byte ${position} of ${segment.path}: ${reason}`;
     if (position === 0) {
       segment.close();
-      const kept = await this.#keepFileAside(segment.baseOffset);
+      const kept = await this.#aside.keepSegment(segment.baseOffset);
       this.#tell(
         `${what}. The log ends at offset ${segment.baseOffset}; the file is kept in ${kept}.`,
       );
@@ -283,7 +286,7 @@ class PartitionRepair {
       return;
     }
     if (position < size) {
-      const kept = await this.#keepBytesAside(segment, position, size);
+      const kept = await this.#aside.keepBytes(segment, position, size);
       this.#tell(
         `${what}. The log ends at offset ${segment.nextOffset}; the bytes from there on are kept in ${kept}.`,
       );
@@ -295,94 +298,9 @@ class PartitionRepair {
 
   async #keepSegmentsAside(bases: readonly number[]): Promise<void> {
     for (const base of bases) {
-      const kept = await this.#keepFileAside(base);
+      const kept = await this.#aside.keepSegment(base);
       this.#tell(`the segment of offset ${base} lies behind the log's end. Kept in ${kept}.`);
     }
-  }
-
-  async #keepFileAside(base: number): Promise<string> {
-    const { directory } = this.#at;
-    const path = this.#freePath(base);
-    this.#files.rename(join(directory, segmentFileName(base, 'log')), path);
-    for (const suffix of ['index', 'timeindex']) {
-      this.#files.removeFile(join(directory, segmentFileName(base, suffix)));
-    }
-    await this.#files.syncDirectory(directory);
-    return path;
-  }
-
-  /** The copy is whole and durable before the log is cut; one that an interrupted repair made is good. */
-  async #keepBytesAside(segment: Segment, from: number, size: number): Promise<string> {
-    const { directory } = this.#at;
-    let path = join(directory, segmentFileName(segment.nextOffset, 'torn'));
-    if (!(await this.#holds(path, segment, from, size))) {
-      path = this.#freePath(segment.nextOffset);
-      const temporary = `${path}.tmp`;
-      this.#files.removeFile(temporary);
-      const copy = this.#files.open(temporary, 'write');
-      try {
-        await this.#eachChunk(segment, from, size, async (chunk, length, at) => {
-          for (let done = 0; done < length;) done += copy.write(chunk, done, length, at + done);
-        });
-        await copy.sync();
-      } finally {
-        copy.close();
-      }
-      this.#files.rename(temporary, path);
-      await this.#files.syncDirectory(directory);
-    }
-    segment.close();
-    const file = this.#files.open(segment.path, 'write');
-    try {
-      file.truncate(from);
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    return path;
-  }
-
-  /** Whether a file has exactly these bytes of a segment. */
-  async #holds(path: string, segment: Segment, from: number, size: number): Promise<boolean> {
-    if (this.#files.size(path) !== size - from) return false;
-    const file = this.#files.open(path, 'read');
-    try {
-      let isSame = true;
-      await this.#eachChunk(segment, from, size, async (chunk, length, at) => {
-        const copy = Buffer.allocUnsafe(length);
-        const count = await file.readAsync(copy, 0, length, at);
-        isSame &&= count === length && copy.equals(chunk.subarray(0, length));
-      });
-      return isSame;
-    } finally {
-      file.close();
-    }
-  }
-
-  /** @param use given the bytes, how many, and where they are from `from` on */
-  async #eachChunk(
-    segment: Segment,
-    from: number,
-    size: number,
-    use: (chunk: Buffer, length: number, at: number) => Promise<void>,
-  ): Promise<void> {
-    const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - from));
-    for (let at = from; at < size;) {
-      const length = await segment.readAsync(chunk, Math.min(chunk.length, size - at), at);
-      await use(chunk, length, at - from);
-      at += length;
-      if (this.#slices.isOver) await this.#slices.next();
-    }
-  }
-
-  /** A name that no earlier repair has used. */
-  #freePath(offset: number): string {
-    const { directory } = this.#at;
-    let path = join(directory, segmentFileName(offset, 'torn'));
-    for (let i = 1; this.#files.size(path) >= 0; i++) {
-      path = join(directory, segmentFileName(offset, `${i}.torn`));
-    }
-    return path;
   }
 
   async #rows(): Promise<Change[]> {

@@ -13,14 +13,19 @@ import {
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import {
+  decodeProperties,
+  encodeProperties,
+  formatVersion,
+  propertiesFile,
+  unfinishedFile,
+} from './storage/identity.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type Change, type Row, type RowKind, type TopicRow } from './storage/meta-store.js';
 import { topicNameProblem } from './topic-name.js';
 import { knownPartition, verifyPartition } from './verify-partition.js';
 import { Findings } from './verify-report.js';
 
-const formatVersion = 1;
-const propertiesFile = 'meta.properties';
 /** Where the new metadata is made, before it takes the old one's place. */
 const newMeta = 'meta.repair.tmp';
 const partitionDirectory = /^(.+)-(0|[1-9]\d{0,5})$/;
@@ -121,22 +126,22 @@ async function repairLocked(
 }
 
 function refuseOthers(files: FileSystem, directory: string): void {
+  const refuse = (problem: string): never => {
+    throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} ${problem}`, { retriable: false });
+  };
+  if (files.size(join(directory, unfinishedFile)) >= 0) {
+    refuse('holds a backup that was not finished: remove it, and make another');
+  }
   const isOurs =
     files.isDirectory(directory) &&
     (files.isDirectory(join(directory, 'meta')) ||
       files.size(join(directory, propertiesFile)) >= 0 ||
       partitionsIn(files, directory).length > 0);
-  if (isOurs) return;
-  throw new OttlaError(
-    'KAFKA_STORAGE_ERROR',
-    `${directory} is no Ottla directory: it has neither metadata nor partitions`,
-    { retriable: false },
-  );
+  if (!isOurs) refuse('is no Ottla directory: it has neither metadata nor partitions');
 }
 
 function statedStoreId(files: FileSystem, directory: string): string | undefined {
-  const text = files.readFile(join(directory, propertiesFile))?.toString();
-  return text === undefined ? undefined : /^store\.id=(\S+)$/m.exec(text)?.[1];
+  return decodeProperties(files.readFile(join(directory, propertiesFile)));
 }
 
 async function stateStoreId(
@@ -147,10 +152,7 @@ async function stateStoreId(
 ): Promise<void> {
   if (statedStoreId(files, directory) === storeId) return;
   report.push(`${propertiesFile} was missing or damaged: it names store ${storeId} again.`);
-  await files.replaceFile(
-    join(directory, propertiesFile),
-    Buffer.from(`version=${formatVersion}\nstore.id=${storeId}\n`),
-  );
+  await files.replaceFile(join(directory, propertiesFile), encodeProperties(storeId));
 }
 
 function areSame(rows: SalvagedRows, changes: readonly Change[]): boolean {

@@ -9,6 +9,7 @@ import {
   segmentFileName,
 } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
+import { ignoredNames } from './storage/identity.js';
 import type {
   CompactionRow,
   MetaStore,
@@ -20,13 +21,6 @@ import { isOfSwap, pathInSwap } from './storage/segment-swap.js';
 import type { Findings, ProblemCode } from './verify-report.js';
 import { verifySegment } from './verify-segment.js';
 
-/** Files that others leave in any directory. */
-export const ignoredNames: ReadonlySet<string> = new Set([
-  '.DS_Store',
-  'Thumbs.db',
-  'desktop.ini',
-  'lost+found',
-]);
 /** Names of what was kept aside, or of what a crash left. */
 export const leftover: RegExp = /\.torn$|\.tmp$|-stray$|-delete$|^meta.*-old$|\.old$/;
 const partitionFile =

@@ -7,9 +7,14 @@ import { Slices } from './storage/batch-cursor.js';
 import { partitionMetadataFile } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import {
+  decodeProperties,
+  ignoredNames,
+  propertiesFile,
+  unfinishedFile,
+} from './storage/identity.js';
 import type { MetaStore, Row, RowKind, TopicRow } from './storage/meta-store.js';
 import {
-  ignoredNames,
   knownPartition,
   leftover,
   segmentsIn,
@@ -19,8 +24,7 @@ import {
 import { Findings, type VerifyOptions, type VerifyReport } from './verify-report.js';
 import { verifySegment } from './verify-segment.js';
 
-const propertiesFile = 'meta.properties';
-const ownNames = new Set(['lock', 'meta', propertiesFile]);
+const ownNames = new Set(['lock', 'meta', propertiesFile, unfinishedFile]);
 const partitionDirectory = /^(.+)-(\d+)$/;
 /** How often a partition is looked at again that its owner changed while it was checked. */
 const maxLooks = 5;
@@ -146,9 +150,13 @@ class Verification {
 
   #identity(): void {
     const { directory, files, store } = this.#source;
+    const unfinished = join(directory, unfinishedFile);
+    if (files.size(unfinished) >= 0) {
+      const message = `${directory} holds a backup that was not finished: remove it, and make another`;
+      this.#findings.problems.push({ code: 'IDENTITY_MISMATCH', file: unfinished, message });
+    }
     const path = join(directory, propertiesFile);
-    const text = files.readFile(path)?.toString();
-    const stated = text === undefined ? undefined : /^store\.id=(\S+)$/m.exec(text)?.[1];
+    const stated = decodeProperties(files.readFile(path));
     const known = store === null ? undefined : this.#rows('store')[0]?.value.storeId;
     if (store === null || stated === known) return;
     this.#findings.problems.push({

@@ -3,6 +3,7 @@ import { Ottla, type Consumer, type ConsumerOptions } from '../src/index.js';
 import { committed, inOrder, Loop, numbers, owned, send, take, takeValues } from './consuming.js';
 import { closedAfterEach, failureOf } from './contract.js';
 import { ManualClock } from './manual-clock.js';
+import { FaultInjector } from '../src/testing/index.js';
 
 interface Setting {
   readonly clock: ManualClock;
@@ -172,6 +173,26 @@ it('gives the partitions of a member that does not come back to others, until it
   await two.close();
   await one.close();
   expect(await next).toEqual({ value: undefined, done: true });
+});
+
+it('begins behind a commit of the last owner that is still being written', async () => {
+  const clock = new ManualClock();
+  const faults = new FaultInjector();
+  const ottla = opened(Ottla.memory({ clock, faults }));
+  await ottla.topics.create('orders');
+  await send(ottla, 'orders', numbers(5));
+  const options = { group: 'g', topics: ['orders'], maxPollIntervalMs: 80_000 } as const;
+  const one = ottla.consumer(options);
+  const records = await take(one, 3);
+  const gate = faults.hold('commit', { group: 'g' });
+  const committing = records[2]!.commit();
+  await clock.advance(90_000);
+  const next = takeValues(ottla.consumer(options), 1);
+  await clock.advance(1000);
+  gate.open();
+  await committing;
+  expect(await next).toEqual(['3']);
+  await one.close();
 });
 
 it('g40: loses all when it is expelled, keeps its position at a refused commit, and joins again by itself', async () => {

@@ -1,5 +1,7 @@
 import { expect, it } from 'vitest';
+import type { Broker } from '../src/broker.js';
 import { Room } from './group-room.js';
+import { createTopic, Machine } from './machine.js';
 
 const day = 86_400_000;
 
@@ -165,4 +167,25 @@ it('g37: Delete group and offsets', async () => {
   await expect(groups.deleteOffsets('g', [t!])).rejects.toMatchObject({
     code: 'GROUP_ID_NOT_FOUND',
   });
+});
+
+it('looks for expired offsets every ten minutes, and counts the time without members over restarts', async () => {
+  const machine = new Machine();
+  const open = (): Promise<Broker> => machine.open({ offsetsRetentionMs: day });
+  const first = await open();
+  first.groups.start();
+  await createTopic(first, {}, 2);
+  const room = new Room(first, machine.clock);
+  const a = room.member({ sessionTimeoutMs: 1_800_000 });
+  await room.stable(a);
+  await a.commit(5);
+  // The process is killed with a member in the group: that has none from the next start on.
+  await first.groups.close();
+  const second = await open();
+  second.groups.start();
+  await machine.clock.advance(day - 1);
+  expect([...second.groups.groupIds()]).toEqual(['g']);
+  await machine.clock.advance(600_000);
+  expect([...second.groups.groupIds()]).toEqual([]);
+  await second.close();
 });

@@ -23,7 +23,7 @@ import { SyncQueue } from '../src/storage/sync-queue.js';
 import { ManualClock } from './manual-clock.js';
 
 /** Rows that outlive the brokers which close them. */
-class LastingStore implements MetaStore {
+export class LastingStore implements MetaStore {
   readonly #rows = new MemoryStore();
 
   get<K extends RowKind>(key: Key<K>): Rows[K] | undefined {
@@ -62,7 +62,7 @@ export class Machine {
   async open(
     options: { readonly readOnly?: boolean; readonly offsetsRetentionMs?: number } = {},
   ): Promise<Broker> {
-    const { readOnly = false, offsetsRetentionMs } = options;
+    const { readOnly = false, offsetsRetentionMs = Infinity } = options;
     const broker = new Broker({
       directory: '/',
       files: this.files,

@@ -53,7 +53,7 @@ it('a loss of power at each step of a first opening leaves a directory that open
   };
   const next = (): number => random.next();
   const open = async (on: PowerMachine): Promise<Broker> =>
-    (await openDataDirectory(directory, false, next, Infinity, diskOf(on))).broker;
+    (await openDataDirectory(directory, false, next, {}, diskOf(on))).broker;
   await open(machine);
   for (const { image, loss, what } of left) {
     const after = rebooted(image, random.fork());

@@ -1,42 +1,25 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { repairLogs, type SalvagedRows } from '../src/repair.js';
-import { put, remove, type Change, type RowKind } from '../src/storage/meta-store.js';
+import { MemoryStore } from '../src/storage/memory-store.js';
+import { put, remove } from '../src/storage/meta-store.js';
 import { verifyStore } from '../src/verify.js';
 import type { VerifyReport } from '../src/verify-report.js';
 import { keyedRecords, type KeyedRecord } from './keyed.js';
 import { failureOf, partitionOf, type Machine } from './machine.js';
+import { replaceRows, rowsOf } from './rows.js';
 import { SwapStates, finished, leftovers, range, undone } from './swap-states.js';
 
-const kinds: readonly RowKind[] = [
-  'store',
-  'topic',
-  'tombstone',
-  'partition',
-  'segment',
-  'compaction',
-  'group',
-  'transaction',
-  'offset',
-];
-
-function rowsOf(machine: Machine): SalvagedRows {
-  const rows = kinds.map((kind) => [kind, [...machine.store.range([kind] as never)]]);
-  return Object.fromEntries(rows) as SalvagedRows;
-}
-
-const noRows = Object.fromEntries(kinds.map((kind) => [kind, []])) as unknown as SalvagedRows;
-
-async function replaceRows(machine: Machine, changes: readonly Change[]): Promise<void> {
-  const old = Object.values(rowsOf(machine)).flat();
-  await machine.store.write([...old.map(({ key }) => remove(key)), ...changes]);
-}
+const noRows = rowsOf(new MemoryStore());
 
 /** Repairs, and lets the machine go on with the rows of it. @returns what was said */
-async function repair(machine: Machine, rows: SalvagedRows = rowsOf(machine)): Promise<string[]> {
+async function repair(
+  machine: Machine,
+  rows: SalvagedRows = rowsOf(machine.store),
+): Promise<string[]> {
   const said: string[] = [];
   const { files, clock } = machine;
   const source = { directory: '/', files, clock, random: () => 0.5, rows };
-  await replaceRows(machine, await repairLogs(source, (sentence) => said.push(sentence)));
+  await replaceRows(machine.store, await repairLogs(source, (sentence) => said.push(sentence)));
   return said;
 }
 
@@ -77,7 +60,7 @@ describe('a compaction that a crash cut short', () => {
   it.each(ids)('%s is nothing wrong to verify, and nothing to mend for repair', async (id) => {
     const expected = await plant(id);
     const files = filesOf(machine);
-    const rows = rowsOf(machine);
+    const rows = rowsOf(machine.store);
     const report = await verify(machine);
     expect(report.problems).toEqual([]);
     const unfinished = leftovers(machine).length > 0 ? ['UNFINISHED'] : [];
@@ -85,7 +68,7 @@ describe('a compaction that a crash cut short', () => {
     expect(report.records).toBe(expected.length);
     expect(await repair(machine)).toEqual([]);
     expect(filesOf(machine)).toEqual(files);
-    expect(rowsOf(machine)).toEqual(rows);
+    expect(rowsOf(machine.store)).toEqual(rows);
     expect(await recordsOf(machine)).toEqual(expected);
     expect((await verify(machine)).notes).toEqual([]);
   });
@@ -108,7 +91,7 @@ describe('a compaction that a crash cut short', () => {
   /** Metadata from before the compaction. */
   async function plantOlder(id: string): Promise<void> {
     await plant(id);
-    const newer = [...rowsOf(machine).segment, ...rowsOf(machine).compaction];
+    const newer = [...rowsOf(machine.store).segment, ...rowsOf(machine.store).compaction];
     await machine.store.write([
       ...newer.map(({ key }) => remove(key)),
       ...states.before.segments.map(({ base, row }) =>

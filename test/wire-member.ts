@@ -30,6 +30,8 @@ export class Asked<T> {
   }
 }
 
+type Place = Pick<Broker, 'coordinator'> & Partial<Pick<Broker, 'groups'>>;
+
 /** A member in another process, call by call: it does nothing by itself. */
 export class WireMember {
   memberId = '';
@@ -37,11 +39,11 @@ export class WireMember {
   /** The last answers. */
   joined: Asked<JoinGroupAnswer> | null = null;
   synced: Asked<SyncGroupAnswer> | null = null;
-  readonly #broker: Pick<Broker, 'coordinator' | 'groups'>;
+  readonly #broker: Place;
   readonly #clock: ManualClock;
   readonly #request: Omit<JoinGroupRequest, 'memberId'>;
 
-  constructor(broker: Broker, clock: ManualClock, request: Partial<JoinGroupRequest> = {}) {
+  constructor(broker: Place, clock: ManualClock, request: Partial<JoinGroupRequest> = {}) {
     this.#broker = broker;
     this.#clock = clock;
     this.#request = {
@@ -135,7 +137,7 @@ export class WireMember {
     offset: number,
     options: { readonly generationId?: number; readonly memberId?: string } = {},
   ): Promise<OffsetCommitResult> {
-    const [result] = await this.#broker.groups.commit({
+    const [result] = await this.#broker.groups!.commit({
       ...this.#identity,
       groupId: this.#request.groupId,
       generationId: this.generationId,

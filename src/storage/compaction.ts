@@ -58,7 +58,8 @@ export interface BatchInPlace {
 }
 
 /**
- * The batches of a segment from a position on, each checked. The bytes are good until the next one.
+ * The batches of a segment from a position on, each checked. The bytes are good until the next one. Of a
+ * segment that is freed meanwhile nothing more comes.
  * @throws CORRUPT_MESSAGE: damage is not carried over into a new file
  */
 export async function* batchesOf(
@@ -70,6 +71,7 @@ export async function* batchesOf(
   let chunk: Buffer = Buffer.allocUnsafe(Math.min(chunkBytes, size - from));
   for (let position = from; position < size;) {
     await pace.turn();
+    if (segment.isRemoved) return;
     const wanted = Math.min(chunk.length, size - position);
     const length = await segment.readAsync(chunk, wanted, position);
     let at = 0;
@@ -141,7 +143,7 @@ export class CleaningPlan {
     const plan = new CleaningPlan(segments, terms, pace);
     const { firstDirtyOffset } = terms;
     for (const segment of segments) {
-      if (segment.nextOffset <= firstDirtyOffset) continue;
+      if (segment.nextOffset <= firstDirtyOffset || segment.isRemoved) continue;
       const from = segment.positionBefore(firstDirtyOffset);
       for await (const batch of batchesOf(segment, from, pace)) {
         if (batch.header.nextOffset <= firstDirtyOffset) continue;

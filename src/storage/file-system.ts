@@ -85,3 +85,18 @@ export function fileError(
   error.path = path;
   return error;
 }
+
+/** Writes `bytes[0, length)` at `position`, however short the writes. @throws ENOSPC if one writes nothing */
+export function writeAll(
+  file: File,
+  path: string,
+  bytes: Uint8Array,
+  length: number,
+  position: number,
+): void {
+  for (let done = 0; done < length;) {
+    const count = file.write(bytes, done, length, position + done);
+    if (count === 0) throw fileError('ENOSPC', 'write', path);
+    done += count;
+  }
+}

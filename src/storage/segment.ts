@@ -516,8 +516,17 @@ export class Segment implements OpenFileHolder {
       throw new OttlaError('OFFSET_OUT_OF_RANGE', `${this.path} is part of the log no more`);
     }
     this.recentlyUsed = true;
-    this.#file ??= this.#openFiles.open(this.path, this.#writable ? 'write' : 'read', this);
+    this.#file ??= this.#open();
     return this.#file;
+  }
+
+  #open(): File {
+    const mode = this.#writable ? 'write' : 'read';
+    if (this.nameSuffix === '.swap' && this.#openFiles.files.size(this.path) < 0) {
+      // An owner beside us has given it its name meanwhile.
+      this.nameSuffix = '';
+    }
+    return this.#openFiles.open(this.path, mode, this);
   }
 
   releaseFile(): boolean {
