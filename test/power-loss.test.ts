@@ -36,7 +36,7 @@ async function expectMended(broker: Broker, { machine }: AfterLoss): Promise<voi
   expect(problems).toEqual([]);
 }
 
-describe('f03: a loss of power at each step', () => {
+describe('f02, f03: a kill or a loss of power at each step', () => {
   it('f20: of creating a topic leaves it whole or not there', async () => {
     const losses = await atEveryLoss(
       nothing,

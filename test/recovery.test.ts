@@ -1,5 +1,6 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
+import { offsetForTimestamp } from '../src/partition-offsets.js';
 import { decodeLeaderEpochs } from '../src/storage/checkpoint.js';
 import type { RecoveryPoint } from '../src/storage/meta-store.js';
 import { OffsetIndex } from '../src/storage/offset-index.js';
@@ -12,6 +13,7 @@ import {
   createTopic,
   firstLog,
   partitionOf,
+  readFrom,
   valuesIn,
 } from './machine.js';
 import { WatchedFiles, type Call } from './watched-files.js';
@@ -90,7 +92,7 @@ describe('a killed process', () => {
   });
 });
 
-describe('a torn tail', () => {
+describe('f04: a torn tail', () => {
   it.each(points)('is cut at whatever byte it ends, recovery point %s', async (_where, synced) => {
     for (let length = 1; length < sizes[2]!; length++) {
       const machine = await killedMachine(synced);
@@ -178,7 +180,7 @@ function withBit(bytes: Buffer, at: number): Buffer {
 describe.each([
   ['a killed process', false],
   ['a clean close', true],
-])('at the end of the log, after %s,', (_what, clean) => {
+])('f07: at the end of the log, after %s,', (_what, clean) => {
   let machine: Machine;
   beforeEach(async () => {
     machine = await killedMachine(0);
@@ -371,4 +373,36 @@ describe('an index that was written anew behind the recovery point', () => {
     expect(broker.recovery).toEqual([]);
     expect(await valuesIn(partitionOf(broker))).toEqual(['a', 'b', 'c', 'd', 'e', 'f']);
   });
+});
+
+describe('f04: a small file', () => {
+  it.each(['.index', '.timeindex', 'leader-epoch-checkpoint'])(
+    '%s cut at any byte costs nothing',
+    async (suffix) => {
+      const machine = new Machine();
+      let broker = await machine.open();
+      await createTopic(broker, { indexIntervalBytes: 0 });
+      const values = ['a', 'b', 'c', 'd', 'e', 'f'];
+      for (const [i, value] of values.entries()) {
+        await append(partitionOf(broker), batchOf([value], { timestamp: 1000 + i }));
+      }
+      machine.append(firstLog, Buffer.from('torn'));
+      await (await machine.open()).close();
+      const name = machine.names().find((found) => found.endsWith(suffix))!;
+      const whole = machine.read(name);
+      expect(whole.length).toBeGreaterThan(4);
+      for (let length = 0; length < whole.length; length++) {
+        machine.write(name, whole.subarray(0, length));
+        broker = await machine.open();
+        expect(broker.recovery).toEqual([]);
+        const partition = partitionOf(broker);
+        expect(partition.leaderEpoch).toBe(1);
+        expect(await valuesIn(partition)).toEqual(values);
+        for (const offset of values.keys()) {
+          expect((await readFrom(partition, offset))[0]?.offset).toBe(offset);
+          expect(await offsetForTimestamp(partition, 1000 + offset)).toBe(offset);
+        }
+      }
+    },
+  );
 });
