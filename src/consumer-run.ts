@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { withDeadline, type Clock } from './clock.js';
 import type { Commits, Progress } from './consumer-commits.js';
 import type { DeadLetters } from './consumer-dead-letters.js';
@@ -190,7 +190,7 @@ export class Run implements TaskHost {
     taken: readonly Taken[],
     nextOffset: number,
   ): void {
-    const lane = this.#options.by === 'key' ? laneOfKey(records[0]!) : laneOf(records[0]!);
+    const lane = this.#options.by === 'key' ? laneOfKey(records[0]!) : keyOf(records[0]!);
     this.#lanes.add(new RunTask(this, lane, partition, records, taken, nextOffset));
   }
 
@@ -312,15 +312,11 @@ function open({ isFinished }: Taken): boolean {
   return !isFinished;
 }
 
-function laneOf({ topic, partition }: ConsumerRecord): string {
-  return `${topic}/${partition}`;
-}
-
 /** The same for the same bytes of a key; null without one. */
 function laneOfKey(record: ConsumerRecord): string | null {
   const { key } = record;
   if (key === null) return null;
-  return `${laneOf(record)}/${typeof key === 'string' ? key : textOf(key)}`;
+  return `${keyOf(record)}/${typeof key === 'string' ? key : textOf(key)}`;
 }
 
 function textOf(key: unknown): string {

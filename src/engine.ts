@@ -166,7 +166,7 @@ export interface ProducerBatchMessage {
   readonly baseOffset: number;
   /** Number of records. */
   readonly recordCount: number;
-  /** Number of batches: a sendBatch writes several at once. */
+  /** Number of batches: a sendBatch writes several at once; 0: the records failed before they were one. */
   readonly batchCount: number;
   /** Their size as written. */
   readonly batchBytes: number;

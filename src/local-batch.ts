@@ -61,17 +61,13 @@ abstract class Delivery implements AppendListener {
   #load: Load | null = null;
   #deadline: Timer | null = null;
   #isOver = false;
+  #failure: OttlaError | null = null;
 
   constructor(keeper: BatchKeeper, lane: Lane) {
     this.keeper = keeper;
     this.lane = lane;
     this.#beganMs = keeper.clock.monotonic();
   }
-
-  get failure(): OttlaError | null {
-    return this.#failure;
-  }
-  #failure: OttlaError | null = null;
 
   /** Whether its end is to be durable. */
   protected abstract readonly wantsDurable: boolean;
@@ -81,12 +77,26 @@ abstract class Delivery implements AppendListener {
   /** Tells the sinks that were told nothing yet. */
   protected abstract fail(error: OttlaError): void;
 
-  /** Hands the bytes to the partition. */
-  protected deliver(buffer: Buffer, bytes: number, load: Load): void {
+  get failure(): OttlaError | null {
+    return this.#failure;
+  }
+
+  #begin(load: Load): void {
     this.#load = load;
     this.deliveredMs = this.keeper.clock.monotonic();
     this.lane.underWayCount++;
     this.lane.unwrittenCount++;
+  }
+
+  /** Fails it with what comes before it: nothing of it is handed to the partition. */
+  protected drop(load: Load, error: OttlaError): void {
+    this.#begin(load);
+    this.failed(error);
+  }
+
+  /** Hands the bytes to the partition. */
+  protected deliver(buffer: Buffer, bytes: number, load: Load): void {
+    this.#begin(load);
     this.keeper.sender.append(this.lane.partition, buffer, 0, bytes, this.wantsDurable, this);
     if (this.#isOver) return;
     const leftMs = this.deliveryTimeoutMs - this.queueMs;
@@ -145,19 +155,18 @@ abstract class Delivery implements AppendListener {
   #end(error: OttlaError | null): void {
     this.#isOver = true;
     this.#deadline?.cancel();
-    if (this.#load === null) return;
     this.lane.underWayCount--;
     if (this.baseOffset < 0) this.lane.unwrittenCount--;
-    if (batchChannel.hasSubscribers) this.#publish(this.#load, error);
+    if (batchChannel.hasSubscribers) this.#publish(error);
   }
 
-  #publish(load: Load, error: OttlaError | null): void {
+  #publish(error: OttlaError | null): void {
     const { topic, index } = this.lane.partition;
     const message: ProducerBatchMessage = {
       topic,
       partition: index,
       baseOffset: this.baseOffset,
-      ...load,
+      ...this.#load!,
       queueMs: this.queueMs,
       deliveryMs: this.keeper.clock.monotonic() - this.deliveredMs,
       error,
@@ -267,7 +276,9 @@ export class OpenBatch extends Delivery {
   abandon(error: OttlaError): void {
     this.#close();
     this.keeper.release(this);
-    this.failed(error);
+    const { compression } = this;
+    const [recordCount, plainBytes] = [this.#sinks.length, this.#builder.bytes];
+    this.drop({ recordCount, batchCount: 0, batchBytes: 0, plainBytes, compression }, error);
   }
 
   /** No more records are added. */

@@ -163,4 +163,20 @@ describe('the channel ottla:producer:batch', () => {
     expect(messages).toMatchObject([{ baseOffset: -1, recordCount: 1, queueMs: 3 }]);
     expect(messages[0]!.error).toBe(error);
   });
+
+  it('tells of what failed with the batch before it', async () => {
+    const { ottla, faults } = await withOrders();
+    subscribe('ottla:producer:batch', listen);
+    const gate = faults.hold('sync', { topic: 'orders' });
+    const sent = failureOf(() => ottla.producer().send('orders', { value: 'v' }));
+    await gate.arrived();
+    const open = failureOf(() => ottla.producer({ lingerMs: 50 }).send('orders', { value: 'v' }));
+    faults.fail('sync', { topic: 'orders', code: 'EIO' });
+    gate.open();
+    await Promise.all([sent, open]);
+    expect(messages).toMatchObject([
+      { baseOffset: 0, batchCount: 1, recordCount: 1 },
+      { baseOffset: -1, batchCount: 0, batchBytes: 0, recordCount: 1, plainBytes: 69 },
+    ]);
+  });
 });
