@@ -16,6 +16,14 @@ const t4: Int32Array = oneZeroMore(t3);
 const t5: Int32Array = oneZeroMore(t4);
 const t6: Int32Array = oneZeroMore(t5);
 const t7: Int32Array = oneZeroMore(t6);
+const t8: Int32Array = oneZeroMore(t7);
+const t9: Int32Array = oneZeroMore(t8);
+const t10: Int32Array = oneZeroMore(t9);
+const t11: Int32Array = oneZeroMore(t10);
+const t12: Int32Array = oneZeroMore(t11);
+const t13: Int32Array = oneZeroMore(t12);
+const t14: Int32Array = oneZeroMore(t13);
+const t15: Int32Array = oneZeroMore(t14);
 
 let native: NativeCrc32c | null = null;
 
@@ -39,16 +47,24 @@ export function crc32c(bytes: Uint8Array, start: number, end: number, seed: numb
   if (native !== null && end - start >= nativeFrom) return native(bytes.subarray(start, end), seed);
   let crc = ~seed;
   let at = start;
-  for (const last = end - 8; at <= last; at += 8) {
+  for (const last = end - 16; at <= last; at += 16) {
     crc =
-      t7[(crc ^ bytes[at]!) & 0xff]! ^
-      t6[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
-      t5[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
-      t4[(crc >>> 24) ^ bytes[at + 3]!]! ^
-      t3[bytes[at + 4]!]! ^
-      t2[bytes[at + 5]!]! ^
-      t1[bytes[at + 6]!]! ^
-      t0[bytes[at + 7]!]!;
+      t15[(crc ^ bytes[at]!) & 0xff]! ^
+      t14[((crc >>> 8) ^ bytes[at + 1]!) & 0xff]! ^
+      t13[((crc >>> 16) ^ bytes[at + 2]!) & 0xff]! ^
+      t12[(crc >>> 24) ^ bytes[at + 3]!]! ^
+      t11[bytes[at + 4]!]! ^
+      t10[bytes[at + 5]!]! ^
+      t9[bytes[at + 6]!]! ^
+      t8[bytes[at + 7]!]! ^
+      t7[bytes[at + 8]!]! ^
+      t6[bytes[at + 9]!]! ^
+      t5[bytes[at + 10]!]! ^
+      t4[bytes[at + 11]!]! ^
+      t3[bytes[at + 12]!]! ^
+      t2[bytes[at + 13]!]! ^
+      t1[bytes[at + 14]!]! ^
+      t0[bytes[at + 15]!]!;
   }
   for (; at < end; at++) crc = t0[(crc ^ bytes[at]!) & 0xff]! ^ (crc >>> 8);
   return ~crc >>> 0;

@@ -15,6 +15,9 @@ import {
 } from './machine.js';
 import { ioError } from './watched-files.js';
 
+/** What is read off the main thread, and so can be held. */
+const long = 'b'.repeat(40_000);
+
 describe('a reopening', () => {
   let machine: FaultyMachine;
   let broker: Broker;
@@ -24,11 +27,11 @@ describe('a reopening', () => {
   beforeEach(async () => {
     machine = new FaultyMachine();
     broker = await machine.open();
-    partition = await createTopic(broker, { segmentBytes: 1024 });
+    partition = await createTopic(broker);
     await append(partition, batchOf(['a']), 'all');
-    await append(partition, batchOf(['b']));
+    await append(partition, batchOf([long]));
     reader = new PartitionReader(partition, 0);
-    while (reader.read(Buffer.alloc(4096)) > 0);
+    while (reader.read(Buffer.alloc(65_536)) > 0);
     const held = new Promise<void>((resolve) => (letReadsGo = resolve));
     const { onCall } = machine.watched;
     machine.watched.onCall = (call) => (call.name === 'readAsync' ? held : onCall(call));
@@ -37,7 +40,7 @@ describe('a reopening', () => {
   async function expectSurvives(): Promise<void> {
     const again = await machine.open();
     expect(again.recovery).toEqual([]);
-    expect(await valuesIn(partitionOf(again))).toEqual(['a', 'b', 'c', 'd']);
+    expect(await valuesIn(partitionOf(again))).toEqual(['a', long, 'c', 'd']);
   }
 
   it('lets appends wait until it is done', async () => {
@@ -49,8 +52,8 @@ describe('a reopening', () => {
     letReadsGo();
     expect(await reopened).toBeNull();
     expect((await outcomes).map(({ outcome }) => outcome)).toEqual([2, 3]);
-    expect(await reader.readAsync(Buffer.alloc(4096))).toBe(2 * batchOf(['c']).length);
-    expect(await valuesIn(partition)).toEqual(['a', 'b', 'c', 'd']);
+    expect(await reader.readAsync(Buffer.alloc(65_536))).toBe(2 * batchOf(['c']).length);
+    expect(await valuesIn(partition)).toEqual(['a', long, 'c', 'd']);
     await expectSurvives();
   });
 
@@ -86,7 +89,7 @@ describe('a reopening', () => {
     expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toMatchObject({
       code: 'METADATA_LOST',
     });
-    expect(await valuesIn(partition)).toEqual(['a', 'b']);
+    expect(await valuesIn(partition)).toEqual(['a', long]);
     machine.write('00000000000000009999.log', undefined);
     expect(await partition.reopen()).toBeNull();
     expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toBe(2);

@@ -12,6 +12,9 @@ import type { Segment } from './segment.js';
 
 const chunkBytes = 1024 * 1024;
 const sliceMs = 2;
+/** How often it is looked at the time: some tenths of a ms. */
+const bytesPerLook = 128 * 1024;
+const shortBytes = 32 * 1024;
 /** More than this is not searched: it is kept aside as it is. */
 const maxSearchBytes = 256 * 1024 * 1024;
 
@@ -36,7 +39,7 @@ export async function endsWithKnownBatch(segment: Segment): Promise<boolean> {
   const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - position));
   while (position < size) {
     const wanted = Math.min(chunk.length, size - position);
-    const length = await segment.readAsync(chunk, wanted, position);
+    const length = await readSome(segment, chunk, wanted, position);
     let at = 0;
     while (at + RECORD_BATCH_OVERHEAD <= length) {
       const batchSize = sizeOrProblem(chunk, at, length);
@@ -56,7 +59,7 @@ export type AddBatch = (bytes: Buffer, at: number, header: BatchHeader) => void;
 /**
  * Walks the batches of a segment from its known end to the end of the file, and adds each one that is
  * whole, valid and starts exactly at the next offset. Stops at the first that is not. Works in slices of
- * 2 ms, so that the host stays responsive.
+ * 2 ms, so that the host stays responsive; while it looks at one part of the file the next one is read.
  */
 export async function addBatchesUpTo(
   segment: Segment,
@@ -64,62 +67,118 @@ export async function addBatchesUpTo(
   clock: Clock,
   added: AddBatch,
 ): Promise<ScanEnd> {
-  let chunk = Buffer.allocUnsafe(Math.min(chunkBytes, fileSize - segment.size));
+  const ended = (problem: string | null): ScanEnd => ({ position: segment.size, problem });
+  const read = (into: Buffer | null, start: number): Part => {
+    const bytes = into ?? Buffer.allocUnsafe(Math.min(chunkBytes, fileSize - start));
+    const wanted = Math.min(bytes.length, fileSize - start);
+    const length = readSome(segment, bytes, wanted, start);
+    length.catch(() => undefined);
+    return { bytes, start, wanted, length };
+  };
+  let ahead: Part | null = null;
+  let spare: Buffer | null = null;
   let sliceEnd = clock.monotonic() + sliceMs;
-  while (segment.size < fileSize) {
-    const start = segment.size;
-    const wanted = Math.min(chunk.length, fileSize - start);
-    const length = await segment.readAsync(chunk, wanted, start);
-    let at = 0;
-    for (;;) {
-      const size = sizeOrProblem(chunk, at, length);
-      if (typeof size === 'string') return { position: segment.size, problem: size };
-      if (size === -1 || at + size > length) {
-        if (at > 0 && start + length < fileSize) break;
-        if (at > 0 || size === -1 || start + size > fileSize || length < wanted) {
-          return { position: segment.size, problem: incomplete };
-        }
-        chunk = Buffer.allocUnsafe(size);
-        break;
-      }
-      const problem = addBatch(segment, chunk, at, length, added);
-      if (problem !== null) return { position: segment.size, problem };
-      at += size;
-      if (at === length) break;
-      if (clock.monotonic() >= sliceEnd) {
+  try {
+    while (segment.size < fileSize) {
+      const part: Part = ahead ?? read(spare, segment.size);
+      ahead = null;
+      const { bytes, start, wanted } = part;
+      const length = await part.length;
+      const next = start + wholeBytes(bytes, length);
+      if (next > start && next < fileSize) ahead = read(spare === bytes ? null : spare, next);
+      spare = bytes;
+      let at = 0;
+      for (let until = 0; until < length && at >= until;) {
+        until = Math.min(length, at + bytesPerLook);
+        at = addBatches(segment, bytes, at, length, until, added);
+        if (clock.monotonic() < sliceEnd) continue;
         await new Promise<void>((resolve) => clock.soon(resolve));
         sliceEnd = clock.monotonic() + sliceMs;
       }
+      if (at > 0 && (at === length || start + length < fileSize)) continue;
+      const size = batchSizeAt(bytes, at, length);
+      // What is left is part of a batch, which may be larger than the chunk.
+      const isCut = at > 0 || size === -1 || start + size > fileSize || length < wanted;
+      if (isCut) return ended(incomplete);
+      spare = Buffer.allocUnsafe(size);
     }
+    return ended(null);
+  } catch (error) {
+    return ended(problemIn(error));
+  } finally {
+    await ahead?.length.catch(() => undefined);
   }
-  return { position: segment.size, problem: null };
+}
+
+/** A part of a file that is being read. */
+interface Part {
+  readonly bytes: Buffer;
+  readonly start: number;
+  readonly wanted: number;
+  /** How much of it there was. */
+  readonly length: Promise<number>;
+}
+
+/** Up to where there are whole batches, as their lengths say. */
+function wholeBytes(bytes: Buffer, length: number): number {
+  let at = 0;
+  try {
+    for (;;) {
+      const size = batchSizeAt(bytes, at, length);
+      if (size === -1 || at + size > length) return at;
+      at += size;
+    }
+  } catch (error) {
+    problemIn(error);
+    return 0;
+  }
+}
+
+/** A short tail, as a kill leaves it in many partitions at once, is read at once: that takes a tenth of the time. */
+async function readSome(
+  segment: Segment,
+  into: Buffer,
+  length: number,
+  position: number,
+): Promise<number> {
+  if (length <= shortBytes) return segment.read(into, length, position);
+  return segment.readAsync(into, length, position);
+}
+
+/**
+ * Adds batches that are whole until one begins at `until` or behind.
+ * @returns where the first one begins that was not added
+ * @throws CORRUPT_MESSAGE for one that is not the next one, or not valid
+ */
+function addBatches(
+  segment: Segment,
+  chunk: Buffer,
+  from: number,
+  end: number,
+  until: number,
+  added: AddBatch,
+): number {
+  let at = from;
+  while (at < until) {
+    const header = readBatchHeader(chunk, at, end);
+    if (header === null) return at;
+    const { baseOffset, size } = header;
+    if (baseOffset !== segment.nextOffset) {
+      throw new OttlaError(
+        'CORRUPT_MESSAGE',
+        `a batch of offset ${baseOffset} where ${segment.nextOffset} is next`,
+      );
+    }
+    checkBatch(chunk, at, header);
+    added(chunk, at, header);
+    at += size;
+  }
+  return at;
 }
 
 function sizeOrProblem(chunk: Buffer, at: number, end: number): number | string {
   try {
     return batchSizeAt(chunk, at, end);
-  } catch (error) {
-    return problemIn(error);
-  }
-}
-
-/** Adds the batch at `at`, or says why it is not the next one. */
-function addBatch(
-  segment: Segment,
-  chunk: Buffer,
-  at: number,
-  end: number,
-  added: AddBatch,
-): string | null {
-  try {
-    const header = readBatchHeader(chunk, at, end);
-    if (header === null) return incomplete;
-    if (header.baseOffset !== segment.nextOffset) {
-      return `a batch of offset ${header.baseOffset} where ${segment.nextOffset} is next`;
-    }
-    checkBatch(chunk, at, header);
-    added(chunk, at, header);
-    return null;
   } catch (error) {
     return problemIn(error);
   }

@@ -17,6 +17,7 @@ export class SoakLoad {
   #place;
   #random;
   #recordsPerSecond;
+  #shrinkBy;
   #Ottla;
   #freeSegments;
   /** By topic and partition: the offset that comes next. */
@@ -28,7 +29,9 @@ export class SoakLoad {
   #isEnding = false;
   #failure = null;
 
-  constructor({ entry, place, random, recordsPerSecond }) {
+  /** @param shrinkBy so many times smaller are segments: more is freed and compacted in less time */
+  constructor({ entry, place, random, recordsPerSecond, shrinkBy }) {
+    this.#shrinkBy = shrinkBy;
     this.#entry = entry;
     this.#place = place;
     this.#random = random;
@@ -65,21 +68,27 @@ export class SoakLoad {
   async #open() {
     const ottla = await this.#Ottla.open(this.directory);
     if (ottla.recovery.length > 0) throw new Error(`recovery after a close: ${ottla.recovery}`);
-    this.counts.opened++;
     ottla.on('error', (error) => this.#fail(error));
     ottla.on('warning', (warning) => {
       const kind = warning.replaceAll(/\d+/g, 'n');
       this.warnings.set(kind, (this.warnings.get(kind) ?? 0) + 1);
     });
     for (const [name, options] of Object.entries(soakTopics)) {
-      await ottla.topics.create(name, options);
+      await ottla.topics.create(name, this.#shrunk(options));
       for (const { partition, highWatermark } of (await ottla.topics.describe(name)).partitions) {
         const end = this.#ends.get(`${name}-${partition}`) ?? 0;
         if (highWatermark === end) continue;
         throw new Error(`${name}-${partition} ends at ${highWatermark}, expected ${end}`);
       }
     }
+    this.counts.opened++;
     return ottla;
+  }
+
+  #shrunk({ segmentBytes, ...options }) {
+    const sizes = { segmentBytes: segmentBytes / this.#shrinkBy };
+    if ('retentionBytes' in options) sizes.retentionBytes = options.retentionBytes / this.#shrinkBy;
+    return { ...options, ...sizes };
   }
 
   #fail(error) {
@@ -270,27 +279,31 @@ export class SoakLoad {
       stdio: ['pipe', 'pipe', 'pipe'],
     });
     let output = '';
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.setEncoding('utf8').on('data', (text) => (output += text));
-    }
+    let errors = '';
+    child.stdout.setEncoding('utf8').on('data', (text) => (output += text));
+    child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
     child.ended = new Promise((resolve) => {
       child.once('close', (code) => {
+        this.counts.followed = Number(output);
         if (code !== 0)
-          this.#fail(new Error(`the read-only process ended with ${code}: ${output}`));
-        else this.counts.followed = Number(output);
+          this.#fail(new Error(`the read-only process ended with ${code}: ${errors}`));
         resolve();
       });
     });
     return child;
   }
 
-  /** Bytes of all files in the data directory. */
+  /** Bytes of all files in the data directory; 0 where a directory goes while it is looked at. */
   diskBytes() {
-    let bytes = 0;
-    for (const entry of readdirSync(this.directory, { recursive: true })) {
-      bytes += statSync(join(this.directory, entry), { throwIfNoEntry: false })?.size ?? 0;
+    try {
+      return readdirSync(this.directory, { recursive: true }).reduce((bytes, entry) => {
+        const stats = statSync(join(this.directory, entry), { throwIfNoEntry: false });
+        return bytes + (stats?.size ?? 0);
+      }, 0);
+    } catch (error) {
+      if (error.code !== 'ENOENT') throw error;
+      return 0;
     }
-    return bytes;
   }
 }
 

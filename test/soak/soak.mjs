@@ -30,10 +30,12 @@ const load = new SoakLoad({
   place,
   random: randomFrom(Number(values.seed)),
   recordsPerSecond: Number(values.rate),
+  shrinkBy: minutes < 5 ? 16 : 1,
 });
 console.log(`${minutes} minutes with seed ${values.seed} in ${place}`);
 
-const started = performance.now();
+/** When the first opening was done. */
+let started = Infinity;
 const delay = monitorEventLoopDelay({ resolution: 1 });
 const widths = [8, 9, 9, 8, 8, 10, 6, 8, 24];
 const print = (cells) =>
@@ -73,6 +75,8 @@ async function watch() {
     'disk',
     'loop p50 / p99 / max ms',
   ]);
+  while (load.counts.opened === 0) await sleep(20, undefined, { ref: false });
+  started = performance.now();
   delay.enable();
   let before = { ...load.counts };
   let rowAt = performance.now();
