@@ -6,6 +6,7 @@ import { OttlaError, asStorageError } from './errors.js';
 import { newTopicId } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import type { Lock } from './storage/lock.js';
 import { FaultyFiles, FaultyStore, type Faults } from './faults.js';
 import {
   decodeProperties,
@@ -33,6 +34,15 @@ export interface OpenDirectory {
 /** What its user bounds. */
 type Limits = Pick<BrokerOptions, 'maxBytes' | 'offsetsRetentionMs'>;
 
+export interface DirectorySettings extends Limits {
+  readonly readOnly: boolean;
+  /** From 0 to below 1. */
+  readonly random: () => number;
+  readonly clock?: Clock;
+  /** Where the directory is: the system's, unless it is given. */
+  readonly disk?: Disk;
+}
+
 /**
  * Opens a data directory, creating it if need be. Order: whose directory it is, the lock, then the
  * identity (meta.properties and LMDB must name the same store), then recovery. Nothing is written before
@@ -41,23 +51,22 @@ type Limits = Pick<BrokerOptions, 'maxBytes' | 'offsetsRetentionMs'>;
  */
 export async function openDataDirectory(
   path: string,
-  readOnly: boolean,
-  random: () => number,
-  limits: Limits = {},
-  disk?: Disk,
+  settings: DirectorySettings,
 ): Promise<OpenDirectory> {
+  const { readOnly, random, clock = systemClock, disk, ...limits } = settings;
   const directory = resolve(path);
   const [{ files, openStore, lock: acquireLock }] = await Promise.all([
     disk ?? systemDisk(),
     loadNativeCrc32c(),
   ]);
-  const isNew = checkDirectory(files, directory, readOnly);
-  const lock = readOnly
-    ? null
-    : acquireLock(join(directory, 'lock'), new Date(systemClock.now()).toISOString());
+  let lock: Lock | undefined;
   let opened: MetaStore | undefined;
   let broker: Broker | undefined;
   try {
+    const isNew = checkDirectory(files, directory, readOnly);
+    if (!readOnly) {
+      lock = acquireLock(join(directory, 'lock'), new Date(clock.now()).toISOString());
+    }
     if (isNew) files.makeDirectory(join(directory, 'meta'));
     const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew });
     opened = store;
@@ -66,7 +75,7 @@ export async function openDataDirectory(
       directory,
       files,
       store,
-      clock: systemClock,
+      clock,
       random,
       syncs: processSyncs,
       readOnly,
@@ -97,7 +106,7 @@ function checkDirectory(files: FileSystem, directory: string, readOnly: boolean)
   const names = namesIn(files, directory);
   if (names === null) {
     if (readOnly) refuse('does not exist: there is nothing to read');
-    makeDirectory(files, directory);
+    files.makeDirectory(directory);
     return true;
   }
   const lost = (why: string): never => {
@@ -130,15 +139,7 @@ function namesIn(files: FileSystem, directory: string): string[] | null {
     return files.list(directory).filter((name) => !ignoredNames.has(name));
   } catch (error) {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return null;
-    throw asStorageError(directory, error, false);
-  }
-}
-
-function makeDirectory(files: FileSystem, directory: string): void {
-  try {
-    files.makeDirectory(directory);
-  } catch (error) {
-    throw asStorageError(directory, error, false);
+    throw error;
   }
 }
 

@@ -49,7 +49,6 @@ export class FaultyFiles extends MemoryFiles {
       readAsync: (into, start, end, position) => file.readAsync(into, start, end, position),
       size: () => file.size(),
       truncate: (size) => file.truncate(size),
-      syncNow: () => file.syncNow(),
       close: () => file.close(),
     };
   }

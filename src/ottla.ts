@@ -139,7 +139,8 @@ export class Ottla {
       options,
     );
     const { readOnly = false, ...limits } = options;
-    return new Ottla(await openDataDirectory(directory, readOnly, Math.random, limits));
+    const settings = { ...limits, readOnly, random: Math.random };
+    return new Ottla(await openDataDirectory(directory, settings));
   }
 
   /**

@@ -89,6 +89,8 @@ export class PartitionLog {
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
   #syncFailed = false;
+  /** Recovery did not come to its end: where the log ends is not known. */
+  #isUnrecovered = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
   #savedProducers: ProducersRow = noProducers;
   #savedAt = 0;
@@ -123,6 +125,12 @@ export class PartitionLog {
     );
   }
 
+  /** As fail(), because of what kept it from being opened or recovered: nothing can be read either. */
+  failRecovery(error: OttlaError): void {
+    this.fail(error);
+    this.#isUnrecovered = true;
+  }
+
   /** As fail(), after a sync that failed; noted in the row, if that can be written. Never rejects. */
   async failSync(error: OttlaError): Promise<void> {
     this.fail(error);
@@ -141,6 +149,10 @@ export class PartitionLog {
 
   get syncFailed(): boolean {
     return this.#syncFailed;
+  }
+
+  get isUnrecovered(): boolean {
+    return this.#isUnrecovered;
   }
 
   get isOpen(): boolean {
@@ -202,10 +214,22 @@ export class PartitionLog {
   /**
    * Reads what the metadata and the directory say. Damage in what was durable fails the log: it can be
    * read up to there, and nothing is appended behind it.
+   * @param toRecover recover() follows, if need be
    * @throws METADATA_LOST if the metadata is not this directory's; KAFKA_STORAGE_ERROR
    */
-  open(): void {
+  open(toRecover: boolean = false): void {
+    if (this.#isUnrecovered) throw this.#failure!;
     if (this.#segments.length > 0) return;
+    try {
+      this.#open(toRecover);
+    } catch (error) {
+      // Nothing is known yet: it is tried again at the next use.
+      this.#freed.clear();
+      throw asStorageError(this.name, error);
+    }
+  }
+
+  #open(toRecover: boolean): void {
     const { row, compaction, sealed, present, sizes } = this.#look();
     const swapping = compaction?.swapping ?? null;
     const { files } = this.#env.openFiles;
@@ -249,7 +273,13 @@ export class PartitionLog {
       throw this.#metadataLost(`no metadata of segment ${segmentFileName(base, 'log')}`);
     }
     const active = this.#newSegment(row.active.baseOffset);
-    this.#checkSize(active.path, Math.max(0, active.fileSize()), row.active.bytes, Infinity);
+    const activeBytes = Math.max(0, active.fileSize());
+    this.#checkSize(active.path, activeBytes, row.active.bytes, Infinity);
+    if (activeBytes > row.active.bytes && !toRecover && !this.#env.readOnly) {
+      const what = `${active.path} could not be seen when all was opened, and must be recovered`;
+      this.failRecovery(new OttlaError('KAFKA_STORAGE_ERROR', what));
+      throw this.#failure!;
+    }
     active.restoreActive(row.active, !this.#env.readOnly && this.#failure === null);
     // Not before the rows are known to be of these files: older ones may count what others have replaced.
     if (!this.#env.readOnly && this.#failure === null) {
@@ -261,6 +291,7 @@ export class PartitionLog {
     const first = this.#segments[0]!.baseOffset;
     this.#logStartOffset = Math.max(row.logStartOffset, first);
     this.#leaderEpochs = row.leaderEpochs.slice();
+    this.#syncFailed ||= row.syncFailed === true;
     this.#savedPoint = row.active;
     this.#savedProducers = row.producers;
     this.producers.restore(row.active.nextOffset, row.producers);
@@ -402,15 +433,15 @@ export class PartitionLog {
    * Takes over what was written behind the recovery point. The first batch that is not whole and valid
    * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
    * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
-   * @param afterFailedSync Linux takes what a failed sync did not write for clean: it is written again,
-   *   so that a sync covers it
+   * @param afterFailedSync what the failed sync did not write is written again, so that the next one
+   *   covers it
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
    */
   async recover(afterFailedSync: boolean): Promise<string | null> {
     const mustWriteAgain = afterFailedSync || this.#stored.read().syncFailed === true;
     this.#syncFailed = mustWriteAgain;
-    this.open();
+    this.open(true);
     const { clock } = this.#env;
     const active = this.#active;
     if (this.#failure === null && !(await endsWithKnownBatch(active))) {
@@ -579,13 +610,15 @@ export class PartitionLog {
     old.seal();
     await old.saveIndexes();
     const point = emptyRecoveryPoint(Math.max(old.nextOffset, this.#logStartOffset));
+    // What can fail comes before the rows: behind them there is a new active segment.
+    const next = this.#newSegment(point.baseOffset);
+    next.restoreActive(point, true);
     const { producers } = this.#point();
     await this.#savePoint({ point, producers }, [
       put(['segment', topicId, partition, old.baseOffset], old.row()),
     ]);
-    this.#active = this.#newSegment(point.baseOffset);
-    this.#active.restoreActive(point, true);
-    this.#segments.push(this.#active);
+    this.#active = next;
+    this.#segments.push(next);
   }
 
   /** Writes rows along with the partition's own. `done` is called before anything else of it is written. */

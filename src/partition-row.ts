@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { OttlaError, asStorageError } from './errors.js';
+import { OttlaError } from './errors.js';
 import {
   decodePartitionMetadata,
   parseSegmentFileName,
@@ -86,16 +86,11 @@ export class StoredPartition {
 
 /**
  * Base offsets of the .log files, once it is sure that the directory is this topic's.
- * @throws METADATA_LOST if it is another's; KAFKA_STORAGE_ERROR
+ * @throws METADATA_LOST if it is another's; errors of the file system
  */
 export function listSegments(files: FileSystem, place: LogPlace): Set<number> {
-  const { topic, partition, directory, topicId } = place;
-  let names: string[];
-  try {
-    names = files.list(directory);
-  } catch (error) {
-    throw asStorageError(`${topic}-${partition}`, error, false);
-  }
+  const { directory, topicId } = place;
+  const names = files.list(directory);
   const metadata = files.readFile(join(directory, partitionMetadataFile));
   const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
   if (found !== topicId) {

@@ -406,12 +406,12 @@ export class Partition {
     while (this.#gate !== null) await this.#gate;
     if (this.#ended !== null || this.#env.readOnly || this.#log.failure !== null) return;
     try {
-      this.open();
+      this.#log.open();
     } catch {
       // Whoever uses the partition is told.
       return;
     }
-    if (this.#log.isOpen) await this.#compaction.run();
+    await this.#compaction.run();
   }
 
   /** One sync after the other: a recovery point saved by an earlier one must not undo what comes later. */
@@ -494,7 +494,7 @@ export class Partition {
 
   #open(log: PartitionLog): void {
     try {
-      log.open();
+      log.open(true);
     } catch (error) {
       this.#failOpening(log, error);
     }
@@ -503,7 +503,7 @@ export class Partition {
   #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
-    log.fail(failure);
+    log.failRecovery(failure);
     this.#env.warn(`${log.failure!.message}.`);
   }
 
@@ -586,8 +586,18 @@ export class Partition {
     // A swap that failed half way is settled now.
     await this.#log.release();
     const log = this.#newLog(this.settings);
-    this.#open(log);
-    const report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    let report: string | null;
+    try {
+      log.open(true);
+      report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+    } catch (error) {
+      throw asStorageError(this.name, error);
+    }
+    if (log.isUnrecovered) {
+      // What was there before can be read on.
+      log.closeFiles();
+      throw log.failure!;
+    }
     this.#replaceLog(log);
     if (log.failure !== null) throw log.failure;
     return report;
@@ -704,9 +714,8 @@ export class Partition {
       this.#ended = new OttlaError('CLOSED', `${this.name} is closed`);
     });
     this.#flushes.reset();
-    if (!this.#log.isOpen) return;
-    const { active } = this.#log;
-    if (!this.#env.readOnly && this.#log.failure === null) {
+    if (this.#log.isOpen && !this.#env.readOnly && this.#log.failure === null) {
+      const { active } = this.#log;
       if (active.syncedSize < active.size) await this.#queueSync();
       if (this.#log.failure === null) await this.#log.saveEnd();
     }

@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { PartitionProducers } from './partition-producers.js';
-import { noProducers } from './partition-row.js';
+import { emptyRecoveryPoint, noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { KeptAside } from './repair-aside.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
@@ -13,7 +13,7 @@ import {
 } from './storage/checkpoint.js';
 import { Pace } from './storage/compaction.js';
 import type { FileSystem } from './storage/file-system.js';
-import { put, type Change, type ProducersRow } from './storage/meta-store.js';
+import { put, type Change, type PartitionRow, type ProducersRow } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
 import { Segment } from './storage/segment.js';
 import { undoSwap } from './storage/segment-swap.js';
@@ -63,6 +63,8 @@ class PartitionRepair {
   readonly #mayHaveGaps: boolean;
   readonly #aside: KeptAside;
   readonly #kept: Segment[] = [];
+  /** Those that were looked at. */
+  readonly #opened: Segment[] = [];
   /** As the batches tell. */
   readonly #epochs: LeaderEpoch[] = [];
   #hasProducers = false;
@@ -121,7 +123,7 @@ class PartitionRepair {
       this.#tellGaps(bases);
       return await this.#rows();
     } finally {
-      for (const segment of this.#kept) segment.close();
+      for (const segment of this.#opened) segment.close();
     }
   }
 
@@ -191,6 +193,7 @@ class PartitionRepair {
     }
     if (end !== undefined && base > end) this.#gaps.push(`from ${end} to ${base - 1}`);
     const segment = new Segment(this.#openFiles, directory, base, indexIntervalBytes);
+    this.#opened.push(segment);
     const size = segment.fileSize();
     const stop = (await this.#scan(segment, size, isLast)) ?? this.#mismatch(segment);
     // What may be torn is cut by the next open, with all that belongs to it.
@@ -324,7 +327,9 @@ class PartitionRepair {
       if (segment === active) continue;
       changes.push(put(['segment', topicId, partition, segment.baseOffset], segment.row()));
     }
-    if (active.fileSize() >= 0) await active.sync();
+    // After a failed sync another one would cover nothing: the next open writes the segment again.
+    const isDurable = row?.syncFailed !== true;
+    if (isDurable && active.fileSize() >= 0) await active.sync();
     await this.#files.syncDirectory(directory);
     const end = active.nextOffset;
     const knownEnd = row?.active.nextOffset ?? 0;
@@ -339,7 +344,15 @@ class PartitionRepair {
     if (row === undefined && end === 0 && this.#kept.length === 1) return changes;
     const leaderEpochs = await this.#leaderEpochs(end);
     const logStartOffset = Math.max(row?.logStartOffset ?? 0, this.#kept[0]!.baseOffset);
-    const value = { logStartOffset, leaderEpochs, active: active.recoveryPoint(), producers };
+    const value: PartitionRow = isDurable
+      ? { logStartOffset, leaderEpochs, active: active.recoveryPoint(), producers }
+      : {
+          logStartOffset,
+          leaderEpochs,
+          active: emptyRecoveryPoint(active.baseOffset),
+          producers,
+          syncFailed: true,
+        };
     return [...changes, put(['partition', topicId, partition], value)];
   }
 

@@ -13,6 +13,7 @@ import {
 } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';
+import type { Lock } from './storage/lock.js';
 import {
   decodeProperties,
   encodeProperties,
@@ -56,15 +57,16 @@ export async function repairDirectory(
 ): Promise<string[]> {
   const directory = resolve(path);
   const [used] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
-  refuseOthers(used.files, directory);
   const since = new Date(systemClock.now()).toISOString();
-  const lock = used.lock(join(directory, 'lock'), since);
+  let lock: Lock | undefined;
   try {
+    refuseOthers(used.files, directory);
+    lock = used.lock(join(directory, 'lock'), since);
     return await repairLocked(used, directory, `${since.replaceAll(':', '')}-old`, random, signal);
   } catch (error) {
     throw asStorageError(directory, error, false);
   } finally {
-    lock.close();
+    lock?.close();
   }
 }
 

@@ -47,7 +47,19 @@ export async function verifyDirectory(
   disk?: Disk,
 ): Promise<VerifyReport> {
   const directory = resolve(path);
-  const [{ files, openStore }] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
+  const [on] = await Promise.all([disk ?? systemDisk(), loadNativeCrc32c()]);
+  try {
+    return await verifyOn(on, directory, options);
+  } catch (error) {
+    throw asStorageError(directory, error);
+  }
+}
+
+async function verifyOn(
+  { files, openStore }: Disk,
+  directory: string,
+  options: VerifyOptions,
+): Promise<VerifyReport> {
   const findings = new Findings();
   const metaDirectory = join(directory, 'meta');
   if (!files.isDirectory(directory)) {

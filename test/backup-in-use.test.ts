@@ -297,7 +297,10 @@ describe('a backup on the disk', { timeout: 60_000 }, () => {
     const content = await contentOf(ottla);
     const nodeDisk = await systemDisk();
     await ottla.close();
-    const opened = await openDataDirectory(join(place, 'source'), false, Math.random);
+    const opened = await openDataDirectory(join(place, 'source'), {
+      readOnly: false,
+      random: Math.random,
+    });
     const { broker } = opened;
     let calls = 0;
     let left = Infinity;

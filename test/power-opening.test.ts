@@ -53,7 +53,8 @@ it('a loss of power at each step of a first opening leaves a directory that open
   };
   const next = (): number => random.next();
   const open = async (on: PowerMachine): Promise<Broker> =>
-    (await openDataDirectory(directory, false, next, {}, diskOf(on))).broker;
+    (await openDataDirectory(directory, { readOnly: false, random: next, disk: diskOf(on) }))
+      .broker;
   await open(machine);
   for (const { image, loss, what } of left) {
     const after = rebooted(image, random.fork());

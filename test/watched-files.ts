@@ -9,9 +9,10 @@ export type CallName =
   | 'readAsync'
   | 'truncate'
   | 'sync'
-  | 'syncNow'
   | 'readFile'
   | 'list'
+  | 'size'
+  | 'isDirectory'
   | 'replaceFile'
   | 'makeDirectory'
   | 'rename'
@@ -33,8 +34,8 @@ export interface Call {
 export class WatchedFiles implements FileSystem {
   readonly #files: FileSystem;
   /**
-   * What it throws fails the call. Of a write it may return how many bytes get through; a call that
-   * returns a promise it may hold back by one.
+   * What it throws fails the call. Of a write or a read it may return how many bytes get through; a call
+   * that returns a promise it may hold back by one.
    */
   onCall: (call: Call) => number | Promise<void> | undefined;
   /** Files that are open now. */
@@ -45,14 +46,21 @@ export class WatchedFiles implements FileSystem {
     this.onCall = onCall;
   }
 
-  /** @returns how many bytes of a write get through */
+  /** @returns how many bytes of a write or a read get through */
   tell(name: CallName, path: string, position = -1, bytes = 0): number {
     const answer = this.onCall({ name, path: path.replaceAll('\\', '/'), position, bytes });
     return typeof answer === 'number' ? answer : bytes;
   }
 
-  async tellAndHold(name: CallName, path: string, position = -1, bytes = 0): Promise<void> {
-    await this.onCall({ name, path: path.replaceAll('\\', '/'), position, bytes });
+  async tellAndHold(
+    name: CallName,
+    path: string,
+    position: number = -1,
+    bytes: number = 0,
+  ): Promise<number> {
+    const call = { name, path: path.replaceAll('\\', '/'), position, bytes };
+    const answer = await this.onCall(call);
+    return typeof answer === 'number' ? answer : bytes;
   }
 
   open(path: string, mode: 'read' | 'write'): File {
@@ -63,10 +71,12 @@ export class WatchedFiles implements FileSystem {
   }
 
   size(path: string): number {
+    this.tell('size', path);
     return this.#files.size(path);
   }
 
   isDirectory(path: string): boolean {
+    this.tell('isDirectory', path);
     return this.#files.isDirectory(path);
   }
 
@@ -129,16 +139,17 @@ class WatchedFile implements File {
   }
 
   read(into: Uint8Array, start: number, end: number, position: number): number {
-    this.#files.tell('read', this.#path, position, end - start);
-    return this.#file.read(into, start, end, position);
+    const count = this.#files.tell('read', this.#path, position, end - start);
+    return this.#file.read(into, start, start + count, position);
   }
 
   async readAsync(into: Uint8Array, start: number, end: number, position: number): Promise<number> {
-    await this.#files.tellAndHold('readAsync', this.#path, position, end - start);
-    return this.#file.readAsync(into, start, end, position);
+    const count = await this.#files.tellAndHold('readAsync', this.#path, position, end - start);
+    return this.#file.readAsync(into, start, start + count, position);
   }
 
   size(): number {
+    this.#files.tell('size', this.#path);
     return this.#file.size();
   }
 
@@ -152,16 +163,12 @@ class WatchedFile implements File {
     await this.#file.sync();
   }
 
-  syncNow(): void {
-    this.#files.tell('syncNow', this.#path);
-    this.#file.syncNow();
-  }
-
   close(): void {
-    this.#files.tell('close', this.#path);
     if (this.#isOpen) this.#files.openCount--;
     this.#isOpen = false;
+    // One that fails has closed the file, too.
     this.#file.close();
+    this.#files.tell('close', this.#path);
   }
 }
 

@@ -62,7 +62,6 @@ export class WindowsFiles implements FileSystem {
       size: () => file.size(),
       truncate: (size) => file.truncate(size),
       sync: () => use(() => file.sync()),
-      syncNow: () => file.syncNow(),
       close: () => {
         if (!isOpen) return;
         isOpen = false;

@@ -34,7 +34,7 @@ describe('where open files are neither renamed nor removed, and case does not co
   let readsHeld: Promise<void> | null;
 
   async function open(): Promise<void> {
-    const opened = await openDataDirectory(data, false, Math.random, {}, disk);
+    const opened = await openDataDirectory(data, { readOnly: false, random: Math.random, disk });
     ({ broker } = opened);
     release = () => opened.release();
     broker.onWarning = (warning) => warnings.push(warning);
@@ -174,7 +174,7 @@ describe('where open files are neither renamed nor removed, and case does not co
     ]);
     await close();
     await expectSound(copy);
-    const opened = await openDataDirectory(copy, false, Math.random, {}, disk);
+    const opened = await openDataDirectory(copy, { readOnly: false, random: Math.random, disk });
     const found = await keyedRecords(partitionOf(opened.broker));
     expect(found).toEqual(records.slice(-found.length));
     await opened.broker.close();

@@ -53,8 +53,6 @@ export interface File {
   truncate(size: number): void;
   /** Makes the file's bytes durable (fdatasync). */
   sync(): Promise<void>;
-  /** As sync(), blocking: only while the process exits. */
-  syncNow(): void;
   /** Idempotent. A readAsync() or sync() under way still ends as it would have. */
   close(): void;
 }

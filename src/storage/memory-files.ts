@@ -276,10 +276,6 @@ class MemoryFile implements File {
     this.#open('fdatasync');
   }
 
-  syncNow(): void {
-    this.#open('fdatasync');
-  }
-
   close(): void {
     this.#content = null;
   }

@@ -128,10 +128,6 @@ class NodeFile implements File {
     return this.#offThread('fdatasync', fdatasync);
   }
 
-  syncNow(): void {
-    fs.fdatasyncSync(this.#open('fdatasync'));
-  }
-
   close(): void {
     this.#closed = true;
     if (this.#underWay > 0 || this.#fd === -1) return;

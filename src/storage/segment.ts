@@ -335,13 +335,17 @@ export class Segment implements OpenFileHolder {
 
   /**
    * Reads a sealed segment's indexes. A file that is missing or disagrees with itself counts as empty:
-   * look-ups are slower then, and as right.
+   * look-ups are slower then, and as right. One that cannot be read does so until it can.
    */
   #loadIndexes(): void {
     if (this.#indexesLoaded) return;
-    this.#indexesLoaded = true;
-    this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
-    this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+    try {
+      this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
+      this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+      this.#indexesLoaded = true;
+    } catch (error) {
+      asStorageError(this.path, error);
+    }
   }
 
   #readIndex<T>(
@@ -448,13 +452,6 @@ export class Segment implements OpenFileHolder {
     this.syncedSize = Math.max(this.syncedSize, size);
   }
 
-  /** As sync(), blocking: only while the process exits. */
-  syncNow(): void {
-    if (this.syncedSize === this.size) return;
-    this.#use().syncNow();
-    this.syncedSize = this.size;
-  }
-
   /** Appends the index entries that came since the last time to their files, and makes them durable. */
   async saveIndexes(): Promise<void> {
     const offsetIndex = this.#offsetIndex;
@@ -531,8 +528,7 @@ export class Segment implements OpenFileHolder {
 
   releaseFile(): boolean {
     if (this.#uses > 0 || this.syncedSize < this.size) return false;
-    this.#file?.close();
-    this.#file = null;
+    this.#closeFile();
     return true;
   }
 
@@ -541,8 +537,18 @@ export class Segment implements OpenFileHolder {
     this.#openFiles.closed(this);
     this.#closing = this.#uses > 0;
     if (this.#closing) return;
-    this.#file?.close();
+    this.#closeFile();
+  }
+
+  /** What was written is synced, or its loss was told: an error adds nothing, and the file is closed. */
+  #closeFile(): void {
+    const file = this.#file;
     this.#file = null;
+    try {
+      file?.close();
+    } catch (error) {
+      asStorageError(this.path, error);
+    }
   }
 
   /** Closes the file once no read of it is under way, and calls `then` before another one can begin. */

@@ -373,12 +373,6 @@ class PowerFile implements File {
     this.#content.sync(count);
   }
 
-  syncNow(): void {
-    this.#power.step('sync', this.#path);
-    this.#file.syncNow();
-    this.#content.sync(this.#content.changeCount);
-  }
-
   close(): void {
     this.#file.close();
   }
