@@ -128,6 +128,7 @@ export class FaultDisk implements Disk {
       compaction: [],
       segment: [],
       group: [],
+      transaction: [],
       offset: [],
     };
     const text = this.raw.readFile(join(directory, 'data.mdb'));
