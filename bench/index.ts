@@ -29,9 +29,11 @@ import { rows as read } from './read.js';
 import { rows as handlers } from './handlers.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
+import { rows as transactions } from './transactions.js';
 
 const rows = [
   ...append,
+  ...transactions,
   ...read,
   ...compact,
   ...deliver,

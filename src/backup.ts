@@ -178,6 +178,7 @@ class Backup {
     const rows: Row<RowKind>[] = [
       ...topics,
       ...store.range(['group']),
+      ...store.range(['transaction']),
       ...[...store.range(['offset'])].filter(({ key }) => known.has(key[3])),
     ];
     const partitions = [...this.#held].flatMap(([name, { topic, partition, look }]) => {
@@ -211,16 +212,21 @@ class Backup {
         return compaction?.swapping?.baseOffset === key[3] ? pathInSwap(files, path) : path;
       };
       await this.#copy(place('log'), to, key[3], 'log', value.bytes, value.bytes);
-      for (const suffix of ['index', 'timeindex']) {
+      for (const suffix of ['index', 'timeindex', 'txnindex']) {
         await this.#copy(place(suffix), to, key[3], suffix, Infinity, 0);
       }
       changes.push(put(key, value));
     }
-    const { baseOffset, offsetIndexBytes, timeIndexBytes } = row.active;
+    const { baseOffset, offsetIndexBytes, timeIndexBytes, transactionIndex } = row.active;
     const path = (suffix: string): string => join(from, segmentFileName(baseOffset, suffix));
     await this.#copy(path('log'), to, baseOffset, 'log', activeBytes, activeBytes);
     await this.#copy(path('index'), to, baseOffset, 'index', offsetIndexBytes, 0);
     await this.#copy(path('timeindex'), to, baseOffset, 'timeindex', timeIndexBytes, 0);
+    await this.#copy(path('txnindex'), to, baseOffset, 'txnindex', transactionIndex.bytes, 0);
+    // One that the recovery point has left behind is gone: the copy's open makes it anew.
+    const { nextOffset } = row.active;
+    const snapshot = join(from, segmentFileName(nextOffset, 'snapshot'));
+    await this.#copy(snapshot, to, nextOffset, 'snapshot', Infinity, 0);
     await this.#files.syncDirectory(to);
     changes.push(put(['partition', topicId, partition], row));
     if (compaction !== undefined) {

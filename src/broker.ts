@@ -18,6 +18,7 @@ import { SyncQueue } from './storage/sync-queue.js';
 import { topicNamesCollide } from './topic-name.js';
 import { LogCleaner } from './partition-cleaner.js';
 import { Topic, type TopicSpec } from './topic.js';
+import { TransactionCoordinator } from './transaction.js';
 
 /** What a broker stands on. */
 export interface BrokerOptions {
@@ -64,6 +65,7 @@ export class Broker {
   readonly offsets: OffsetStore;
   readonly coordinator: GroupCoordinator;
   readonly retention: Retention;
+  readonly transactions: TransactionCoordinator;
   /** What open had to cut, rewind or finish; one sentence each. */
   readonly recovery: string[] = [];
   /** Told of what is found amiss later, when a partition is first used. */
@@ -122,7 +124,21 @@ export class Broker {
       topics: () => this.#topics.values(),
       warn: (warning) => this.onWarning(warning),
     });
+    this.transactions = new TransactionCoordinator({
+      clock,
+      random: options.random,
+      store,
+      offsets: this.offsets,
+      partition: (topicId, partition) => this.#topicById(topicId)?.partitions[partition],
+      ended: () => this.#tellChange(),
+      warn: (warning) => this.onWarning(warning),
+    });
     this.#followTopics();
+  }
+
+  #topicById(id: string): Topic | undefined {
+    for (const topic of this.#topics.values()) if (topic.id === id) return topic;
+    return undefined;
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
@@ -186,6 +202,7 @@ export class Broker {
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }
+    this.recovery.push(...(await this.transactions.recover(this.#partitions())));
     this.recovery.push(...(await this.#rewindCommits(() => true)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
@@ -226,8 +243,11 @@ export class Broker {
     this.refuseReadOnly();
     const partition = this.partition(at);
     const report = await partition.reopen();
+    // Transactions that could not end there do now.
+    await this.transactions.writePending();
     const rewound = await this.#rewindCommits((other) => other === partition);
     for (const sentence of rewound) this.onWarning(sentence);
+    if (partition.failure !== null) throw partition.failure;
     return report;
   }
 
@@ -457,6 +477,7 @@ export class Broker {
     await this.groups.close();
     this.#cleaner.stop();
     await this.retention.stop();
+    if (!this.readOnly) await this.transactions.close();
     await Promise.all(this.#partitions().map((partition) => partition.close()));
     await this.#store.close();
   }

@@ -20,6 +20,8 @@ export interface Progress extends TopicPartition {
   beyondCommitted: number;
   /** The furthest that commits which wait for their turn ask for; 0: none does. */
   asked: number;
+  /** A transaction commits what is in flight: nothing else does. */
+  isInTransaction: boolean;
   /** Being given up, or gone: nothing of it is handed out any more. */
   isLeaving: boolean;
   isLost: boolean;
@@ -37,14 +39,22 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     beyond: null,
     beyondCommitted: 0,
     asked: 0,
+    isInTransaction: false,
     isLeaving: false,
     isLost: false,
   };
 }
 
-function isBehind({ processed, committed, beyond, beyondCommitted, isLost }: Progress): boolean {
+function isBehind({
+  processed,
+  committed,
+  beyond,
+  beyondCommitted,
+  isLost,
+  isInTransaction,
+}: Progress): boolean {
   const isBeyondBehind = beyond !== null && beyond.version !== beyondCommitted;
-  return (processed !== committed || isBeyondBehind) && !isLost;
+  return (processed !== committed || isBeyondBehind) && !isLost && !isInTransaction;
 }
 
 interface Offset {
@@ -89,7 +99,7 @@ export class Commits {
 
   /** Everything before `nextOffset` is processed. */
   mark(progress: Progress, nextOffset: number): void {
-    if (progress.isLost) return;
+    if (progress.isLost || progress.isInTransaction) return;
     progress.processed = nextOffset;
     if (this.#timer === null && this.#options.autoCommit) this.#commitSoon();
   }

@@ -105,7 +105,12 @@ async function readRaw(
   engine: Engine,
   at: RecordPlace,
 ): Promise<RawRecord & { readonly timestamp: number }> {
-  const reader = engine.reader({ from: 'none', formatFor: () => asBytes, idle: () => undefined });
+  const reader = engine.reader({
+    from: 'none',
+    isolation: 'read_committed',
+    formatFor: () => asBytes,
+    idle: () => undefined,
+  });
   try {
     const { topic, partition, offset } = at;
     await reader.assign([{ topic, partition, offset }]);

@@ -6,8 +6,9 @@ import {
   type BatchOf,
   type ConsumerRecord,
   type RecordOf,
+  type TransactionSource,
 } from './consumer-record.js';
-import type { Fetched, Reader } from './engine.js';
+import type { Engine, Fetched, Reader } from './engine.js';
 import type { TopicRef } from './serde.js';
 
 /** Records being handed out, and how many of them were. */
@@ -31,6 +32,12 @@ export interface IterationOptions {
   /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
   readonly passesOver: (invalid: InvalidRecord) => boolean;
   readonly commitBatch: (batch: Fetched<ConsumerRecord>) => Promise<void>;
+  /** Gives a batch, whose first record has this offset, into a transaction. */
+  readonly takeInto: (
+    engine: Engine,
+    batch: Fetched<ConsumerRecord>,
+    base: number,
+  ) => TransactionSource;
 }
 
 /** Hands a consumer's records out, to one iterator at a time, and marks those that are processed. */
@@ -158,7 +165,9 @@ export class Iteration<T extends TopicRef> {
     const base = run.handedOut === 0 ? baseOffset : rest[0]!.offset;
     run.handedOut = records.length;
     const commit = (): Promise<void> => this.#options.commitBatch(fetched);
-    const batch = new ConsumerBatch(topic, partition, base, nextOffset, rest, commit);
+    const takeInto = (engine: Engine): TransactionSource =>
+      this.#options.takeInto(engine, fetched, base);
+    const batch = new ConsumerBatch(topic, partition, base, nextOffset, rest, commit, takeInto);
     // The topic is one of T, and its format made the records.
     return batch as BatchOf<T>;
   }
@@ -265,6 +274,14 @@ export class Iteration<T extends TopicRef> {
     const run = this.#run;
     if (run?.progress !== progress || run.handedOut > run.marked) return;
     this.#pass(run, run.fetched.records.length, offset);
+  }
+
+  /** What was handed out of this partition is processed, and committed. */
+  settle(progress: Progress): void {
+    const run = this.#run;
+    if (run?.progress !== progress) return;
+    run.marked = run.handedOut;
+    this.#land();
   }
 
   /** The next offset to hand out of what was fetched; undefined: none was fetched of this partition. */

@@ -6,15 +6,18 @@ import type { GroupMembership } from './engine.js';
 import {
   aBoolean,
   aFunction,
+  anId,
   checkOptions,
   either,
   fromCheck,
   got,
   integer,
+  isolationCheck,
   milliseconds,
   oneOf,
   withDefaults,
   type From,
+  type Isolation,
 } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
@@ -42,6 +45,8 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
   readonly from?: From;
   /** Whether what is marked as processed is committed by itself. @default true */
   readonly autoCommit?: boolean;
+  /** Which records of transactions are read: see Isolation. @default 'read_committed' */
+  readonly isolation?: Isolation;
   /** Records of one batch at the most. @default 500 */
   readonly maxPollRecords?: number;
   /**
@@ -92,6 +97,7 @@ export interface CheckedConsumerOptions {
   readonly patterns: readonly RegExp[];
   readonly from: From;
   readonly autoCommit: boolean;
+  readonly isolation: Isolation;
   readonly maxPollRecords: number;
   readonly maxPollBytes: number;
   readonly revokeTimeoutMs: number;
@@ -105,22 +111,6 @@ const byName: Readonly<Record<AssignorName, Assignor>> = {
   sticky: assignors.sticky,
   'cooperative-sticky': assignors.cooperativeSticky,
 };
-
-/** Group ids lead the keys of the metadata store, which have a limit. */
-const maxGroupIdBytes = 1024;
-
-const halfOfPair = /\p{Surrogate}/u;
-// oxlint-disable-next-line no-control-regex
-const storedAsTwoBytes = /[\u0000-\u0004]/g;
-
-/** Whether it can be a group's id. */
-export const groupId = (value: unknown): string | null =>
-  typeof value === 'string' &&
-  value.length > 0 &&
-  Buffer.byteLength(value.replaceAll(storedAsTwoBytes, '  ')) <= maxGroupIdBytes &&
-  !halfOfPair.test(value)
-    ? null
-    : `a string of 1 to ${maxGroupIdBytes} bytes, without half of a surrogate pair`;
 
 const anAssignor = (value: unknown): string | null =>
   typeof value === 'object' &&
@@ -136,6 +126,7 @@ const defaults = {
   assignor: 'range',
   from: 'earliest',
   autoCommit: true,
+  isolation: 'read_committed',
   maxPollRecords: 500,
   maxPollBytes: 1024 * 1024,
   maxPollIntervalMs: 300_000,
@@ -180,17 +171,18 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
   checkOptions<ConsumerOptions>(
     'consumer',
     {
-      group: groupId,
+      group: anId,
       topics: (value) =>
         Array.isArray(value) && value.length > 0 ? null : 'a list of at least one topic',
       assignor: either(oneOf(...Object.keys(byName)), anAssignor),
       from: fromCheck,
       autoCommit: aBoolean,
+      isolation: isolationCheck,
       maxPollRecords: integer(1),
       maxPollBytes: integer(1),
       maxPollIntervalMs: integer(1, longestTimerMs),
       revokeTimeoutMs: milliseconds,
-      clientId: groupId,
+      clientId: anId,
       onInvalid: onInvalidCheck,
       onAssigned: aFunction,
       onRevoked: aFunction,
@@ -208,6 +200,7 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     assignor,
     from,
     autoCommit,
+    isolation,
     maxPollRecords,
     maxPollBytes,
     maxPollIntervalMs,
@@ -233,11 +226,13 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
             assignor: typeof assignor === 'string' ? byName[assignor] : assignor,
             maxPollIntervalMs,
             revokeTimeoutMs,
+            isolation,
           },
     topics: new Map(definitions.map((definition) => [definition.name, definition])),
     patterns,
     from,
     autoCommit,
+    isolation,
     maxPollRecords,
     maxPollBytes,
     revokeTimeoutMs,

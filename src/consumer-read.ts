@@ -22,9 +22,11 @@ import {
   got,
   integer,
   isAgo,
+  isolationCheck,
   oneOf,
   timeCheck,
   type Ago,
+  type Isolation,
 } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
@@ -46,6 +48,8 @@ export interface ReadOptions {
    * ends the reading. @default 'fail'
    */
   readonly onCorrupt?: 'fail' | 'skip' | ((skipped: SkippedRange) => void);
+  /** Which records of transactions are read: see Isolation. @default 'read_committed' */
+  readonly isolation?: Isolation;
   /**
    * What to do with a record that cannot be decoded. 'fail': reject with INVALID_RECORD, whose `at` says which
    * it is. 'skip': pass over it, and tell by a 'warning'. A function: the same, told of it instead; what it
@@ -80,6 +84,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   readonly #engine: Engine;
   readonly #topic: TopicDefinition;
   readonly #options: ReadOptions;
+  readonly #isolation: Isolation;
   readonly #warn: (warning: string) => void;
 
   /** @internal */
@@ -96,6 +101,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         until: oneOf('end', 'never'),
         partitions: partitionList,
         onCorrupt: either(oneOf('fail', 'skip'), aFunction),
+        isolation: isolationCheck,
         onInvalid: onInvalidCheck,
         signal: aSignal,
       },
@@ -104,6 +110,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     this.#engine = engine;
     this.#topic = definitionOf('read', topic);
     this.#options = options;
+    this.#isolation = options.isolation ?? 'read_committed';
     this.#warn = warn;
   }
 
@@ -134,6 +141,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',
+      isolation: this.#isolation,
       maxPollBytes: batchBytes,
       formatFor: () => format,
       idle: () => {
@@ -232,7 +240,8 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
         );
       }
       positions.push({ topic: this.#topic.name, partition, offset });
-      if (offset < lastStableOffset) ends.set(partition, lastStableOffset);
+      const end = this.#isolation === 'read_committed' ? lastStableOffset : highWatermark;
+      if (offset < end) ends.set(partition, end);
     }
     const assigned =
       until === 'end' ? positions.filter(({ partition }) => ends.has(partition)) : positions;
@@ -242,9 +251,9 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 
   async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
     if (!isByPartition(from)) {
-      return (await this.#engine.offsetFor(at, from))!;
+      return (await this.#engine.offsetFor(at, from, this.#isolation))!;
     }
-    return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest'))!;
+    return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest', this.#isolation))!;
   }
 }
 

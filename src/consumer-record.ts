@@ -1,10 +1,23 @@
-import type { RecordFormat } from './engine.js';
+import type { CommitPosition, Engine, Reader, RecordFormat } from './engine.js';
 import { decode, type KeyOut, type NameOf, type TopicDefinition, type ValueOut } from './serde.js';
 
 /** Commits the next offset to read, if this goes forward. */
 export interface Committer {
   commitTo(topic: string, partition: number, offset: number, ownership: number): Promise<void>;
 }
+
+/** What a transaction commits of a consumer, and tells it. */
+export interface TransactionSource {
+  readonly reader: Reader<unknown>;
+  readonly positions: readonly (CommitPosition & { readonly ownership: number })[];
+  /** The offsets are committed. */
+  readonly committed: () => void;
+  /** The records will be handed out again. */
+  readonly aborted: () => void;
+}
+
+/** Gives a batch into a transaction. @throws TypeError, ILLEGAL_GENERATION */
+export type TakeInto = (engine: Engine) => TransactionSource;
 
 /** Headers as they are read: pairs, in which a name may come more than once. */
 export type Headers = readonly (readonly [name: string, value: Buffer | null])[];
@@ -115,6 +128,7 @@ export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements
   readonly nextOffset: number;
   readonly records: readonly R[];
   readonly #commit: () => Promise<void>;
+  readonly #takeInto: TakeInto | undefined;
 
   /** @internal */
   constructor(
@@ -124,6 +138,7 @@ export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements
     nextOffset: number,
     records: readonly R[],
     commit: () => Promise<void>,
+    takeInto?: TakeInto,
   ) {
     this.topic = topic;
     this.partition = partition;
@@ -131,6 +146,13 @@ export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements
     this.nextOffset = nextOffset;
     this.records = records;
     this.#commit = commit;
+    this.#takeInto = takeInto;
+  }
+
+  /** @internal */
+  static takeInto(batch: ConsumerBatch, engine: Engine): TransactionSource {
+    if (batch.#takeInto !== undefined) return batch.#takeInto(engine);
+    throw new TypeError('transaction: expected a batch of a consumer with a group');
   }
 
   /** Its records, in order. */

@@ -19,13 +19,14 @@ import {
   type Committer,
   type ConsumerRecord,
   type RecordOf,
+  type TransactionSource,
 } from './consumer-record.js';
 import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
 import { Run } from './consumer-run.js';
 import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
-import type { Engine, Position, Reader } from './engine.js';
+import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
-import { aSignal, checkOptions, got, milliseconds, type From } from './options.js';
+import { aSignal, checkOptions, got, milliseconds, type From, type Isolation } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
 /** The consumer whose hook is being run: there it must not wait for itself. */
@@ -65,6 +66,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #topics: ReadonlyMap<string, TopicDefinition>;
   readonly #patterns: readonly RegExp[];
   readonly #hasGroup: boolean;
+  readonly #isolation: Isolation;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
   readonly #passesOver: (invalid: InvalidRecord) => boolean;
@@ -95,6 +97,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#topics = checked.topics;
     this.#patterns = checked.patterns;
     this.#hasGroup = checked.group !== undefined;
+    this.#isolation = checked.isolation;
     this.#groupId = checked.group?.groupId ?? null;
     this.#random = random;
     this.#maxPollRecords = checked.maxPollRecords;
@@ -105,6 +108,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader = engine.reader({
       ...(checked.group === undefined ? {} : { group: checked.group }),
       from: checked.from,
+      isolation: checked.isolation,
       maxPollBytes: checked.maxPollBytes,
       formatFor: (topic, ownership) =>
         new ConsumerFormat(
@@ -137,6 +141,7 @@ export class Consumer<T extends TopicRef = TopicRef>
       progressOf: (at) => this.#progress.get(keyOf(at)),
       commitBatch: ({ topic, partition, nextOffset, ownership }) =>
         this.commitTo(topic, partition, nextOffset, ownership),
+      takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
     });
   }
 
@@ -349,16 +354,23 @@ export class Consumer<T extends TopicRef = TopicRef>
       await this.#commits.commitProcessed(this.#progress.values());
       return;
     }
-    checkPlaces('commit', offsets);
-    const list = offsets.map(({ topic, partition, offset, metadata }) => {
-      checkOffset('commit', offset);
+    await this.#commits.commitOffsets(this.#offsetsToCommit('commit', offsets));
+  }
+
+  /** @throws TypeError, RangeError, ILLEGAL_GENERATION */
+  #offsetsToCommit(
+    where: string,
+    offsets: readonly OffsetToCommit[],
+  ): { readonly progress: Progress; readonly offset: number; readonly metadata?: string }[] {
+    checkPlaces(where, offsets);
+    return offsets.map(({ topic, partition, offset, metadata }) => {
+      checkOffset(where, offset);
       if (metadata !== undefined && typeof metadata !== 'string') {
-        throw new TypeError(`commit: expected metadata to be a string, got ${got(metadata)}`);
+        throw new TypeError(`${where}: expected metadata to be a string, got ${got(metadata)}`);
       }
       const progress = this.#owned({ topic, partition });
       return metadata === undefined ? { progress, offset } : { progress, offset, metadata };
     });
-    await this.#commits.commitOffsets(list);
   }
 
   /** @internal */
@@ -373,6 +385,75 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (progress.ownership !== ownership) throw notOwned({ topic, partition });
     await this.#commits.commitForward(progress, offset);
     this.#iteration.committed(progress, offset);
+  }
+
+  /**
+   * What a transaction of an engine commits of this consumer, as commit() would.
+   * @internal
+   */
+  transactionSource(
+    engine: Engine,
+    offsets: readonly OffsetToCommit[],
+  ): Omit<TransactionSource, 'aborted'> {
+    this.#refuseOther('sendOffsets', engine);
+    const list = this.#offsetsToCommit('sendOffsets', offsets);
+    return {
+      reader: this.#reader,
+      positions: list.map(({ progress: { topic, partition, ownership }, ...rest }) => ({
+        topic,
+        partition,
+        ownership,
+        ...rest,
+      })),
+      committed: () => {
+        for (const { progress, offset } of list) {
+          progress.committed = offset;
+          progress.processed = Math.max(progress.processed, offset);
+        }
+      },
+    };
+  }
+
+  #refuseOther(where: string, engine: Engine): void {
+    if (engine !== this.#engine) {
+      throw new TypeError(`${where}: the consumer is of another Ottla than the producer`);
+    }
+    if (!this.#hasGroup) throw new TypeError(`${where}: this consumer has no group`);
+  }
+
+  #takeInto(
+    engine: Engine,
+    { topic, partition, nextOffset, ownership }: Fetched<ConsumerRecord>,
+    base: number,
+  ): TransactionSource {
+    this.#refuseOther('transaction', engine);
+    const progress = this.#owned({ topic, partition });
+    if (progress.ownership !== ownership) throw notOwned({ topic, partition });
+    if (progress.isInTransaction) {
+      throw new OttlaError(
+        'CONCURRENT_TRANSACTIONS',
+        `a batch of ${topic}-${partition} belongs to another transaction that is open`,
+      );
+    }
+    progress.isInTransaction = true;
+    return {
+      reader: this.#reader,
+      positions: [{ topic, partition, offset: nextOffset, ownership }],
+      committed: () => {
+        progress.isInTransaction = false;
+        progress.processed = nextOffset;
+        progress.committed = nextOffset;
+        this.#iteration.settle(progress);
+      },
+      aborted: () => {
+        progress.isInTransaction = false;
+        const isOwned = this.#progress.get(keyOf(progress)) === progress;
+        if (isOwned && !progress.isLeaving && this.#closing === null) {
+          this.#reader.seek({ topic, partition, offset: base });
+        }
+        this.#iteration.drop(progress);
+      },
+    };
   }
 
   /** Partitions that this consumer owns or was assigned, without those that it is giving up. */
@@ -445,7 +526,9 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (!this.#hasGroup) await this.#joined;
     const places = partitions ?? this.assignment();
     for (const at of places) this.#assigned('seek', at);
-    const offsets = await Promise.all(places.map((at) => this.#engine.offsetFor(at, to)));
+    const offsets = await Promise.all(
+      places.map((at) => this.#engine.offsetFor(at, to, this.#isolation)),
+    );
     for (const [i, at] of places.entries()) this.#seek(at, offsets[i]!);
   }
 

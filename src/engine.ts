@@ -3,7 +3,7 @@ import type { Assignor } from './assignor.js';
 import type { Compression } from './compression.js';
 import type { OttlaError } from './errors.js';
 import type { GroupState, MemberDescription } from './group.js';
-import type { Acks, From, TopicSettings } from './options.js';
+import type { Acks, From, Isolation, TopicSettings } from './options.js';
 import type { RecordHeaders } from './record.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
 
@@ -33,7 +33,7 @@ export interface PartitionInfo {
   readonly logStartOffset: number;
   /** Exclusive end of what consumers may read: all that is written. */
   readonly highWatermark: number;
-  /** The high watermark, as long as there are no transactions. */
+  /** Exclusive end of what is decided: the first offset of the oldest open transaction, else the high watermark. */
   readonly lastStableOffset: number;
   /** Grows by one each time open had to cut the log. */
   readonly leaderEpoch: number;
@@ -87,7 +87,7 @@ export interface Engine {
   reopenPartition(at: TopicPartition): Promise<string | null>;
   partitions(topic: string): Promise<readonly PartitionInfo[]>;
   /** The offset that `from` means in a partition now; null for 'none'. */
-  offsetFor(at: TopicPartition, from: From): Promise<number | null>;
+  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null>;
   groups(): readonly string[];
   group(groupId: string): Promise<GroupInfo>;
   /** Sets commits of a group without members, all or none. @throws NON_EMPTY_GROUP */
@@ -97,6 +97,7 @@ export interface Engine {
   /** Forgets a group without members. @throws GROUP_ID_NOT_FOUND, NON_EMPTY_GROUP */
   deleteGroup(groupId: string): Promise<void>;
   writer(options: WriterOptions): Writer;
+  transactionalWriter(options: TransactionalWriterOptions): TransactionalWriter;
   reader<R>(options: ReaderOptions<R>): Reader<R>;
   /** Resolves when everything sent is written and every group with a member here has committed it. */
   idle(groups: readonly string[] | undefined, signal: AbortSignal | undefined): Promise<void>;
@@ -111,6 +112,8 @@ export interface WriterOptions {
   readonly lingerMs: number;
   readonly batchSize: number;
   readonly bufferMemory: number;
+  /** Batches are numbered, and what fails is sent again: see ProducerOptions. */
+  readonly idempotent: boolean;
   readonly compression: Compression;
   readonly deliveryTimeoutMs: number;
 }
@@ -226,6 +229,36 @@ export interface Writer {
   close(): Promise<void>;
 }
 
+export interface TransactionalWriterOptions extends WriterOptions {
+  readonly transactionalId: string;
+  readonly transactionTimeoutMs: number;
+}
+
+/** Writes in transactions. What it takes over belongs to the one that is open. */
+export interface TransactionalWriter extends Writer {
+  /**
+   * Begins a transaction. The first one takes the transactional id over from whoever held it.
+   * @throws PRODUCER_FENCED, CONCURRENT_TRANSACTIONS, INVALID_TRANSACTION_TIMEOUT, KAFKA_STORAGE_ERROR
+   */
+  begin(): Promise<void>;
+  /**
+   * Commits offsets of a reader's group with the transaction.
+   * @throws ILLEGAL_GENERATION unless the partitions are owned since without a break; INVALID_TXN_STATE
+   */
+  sendOffsets(
+    reader: Reader<unknown>,
+    positions: readonly (CommitPosition & { readonly ownership: number })[],
+  ): void;
+  /**
+   * Waits for what was taken over, then commits it. What rejects is not committed, and still open: abort it.
+   * @throws INVALID_TXN_STATE, PRODUCER_FENCED, ILLEGAL_GENERATION, KAFKA_STORAGE_ERROR
+   */
+  commit(): Promise<void>;
+  abort(): Promise<void>;
+  /** Aborts what is open; waits for what is ending. */
+  close(): Promise<void>;
+}
+
 /** Makes the consumer's record from bytes that, unless keepsBytes, are only lent for the call. */
 export interface RecordFormat<R> {
   readonly keepsBytes: boolean;
@@ -252,6 +285,7 @@ export interface ReaderOptions<R> {
   /** Absent: assign() gives the partitions. */
   readonly group?: GroupMembership;
   readonly from: From;
+  readonly isolation: Isolation;
   /** Asked once for each stretch of reading a partition. */
   readonly formatFor: (topic: string, ownership: number) => RecordFormat<R>;
   /** Called when a poll has to wait for records. */
@@ -270,6 +304,7 @@ export interface GroupMembership {
   readonly assignor: Assignor;
   readonly maxPollIntervalMs: number;
   readonly revokeTimeoutMs: number;
+  readonly isolation: Isolation;
 }
 
 /** What a member of a group wants to read: topics that must be there, and those that match, now or later. */

@@ -20,6 +20,7 @@ export type {
 } from './serde.js';
 export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions, WaitOptions } from './producer.js';
+export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
 export type {
@@ -45,6 +46,7 @@ export type {
   Ago,
   CleanupPolicy,
   From,
+  Isolation,
   Partitioner,
   ProducerOptions,
   TopicOptions,

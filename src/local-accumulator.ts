@@ -5,6 +5,7 @@ import type { AppendSink, RawRecord, RawRecords } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account } from './local-account.js';
 import { BulkWrite, OpenBatch, type BatchKeeper, type Lane } from './local-batch.js';
+import type { BatchSender } from './local-sender.js';
 import { isCompacted } from './options.js';
 import type { Partition } from './partition.js';
 import type { StickyPartitioner } from './partitioner.js';
@@ -23,6 +24,7 @@ export interface AccumulatorOptions {
   readonly topic: (info: TopicInfo) => Topic;
   /** Told once of each batch that failed. */
   readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
 }
 
 /** A topic's partitions, as far as they were sent to. */
@@ -39,6 +41,7 @@ interface TopicLanes {
 export class Accumulator implements BatchKeeper {
   readonly clock: Clock;
   readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
   readonly #options: AccumulatorOptions;
   readonly #topics = new Map<Topic, TopicLanes>();
   readonly #pool: Buffer[] = [];
@@ -51,6 +54,7 @@ export class Accumulator implements BatchKeeper {
     this.#options = options;
     this.clock = options.clock;
     this.onError = options.onError;
+    this.sender = options.sender;
   }
 
   #lanesOf(info: TopicInfo): TopicLanes {
@@ -249,7 +253,7 @@ export class Accumulator implements BatchKeeper {
     };
     const finish = (added: number): void => {
       const plain = builder.bytes;
-      const bytes = builder.finish();
+      const bytes = builder.finish(this.sender.origin(partition, added));
       account.statistics.batch(added, bytes, plain);
       at += bytes;
       inWrite += added;

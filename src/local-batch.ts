@@ -4,6 +4,7 @@ import type { Compression } from './compression.js';
 import type { AppendSink, ProducerBatchMessage, RawRecord } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account, Taken } from './local-account.js';
+import type { BatchSender } from './local-sender.js';
 import { behindFailure, type AppendListener, type Partition } from './partition.js';
 import { BatchBuilder } from './record-writer.js';
 
@@ -25,6 +26,7 @@ export interface BatchKeeper {
   readonly clock: Clock;
   /** Told once of each batch that failed. */
   readonly onError: (error: OttlaError) => void;
+  readonly sender: BatchSender;
   /** Lets go of an open batch that nothing more is added to. */
   release(batch: OpenBatch): void;
 }
@@ -95,7 +97,7 @@ abstract class Delivery implements AppendListener {
   /** Hands the bytes to the partition. */
   protected deliver(buffer: Buffer, bytes: number, load: Load): void {
     this.#begin(load);
-    this.lane.partition.append(buffer, 0, bytes, this.wantsDurable, this);
+    this.keeper.sender.append(this.lane.partition, buffer, 0, bytes, this.wantsDurable, this);
     if (this.#isOver) return;
     const leftMs = this.deliveryTimeoutMs - this.queueMs;
     this.#deadline = this.keeper.clock.after(Math.max(0, leftMs), () => this.#expire());
@@ -146,8 +148,8 @@ abstract class Delivery implements AppendListener {
         ? 'nothing was written'
         : `written at offset ${this.baseOffset}, not known to be durable`;
     const error = new OttlaError('REQUEST_TIMED_OUT', `${late}; ${outcome}`);
-    if (this.baseOffset < 0) partition.withdraw(this, error);
-    else this.#fail(error);
+    if (this.baseOffset >= 0) this.#fail(error);
+    this.keeper.sender.withdraw(partition, this, error);
   }
 
   #end(error: OttlaError | null): void {
@@ -247,7 +249,9 @@ export class OpenBatch extends Delivery {
   write(): void {
     this.#close();
     const plainBytes = this.#builder.bytes;
-    const batchBytes = this.#builder.finish();
+    const { sender } = this.keeper;
+    const origin = sender.origin(this.lane.partition, this.#builder.count);
+    const batchBytes = this.#builder.finish(origin);
     const { compression } = this;
     const recordCount = this.#sinks.length;
     this.deliver(this.buffer, batchBytes, {

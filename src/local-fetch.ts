@@ -1,10 +1,12 @@
 import type { Fetched, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
+import type { Isolation } from './options.js';
 import type { Partition } from './partition.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import type { ReadablePlace } from './partition-seek.js';
 import { RecordReader, restingReader } from './record-reader.js';
 import { checkBatch, readBatchHeader, type BatchHeader } from './record.js';
+import { AbortedBatches } from './storage/transaction-index.js';
 
 const noHeaders: readonly [] = Object.freeze([]);
 
@@ -16,6 +18,11 @@ interface Chunk {
   readonly end: number;
   at: number;
   batch: BatchHeader | null;
+  /** Exclusive. */
+  readonly endOffset: number;
+  /** What was aborted, as far as that was decided up to an offset. */
+  aborted: AbortedBatches | null;
+  decidedUpTo: number;
   /** Behind the chunk there is nothing up to here, where the log ends; -1: there is more. */
   readonly logEnd: number;
 }
@@ -42,12 +49,14 @@ export class PartitionFetch<R> {
   #reader: PartitionReader | null = null;
   #chunk: Chunk | null = null;
   #records: RecordReader = restingReader;
+  readonly #isolation: Isolation;
 
   constructor(
     partition: Partition,
     format: RecordFormat<R>,
     position: number,
     ownership: number,
+    isolation: Isolation,
     maxBytes: number,
   ) {
     this.#maxBytes = maxBytes;
@@ -55,6 +64,7 @@ export class PartitionFetch<R> {
     this.format = format;
     this.ownership = ownership;
     this.#position = position;
+    this.#isolation = isolation;
   }
 
   /** The next offset to hand out. */
@@ -95,14 +105,27 @@ export class PartitionFetch<R> {
       throw this.partition.outOfRange(this.#position);
     }
     const { reader } = this;
-    return reader.available > 0 || (this.#chunk === null && this.#position < reader.endReached);
+    const { available } = reader;
+    const next = this.#chunk === null ? this.#position : reader.offset;
+    if (next >= this.partition.endFor(this.#isolation)) return false;
+    return available > 0 || (this.#chunk === null && this.#position < reader.endReached);
   }
 
   /** Hands records out of this chunk from now on. */
   begin(buffer: Buffer, length: number): void {
     const { reader } = this;
     const place = reader.placeBefore(length);
-    this.#chunk = { buffer, place, end: length, at: 0, batch: null, logEnd: reader.endReached };
+    this.#chunk = {
+      buffer,
+      place,
+      end: length,
+      at: 0,
+      batch: null,
+      endOffset: reader.offset,
+      aborted: null,
+      decidedUpTo: 0,
+      logEnd: reader.endReached,
+    };
     if (this.#records === restingReader) this.#records = new RecordReader();
     this.#records.hasLent = false;
   }
@@ -134,6 +157,7 @@ export class PartitionFetch<R> {
       if (chunk === null) return;
       chunk.batch ??= this.#nextBatch(chunk);
       if (chunk.batch === null) {
+        if (this.#chunk === null) return;
         this.#position = Math.max(this.#position, chunk.logEnd);
         this.#chunk = null;
         return;
@@ -151,8 +175,14 @@ export class PartitionFetch<R> {
         chunk.at += batch.size;
         refuseMisplaced(batch, chunk.place);
         if (batch.nextOffset <= this.#position) continue;
+        const end = this.partition.endFor(this.#isolation);
+        if (batch.baseOffset >= end) {
+          // Undecided: it is read again once it is decided.
+          this.moveTo(Math.max(this.#position, end));
+          return null;
+        }
         checkBatch(chunk.buffer, start, batch);
-        if (batch.isControl) {
+        if (batch.isControl || this.#isAborted(chunk, batch, end)) {
           this.#position = batch.nextOffset;
           continue;
         }
@@ -166,6 +196,18 @@ export class PartitionFetch<R> {
       }
     }
     return null;
+  }
+
+  #isAborted(chunk: Chunk, batch: BatchHeader, end: number): boolean {
+    if (!batch.isTransactional || this.#isolation === 'read_uncommitted') return false;
+    const { baseOffset } = batch;
+    if (chunk.aborted === null || baseOffset >= chunk.decidedUpTo) {
+      chunk.aborted = new AbortedBatches(
+        this.partition.abortedBetween(baseOffset, chunk.endOffset),
+      );
+      chunk.decidedUpTo = end;
+    }
+    return chunk.aborted.has(batch.producerId, baseOffset);
   }
 
   #readBatch(chunk: Chunk, records: R[], maxRecords: number): void {

@@ -11,7 +11,9 @@ import type {
 import { OttlaError } from './errors.js';
 import type { NativeMember, Ownership } from './group.js';
 import type { From } from './options.js';
+import type { GroupCommit } from './offsets.js';
 import { offsetFor } from './partition-offsets.js';
+import type { PendingCommit } from './transaction.js';
 
 /** Of maxPollIntervalMs: how finely it is measured, and when the warning comes. */
 const pollChecks = 8;
@@ -214,12 +216,12 @@ export class GroupMember {
     const partition = this.#broker.partition(ownership);
     const isNew = isAdded || this.#awaited.has(topic);
     const from = isNew && typeof this.#from === 'string' ? 'earliest' : this.#from;
-    const offset = await offsetFor(partition, from, this.#broker.clock.now()).catch(
-      (error: unknown) => {
-        if (isOwned()) throw error;
-        return null;
-      },
-    );
+    const now = this.#broker.clock.now();
+    const { isolation } = this.#group;
+    const offset = await offsetFor(partition, from, now, isolation).catch((error: unknown) => {
+      if (isOwned()) throw error;
+      return null;
+    });
     if (offset !== null || !isOwned()) return offset;
     throw new OttlaError(
       'NO_OFFSET_FOR_PARTITION',
@@ -270,25 +272,42 @@ export class GroupMember {
   }
 
   /** @throws ILLEGAL_GENERATION, writing nothing, unless all are owned since without a break */
-  async commit(
-    positions: readonly (CommitPosition & { readonly ownership: number })[],
-  ): Promise<void> {
-    const { groupId } = this.#group;
-    const offsets = positions.map((position) => {
-      const { topic, partition, offset, metadata = '' } = position;
-      if (!this.#owns(position)) {
-        throw new OttlaError(
-          'ILLEGAL_GENERATION',
-          `group ${groupId}: ${topic}-${partition} is no longer this member's; offset ${offset} was not committed`,
-        );
-      }
+  async commit(positions: readonly OwnedPosition[]): Promise<void> {
+    this.#refuseLost(positions);
+    await this.#broker.offsets.commit(this.#group.groupId, this.#offsetsAt(positions));
+  }
+
+  /** What a transaction commits of these. Whether they are owned is checked when it is taken in, and at the end. */
+  pendingCommit(positions: readonly OwnedPosition[]): PendingCommit {
+    return {
+      group: this.#group.groupId,
+      offsets: this.#offsetsAt(positions),
+      partitions: positions.map((at) => this.#broker.partition(placeOf(at))),
+      check: () => this.#refuseLost(positions),
+    };
+  }
+
+  #refuseLost(positions: readonly OwnedPosition[]): void {
+    for (const position of positions) {
+      if (this.#owns(position)) continue;
+      const { topic, partition, offset } = position;
+      throw new OttlaError(
+        'ILLEGAL_GENERATION',
+        `group ${this.#group.groupId}: ${topic}-${partition} is no longer this member's; offset ${offset} was not committed`,
+      );
+    }
+  }
+
+  #offsetsAt(positions: readonly OwnedPosition[]): GroupCommit['offsets'] {
+    return positions.map(({ topic, partition, offset, metadata = '' }) => {
       const log = this.#broker.partition({ topic, partition });
       const leaderEpoch = log.epochBefore(offset);
       return { topicId: log.topicId, partition, offset, leaderEpoch, metadata };
     });
-    await this.#broker.offsets.commit(groupId, offsets);
   }
 }
+
+type OwnedPosition = CommitPosition & { readonly ownership: number };
 
 function placeOf({ topic, partition }: TopicPartition): TopicPartition {
   return { topic, partition };

@@ -18,6 +18,7 @@ import type { From } from './options.js';
 import { findReadable } from './partition-seek.js';
 import { offsetFor } from './partition-offsets.js';
 import type { PartitionReader } from './partition-reader.js';
+import type { PendingCommit } from './transaction.js';
 
 const smallChunkBytes = 64 * 1024;
 const chunkBytes = 1024 * 1024;
@@ -136,7 +137,12 @@ export class LocalReader<R> implements Reader<R> {
 
   async #startOf(at: TopicPartition, from: From): Promise<number> {
     const partition = this.#broker.partition(at);
-    const offset = await offsetFor(partition, from, this.#broker.clock.now());
+    const offset = await offsetFor(
+      partition,
+      from,
+      this.#broker.clock.now(),
+      this.#options.isolation,
+    );
     if (offset !== null) return offset;
     throw new OttlaError(
       'NO_OFFSET_FOR_PARTITION',
@@ -151,6 +157,7 @@ export class LocalReader<R> implements Reader<R> {
       this.#options.formatFor(topic, ownership),
       offset,
       ownership,
+      this.#options.isolation,
       this.#options.maxPollBytes ?? Infinity,
     );
     log.notifyAppends(this);
@@ -271,8 +278,9 @@ export class LocalReader<R> implements Reader<R> {
   #reset(fetch: PartitionFetch<R>, error: OttlaError): boolean {
     const { from } = this.#options;
     if (from === 'none') throw error;
-    const { logStartOffset, highWatermark } = fetch.partition;
-    const offset = from === 'latest' ? highWatermark : logStartOffset;
+    const { partition } = fetch;
+    const { isolation } = this.#options;
+    const offset = from === 'latest' ? partition.endFor(isolation) : partition.logStartOffset;
     this.#warn(`${error.message}; going on at ${offset}`);
     fetch.moveTo(offset);
     return fetch.hasMore;
@@ -479,12 +487,20 @@ export class LocalReader<R> implements Reader<R> {
     await this.#member.commit(positions);
   }
 
+  /** What a transaction commits of these. @throws INVALID_REQUEST without a group */
+  pendingCommit(
+    positions: readonly (CommitPosition & { readonly ownership: number })[],
+  ): PendingCommit {
+    if (this.#member !== null) return this.#member.pendingCommit(positions);
+    throw new OttlaError('INVALID_REQUEST', 'sendOffsets: this consumer has no group');
+  }
+
   committed(at: TopicPartition): Committed | undefined {
     return this.#member?.committed(at);
   }
 
   endOffset(at: TopicPartition): number {
-    return this.#broker.partition(at).lastStableOffset;
+    return this.#broker.partition(at).endFor(this.#options.isolation);
   }
 
   alive(): void {

@@ -11,7 +11,7 @@ import { Account } from './local-account.js';
 import type { Accumulator } from './local-accumulator.js';
 import { WriterStatistics } from './local-statistics.js';
 import { sizeOf } from './record.js';
-import type { TopicInfo } from './topic.js';
+import type { Topic, TopicInfo } from './topic.js';
 
 export interface WriterEnvironment {
   readonly accumulator: Accumulator;
@@ -59,6 +59,15 @@ export class LocalWriter implements Writer {
   flush(): Promise<void> {
     this.#env.accumulator.writeAll();
     return this.#account.flushed();
+  }
+
+  /** Writes what lingers, of all that share its batches. */
+  writeNow(): void {
+    this.#env.accumulator.writeAll();
+  }
+
+  forgetTopic(topic: Topic): void {
+    this.#env.accumulator.forgetTopic(topic);
   }
 
   async close(): Promise<void> {

@@ -7,6 +7,8 @@ import type {
   PartitionInfo,
   Reader,
   ReaderOptions,
+  TransactionalWriter,
+  TransactionalWriterOptions,
   Writer,
   WriterOptions,
 } from './engine.js';
@@ -15,8 +17,15 @@ import { OttlaError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
 import { Accumulator } from './local-accumulator.js';
+import {
+  IdempotentSender,
+  TransactionalSender,
+  plainSender,
+  type BatchSender,
+} from './local-sender.js';
+import { LocalTransactions } from './local-transactions.js';
 import { LocalWriter } from './local-writer.js';
-import type { From, TopicSettings } from './options.js';
+import type { From, Isolation, TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
 import type { Partition } from './partition.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
@@ -34,6 +43,7 @@ export class LocalEngine implements Engine {
   readonly #accumulator: Accumulator;
   readonly #groups: LocalGroups;
   readonly #writers = new Set<LocalWriter>();
+  readonly #transactional = new Set<LocalTransactions>();
   readonly #readers = new Set<LocalReader<unknown>>();
   #closing: Promise<void> | null = null;
   #isClosed = false;
@@ -43,18 +53,24 @@ export class LocalEngine implements Engine {
     this.#events = events;
     this.#groups = new LocalGroups(broker);
     broker.onWarning = (warning) => events.warning(warning);
-    this.#accumulator = new Accumulator({
+    this.#accumulator = this.#newAccumulator(plainSender);
+    if (broker.readOnly) return;
+    broker.retention.start();
+    broker.groups.start();
+  }
+
+  #newAccumulator(sender: BatchSender): Accumulator {
+    const broker = this.#broker;
+    return new Accumulator({
       clock: broker.clock,
       topic: (info) => {
         const topic = broker.topic(info.name);
         if (topic === info) return topic;
         throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${info.name} was deleted`);
       },
-      onError: (error) => events.error(error),
+      onError: (error) => this.#events.error(error),
+      sender,
     });
-    if (broker.readOnly) return;
-    broker.retention.start();
-    broker.groups.start();
   }
 
   #refuseClosed(): void {
@@ -86,7 +102,7 @@ export class LocalEngine implements Engine {
   async deleteTopic(name: string): Promise<void> {
     const topic = this.#broker.topic(name);
     await this.#broker.deleteTopic(name);
-    this.#accumulator.forgetTopic(topic);
+    for (const writer of this.#writers) writer.forgetTopic(topic);
   }
 
   async deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number> {
@@ -114,8 +130,8 @@ export class LocalEngine implements Engine {
     }));
   }
 
-  offsetFor(at: TopicPartition, from: From): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now());
+  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null> {
+    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now(), isolation);
   }
 
   groups(): readonly string[] {
@@ -145,8 +161,30 @@ export class LocalEngine implements Engine {
 
   writer(options: WriterOptions): Writer {
     this.#broker.refuseReadOnly();
+    if (!options.idempotent) return this.#newWriter(this.#accumulator, options);
+    const { clock, transactions } = this.#broker;
+    const sender = new IdempotentSender({
+      clock,
+      newProducerId: () => transactions.newProducerId(),
+      warn: (message) => this.#events.warning(message),
+    });
+    return this.#newWriter(this.#newAccumulator(sender), options);
+  }
+
+  transactionalWriter(options: TransactionalWriterOptions): TransactionalWriter {
+    this.#broker.refuseReadOnly();
+    const { transactions } = this.#broker;
+    const sender = new TransactionalSender(transactions, options.transactionalId);
+    // The commit makes durable what it needs.
+    const writer = this.#newWriter(this.#newAccumulator(sender), { ...options, acks: 1 });
+    const transactional = new LocalTransactions(this.#broker, writer, sender, options);
+    this.#transactional.add(transactional);
+    return transactional;
+  }
+
+  #newWriter(accumulator: Accumulator, options: WriterOptions): LocalWriter {
     const writer = new LocalWriter(options, {
-      accumulator: this.#accumulator,
+      accumulator,
       clock: this.#broker.clock,
       random: this.#broker.random,
       closed: () => this.#writers.delete(writer),
@@ -180,7 +218,9 @@ export class LocalEngine implements Engine {
       await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
       if ([...this.#writers].some((writer) => !writer.isEmpty)) continue;
       const behind = this.#behind(groups);
-      if (behind.length === 0) return;
+      const { hasOpen } = this.#broker.transactions;
+      if (behind.length === 0 && !hasOpen) return;
+      if (hasOpen) behind.push('a transaction is open');
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }
   }
@@ -213,7 +253,7 @@ export class LocalEngine implements Engine {
   }
 
   flushNow(): void {
-    this.#accumulator.writeAll();
+    for (const writer of this.#writers) writer.writeNow();
   }
 
   close(): Promise<void> {
@@ -225,6 +265,7 @@ export class LocalEngine implements Engine {
     await Promise.all([...this.#readers].map((reader) => reader.close()));
     // Not before: what consumers do last may be to send.
     this.#isClosed = true;
+    await Promise.all([...this.#transactional].map((writer) => writer.close()));
     await Promise.all([...this.#writers].map((writer) => writer.close()));
     await this.#broker.close();
   }

@@ -9,6 +9,12 @@ export interface CommittedOffset extends OffsetRow {
   readonly partition: number;
 }
 
+/** What a group commits: the NEXT offsets to read. */
+export interface GroupCommit {
+  readonly group: string;
+  readonly offsets: readonly Omit<CommittedOffset, 'timestamp'>[];
+}
+
 interface UnderWay {
   readonly group: string;
   readonly keys: readonly string[];
@@ -29,7 +35,7 @@ export class OffsetStore {
   /** Ids of topics that are being deleted: commits of them come to nothing. */
   readonly #dying = new Set<string>();
   /** Commits that are being written. */
-  readonly #underWay = new Map<Promise<void>, UnderWay>();
+  readonly #underWay = new Map<Promise<void>, readonly UnderWay[]>();
 
   /** @param committed called after each commit */
   constructor(store: MetaStore, clock: Clock, committed: () => void) {
@@ -70,36 +76,42 @@ export class OffsetStore {
   }
 
   /** Commits the NEXT offsets to read, all or none. Who may commit is the caller's to check. */
-  async commit(
-    group: string,
-    offsets: readonly Omit<CommittedOffset, 'timestamp'>[],
-  ): Promise<void> {
+  async commit(group: string, offsets: GroupCommit['offsets']): Promise<void> {
+    await this.commitAll([{ group, offsets }], []);
+  }
+
+  /** As commit(), for several groups at once, and with other rows. */
+  async commitAll(commits: readonly GroupCommit[], others: readonly Change[]): Promise<void> {
     const timestamp = this.#clock.now();
-    const committed = offsets
-      .filter(({ topicId }) => !this.#dying.has(topicId))
-      .map((offset) => ({ ...offset, timestamp }));
-    for (const { metadata } of committed) {
-      if (this.isMetadataTooLarge(metadata)) {
-        throw new OttlaError(
-          'OFFSET_METADATA_TOO_LARGE',
-          `group ${group}: commit metadata has ${Buffer.byteLength(metadata)} bytes, at most ${maxMetadataBytes} are kept`,
-        );
-      }
+    const committed = commits.map(({ group, offsets }) => ({
+      group,
+      offsets: offsets
+        .filter(({ topicId }) => !this.#dying.has(topicId))
+        .map((offset) => ({ ...offset, timestamp })),
+    }));
+    for (const { group, offsets } of committed) {
+      for (const { metadata } of offsets) refuseLongMetadata(group, metadata);
     }
-    if (committed.length === 0) return;
-    const written = this.#write(group, committed);
-    this.#underWay.set(written, { group, keys: committed.map(keyOf) });
+    const isEmpty = committed.every(({ offsets }) => offsets.length === 0);
+    if (isEmpty && others.length === 0) return;
+    const written = this.#write(committed, others);
+    this.#underWay.set(
+      written,
+      committed.map(({ group, offsets }) => ({ group, keys: offsets.map(keyOf) })),
+    );
     try {
       await written;
     } finally {
       this.#underWay.delete(written);
     }
-    this.#committed();
+    if (!isEmpty) this.#committed();
   }
 
   /** Resolves when the commits of the group that are being written now are done. */
   async written(group: string): Promise<void> {
-    const mine = [...this.#underWay].filter(([, underWay]) => underWay.group === group);
+    const mine = [...this.#underWay].filter(([, commits]) =>
+      commits.some((commit) => commit.group === group),
+    );
     await Promise.allSettled(mine.map(([written]) => written));
   }
 
@@ -116,7 +128,9 @@ export class OffsetStore {
     await this.written(group);
     const kept = this.#groups.get(group) ?? new Map<string, CommittedOffset>();
     const anew = new Set(
-      [...this.#underWay.values()].flatMap((each) => (each.group === group ? each.keys : [])),
+      [...this.#underWay.values()]
+        .flat()
+        .flatMap((each) => (each.group === group ? each.keys : [])),
     );
     const gone = [...kept].filter(([key, offset]) => !anew.has(key) && isToGo(offset));
     const changes = [...gone.map(([, offset]) => removal(group, offset)), ...others()];
@@ -126,13 +140,19 @@ export class OffsetStore {
     if (changes.length > 0) this.#committed();
   }
 
-  async #write(group: string, committed: readonly CommittedOffset[]): Promise<void> {
-    await this.#store.write(
-      committed.map(({ topicId, partition, ...row }) =>
+  async #write(
+    committed: readonly { readonly group: string; readonly offsets: readonly CommittedOffset[] }[],
+    others: readonly Change[],
+  ): Promise<void> {
+    const changes = committed.flatMap(({ group, offsets }) =>
+      offsets.map(({ topicId, partition, ...row }) =>
         put(['offset', offsetsPartitionFor(group), group, topicId, partition], row),
       ),
     );
-    for (const offset of committed) this.#remember(group, offset);
+    await this.#store.write([...others, ...changes]);
+    for (const { group, offsets } of committed) {
+      for (const offset of offsets) this.#remember(group, offset);
+    }
   }
 
   #remember(group: string, offset: CommittedOffset): void {
@@ -179,4 +199,14 @@ function keyOf({ topicId, partition }: Pick<CommittedOffset, 'topicId' | 'partit
 
 function removal(group: string, { topicId, partition }: CommittedOffset): Change {
   return remove(['offset', offsetsPartitionFor(group), group, topicId, partition]);
+}
+
+/** @throws OFFSET_METADATA_TOO_LARGE */
+function refuseLongMetadata(group: string, metadata: string): void {
+  const bytes = Buffer.byteLength(metadata);
+  if (bytes <= maxMetadataBytes) return;
+  throw new OttlaError(
+    'OFFSET_METADATA_TOO_LARGE',
+    `group ${group}: commit metadata has ${bytes} bytes, at most ${maxMetadataBytes} are kept`,
+  );
 }

@@ -138,12 +138,31 @@ export interface ProducerOptions {
    * 'roundrobin': each to the next one. @default 'default'
    */
   readonly partitioner?: 'default' | 'roundrobin' | Partitioner;
+  /**
+   * Whether batches are numbered, so that the log takes each one once. What fails in the log, or is in
+   * doubt there, the producer itself sends again, in order, until deliveryTimeoutMs is over. Needs acks 1
+   * or 'all'. Kafka's default is true: here there is no network that could lose an answer. @default false
+   */
+  readonly idempotent?: boolean;
+  /**
+   * For transaction(): names the producer over restarts. Who begins a transaction with it fences whoever
+   * had it before. Needs acks 'all'; a string of 1 to 1024 bytes. @default none
+   */
+  readonly transactionalId?: string;
+  /** A transaction that takes longer is aborted, and its producer fenced; at most 900000. @default 60000 ms */
+  readonly transactionTimeoutMs?: number;
 }
 
 /** This long ago, counted from when it is needed; in ms. */
 export interface Ago {
   readonly durationMs: number;
 }
+
+/**
+ * Which records of transactions are read. 'read_committed': those of committed ones, up to the first one
+ * that is undecided, the last stable offset. 'read_uncommitted': all, of open and aborted ones too.
+ */
+export type Isolation = 'read_committed' | 'read_uncommitted';
 
 /**
  * Where a group or a reader without a committed offset begins. A date: the first record from that time on; a
@@ -190,6 +209,7 @@ export function oneOf(...allowed: readonly unknown[]): Check {
   return allowed.some((value) => typeof value === 'number') ? ofNumbers(check) : check;
 }
 
+export const isolationCheck: Check = oneOf('read_committed', 'read_uncommitted');
 export const aBoolean: Check = (value) => (typeof value === 'boolean' ? null : 'true or false');
 export const aFunction: Check = (value) => (typeof value === 'function' ? null : 'a function');
 export const aSignal: Check = (value) => (value instanceof AbortSignal ? null : 'an AbortSignal');
@@ -209,6 +229,22 @@ export function either(...checks: readonly Check[]): Check {
     ? ofNumbers(checkEach)
     : checkEach;
 }
+
+/** Ids lead the keys of the metadata store, which have a limit. */
+const maxIdBytes = 1024;
+
+const halfOfPair = /\p{Surrogate}/u;
+// oxlint-disable-next-line no-control-regex
+const storedAsTwoBytes = /[\u0000-\u0004]/g;
+
+/** Of a group, or a transactional one. */
+export const anId: Check = (value) =>
+  typeof value === 'string' &&
+  value.length > 0 &&
+  Buffer.byteLength(value.replaceAll(storedAsTwoBytes, '  ')) <= maxIdBytes &&
+  !halfOfPair.test(value)
+    ? null
+    : `a string of 1 to ${maxIdBytes} bytes, without half of a surrogate pair`;
 
 const aDate: Check = (value) =>
   value instanceof Date && !Number.isNaN(value.getTime()) ? null : 'a valid Date';
@@ -285,9 +321,12 @@ export const producerOptions: Table<ProducerOptions> = {
   maxBlockMs: milliseconds,
   deliveryTimeoutMs: milliseconds,
   partitioner: either(oneOf('default', 'roundrobin'), aFunction),
+  idempotent: aBoolean,
+  transactionalId: anId,
+  transactionTimeoutMs: integer(1),
 };
 
-export const producerDefaults: Required<ProducerOptions> = {
+export const producerDefaults: Required<Omit<ProducerOptions, 'transactionalId'>> = {
   acks: 'all',
   lingerMs: 0,
   batchSize: 16_384,
@@ -296,6 +335,8 @@ export const producerDefaults: Required<ProducerOptions> = {
   maxBlockMs: 60_000,
   deliveryTimeoutMs: 120_000,
   partitioner: 'default',
+  idempotent: false,
+  transactionTimeoutMs: 60_000,
 };
 
 /**

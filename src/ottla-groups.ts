@@ -1,8 +1,9 @@
 import type { TopicPartition } from './assignment.js';
-import { checkPlaces, groupId } from './consumer-options.js';
+import { checkPlaces } from './consumer-options.js';
 import type { Engine, GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
 import {
+  anId,
   aBoolean,
   checkOptions,
   checkValue,
@@ -100,7 +101,7 @@ export class Groups {
    */
   async resetOffsets(group: string, options: ResetOffsetsOptions): Promise<OffsetReset[]> {
     const where = 'groups.resetOffsets';
-    checkValue(where, 'the group', groupId, group);
+    checkValue(where, 'the group', anId, group);
     if (options === undefined) throw new TypeError(`${where}: expected options, got undefined`);
     checkOptions<ResetOffsetsOptions>(
       where,
@@ -166,7 +167,7 @@ export class Groups {
       const { logStartOffset, highWatermark }: PartitionInfo = infos[at.partition]!;
       return Math.min(Math.max(wanted, logStartOffset), highWatermark);
     }
-    return (await this.#engine.offsetFor(at, to))!;
+    return (await this.#engine.offsetFor(at, to, 'read_committed'))!;
   }
 
   /**

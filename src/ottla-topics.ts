@@ -81,7 +81,7 @@ export class Topics {
     return Promise.all(
       partitions.map(async ({ partition }) => ({
         partition,
-        offset: (await this.#engine.offsetFor({ topic: name, partition }, at))!,
+        offset: (await this.#engine.offsetFor({ topic: name, partition }, at, 'read_committed'))!,
       })),
     );
   }

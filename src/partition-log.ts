@@ -4,9 +4,11 @@ import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { TopicSettings } from './options.js';
 import { FreedSegments } from './partition-freed.js';
+import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
 import {
   StoredPartition,
   emptyRecoveryPoint,
+  noProducers,
   listSegments,
   metadataLost,
 } from './partition-row.js';
@@ -20,12 +22,16 @@ import {
   type CompactionRow,
   type MetaStore,
   type PartitionRow,
+  type ProducersRow,
   type RecoveryPoint,
   type Row,
 } from './storage/meta-store.js';
 import type { OpenFiles } from './storage/open-files.js';
 import { addBatchesUpTo, endsWithKnownBatch, hasLaterBatch } from './storage/recovery.js';
+import { Pace } from './storage/compaction.js';
 import { Segment } from './storage/segment.js';
+import type { AbortedTransaction } from './storage/transaction-index.js';
+import type { BatchHeader } from './record.js';
 import { pathInSwap, settleSwap } from './storage/segment-swap.js';
 import type { SyncQueue } from './storage/sync-queue.js';
 
@@ -41,6 +47,12 @@ export interface LogEnvironment {
   readonly quota: LogQuota;
   /** Told, in a sentence, of what is found amiss. */
   readonly warn: (message: string) => void;
+}
+
+/** A recovery point that may be saved once what lies before it is durable. */
+export interface DuePoint {
+  readonly point: RecoveryPoint;
+  readonly producers: ProducerSnapshot;
 }
 
 /** Rows and files of one moment. */
@@ -71,6 +83,8 @@ export class PartitionLog {
   #active!: Segment;
   #leaderEpochs: LeaderEpoch[] = [];
   #logStartOffset = 0;
+  /** Who numbers batches in this log. */
+  readonly producers: PartitionProducers;
   readonly #stored: StoredPartition;
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
@@ -78,6 +92,7 @@ export class PartitionLog {
   /** Recovery did not come to its end: where the log ends is not known. */
   #isUnrecovered = false;
   #savedPoint: RecoveryPoint = emptyRecoveryPoint(0);
+  #savedProducers: ProducersRow = noProducers;
   #savedAt = 0;
   /** Bytes of this log in the quota. */
   #countedBytes = 0;
@@ -92,6 +107,7 @@ export class PartitionLog {
     const { topicId, partition } = place;
     this.#stored = new StoredPartition(env.store, topicId, partition);
     this.#freed = new FreedSegments(env);
+    this.producers = new PartitionProducers(env.openFiles.files, place.directory);
   }
 
   /** Why nothing can be appended any more; null: all is well. */
@@ -277,6 +293,8 @@ export class PartitionLog {
     this.#leaderEpochs = row.leaderEpochs.slice();
     this.#syncFailed ||= row.syncFailed === true;
     this.#savedPoint = row.active;
+    this.#savedProducers = row.producers;
+    this.producers.restore(row.active.nextOffset, row.producers);
     this.#savedAt = this.#env.clock.monotonic();
     if (missing !== null) {
       this.#env.warn(
@@ -369,16 +387,46 @@ export class PartitionLog {
       logStartOffset: this.#logStartOffset,
       leaderEpochs: this.#leaderEpochs,
       active,
+      producers: this.#savedProducers,
       ...(this.#syncFailed ? { syncFailed: true } : {}),
     };
   }
 
-  /** Whether bytes lie behind the recovery point that recover() must judge. One look at the file's size. */
+  /**
+   * Whether bytes lie behind the recovery point that recover() must judge, or the producer snapshot or a
+   * transaction index is to be made anew. Of a log without producers, one look at a file's size.
+   */
   needsRecovery(): boolean {
-    const { active, syncFailed } = this.#stored.read();
+    const { active, producers, syncFailed } = this.#stored.read();
     if (syncFailed === true) return true;
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
-    return Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes;
+    if (Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes) return true;
+    if (!this.producers.isWhole(active.nextOffset, producers)) return true;
+    if (!producers.hasAborted) return false;
+    return this.segments.some((segment) => !segment.hasTransactionIndex);
+  }
+
+  /** Whether transactions were open at the recovery point, as far as the row tells. */
+  get hadOpenTransactions(): boolean {
+    return this.#stored.read().producers.open > 0;
+  }
+
+  /** Takes a batch into account that lies at the end of the active segment. */
+  added(bytes: Buffer, at: number, header: BatchHeader): void {
+    this.#active.added(header);
+    if (!header.hasProducerId) return;
+    const aborted = this.producers.added(bytes, at, header);
+    if (aborted !== null) this.#active.transactionIndex.append(aborted);
+  }
+
+  /** Aborted transactions that reach into the offsets from `from` to below `end`. */
+  abortedBetween(from: number, end: number): AbortedTransaction[] {
+    const found: AbortedTransaction[] = [];
+    const { segments } = this;
+    for (let i = segments.indexOf(this.segmentFor(from)); i < segments.length; i++) {
+      if (segments[i]!.transactionIndex.collect(from, end, found)) break;
+    }
+    return found;
   }
 
   /**
@@ -402,9 +450,13 @@ export class PartitionLog {
       );
     }
     if (this.#failure !== null) return null;
+    const damaged = this.#segments.filter((segment) => !segment.hasTransactionIndex);
+    if (this.producers.isLost || damaged.length > 0) {
+      await this.producers.rebuild(this.#segments, damaged, new Pace(clock));
+    }
     const fileSize = Math.max(0, active.fileSize());
     if (mustWriteAgain) await active.writeAgain(active.size, fileSize);
-    const { position, problem } = await addBatchesUpTo(active, fileSize, clock);
+    const { position, problem } = await this.#addBatchesUpTo(fileSize);
     let report: string | null = null;
     if (problem !== null) {
       const next = active.nextOffset;
@@ -424,13 +476,21 @@ export class PartitionLog {
     }
     this.#syncFailed = false;
     await active.saveIndexes();
-    await this.#saveRow(active.recoveryPoint());
+    await this.#savePoint(this.#point());
+    const bases = this.#segments.map(({ baseOffset }) => baseOffset);
+    this.producers.removeOthers(new Set([...bases, active.nextOffset]));
     if (active.nextOffset < this.#logStartOffset) {
       // What lay between was deleted: its offsets are not given out again.
       await this.roll();
       await this.moveLogStart(this.#logStartOffset);
     }
     return report;
+  }
+
+  #addBatchesUpTo(fileSize: number): ReturnType<typeof addBatchesUpTo> {
+    return addBatchesUpTo(this.#active, fileSize, this.#env.clock, (bytes, at, header) =>
+      this.added(bytes, at, header),
+    );
   }
 
   /**
@@ -503,23 +563,41 @@ export class PartitionLog {
     );
   }
 
+  #point(): DuePoint {
+    const producers = this.producers.take(this.#env.clock.now());
+    return { point: this.#active.recoveryPoint(), producers };
+  }
+
+  /** Order: the snapshot of the producers, the row that counts on it, then the snapshot before goes. */
+  async #savePoint({ point, producers }: DuePoint, others: readonly Change[] = []): Promise<void> {
+    await this.producers.save(point.nextOffset, producers);
+    const before = this.#savedPoint.nextOffset;
+    const hadSnapshot = this.#savedProducers.count > 0;
+    const hasAborted = this.#segments.some((segment) => segment.mayHaveAborted);
+    this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
+    await this.#saveRow(point, others);
+    if (!hadSnapshot || before === point.nextOffset) return;
+    const isOfSegment = this.#segments.some(({ baseOffset }) => baseOffset === before);
+    if (!isOfSegment) this.producers.remove(before);
+  }
+
   /** The recovery point to save after a sync that begins now; null if the saved one is recent enough. */
-  dueRecoveryPoint(): RecoveryPoint | null {
+  dueRecoveryPoint(): DuePoint | null {
     const isDue =
       this.#active.size - this.#savedPoint.bytes >= recoveryPointBytes ||
       this.#env.clock.monotonic() - this.#savedAt >= recoveryPointMs;
-    return isDue ? this.#active.recoveryPoint() : null;
+    return isDue ? this.#point() : null;
   }
 
   /**
    * Saves a point up to which the log is durable. Failing here costs nothing but a longer recovery, so
    * it is left to the next time.
    */
-  async saveRecoveryPoint(point: RecoveryPoint): Promise<void> {
+  async saveRecoveryPoint(due: DuePoint): Promise<void> {
     this.#savedAt = this.#env.clock.monotonic();
     try {
       await this.#active.saveIndexes();
-      if (point.baseOffset === this.#active.baseOffset) await this.#saveRow(point);
+      if (due.point.baseOffset === this.#active.baseOffset) await this.#savePoint(due);
     } catch (error) {
       asStorageError(this.name, error);
     }
@@ -535,7 +613,10 @@ export class PartitionLog {
     // What can fail comes before the rows: behind them there is a new active segment.
     const next = this.#newSegment(point.baseOffset);
     next.restoreActive(point, true);
-    await this.#saveRow(point, [put(['segment', topicId, partition, old.baseOffset], old.row())]);
+    const { producers } = this.#point();
+    await this.#savePoint({ point, producers }, [
+      put(['segment', topicId, partition, old.baseOffset], old.row()),
+    ]);
     this.#active = next;
     this.#segments.push(next);
   }
@@ -666,13 +747,13 @@ export class PartitionLog {
   async readOn(): Promise<void> {
     const { active } = this;
     const fileSize = active.fileSize();
-    if (fileSize > active.size) await addBatchesUpTo(active, fileSize, this.#env.clock);
+    if (fileSize > active.size) await this.#addBatchesUpTo(fileSize);
   }
 
   /** Makes the recovery point what is written. The active segment must be synced. */
   async saveEnd(): Promise<void> {
     if (this.#active.size === this.#savedPoint.bytes) return;
-    await this.saveRecoveryPoint(this.#active.recoveryPoint());
+    await this.saveRecoveryPoint(this.#point());
   }
 
   /** As closeFiles(), once no read is under way: Windows renames and removes no open file. */

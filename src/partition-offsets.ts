@@ -1,5 +1,5 @@
 import { OttlaError } from './errors.js';
-import { isAgo, type From } from './options.js';
+import { isAgo, type From, type Isolation } from './options.js';
 import type { Partition } from './partition.js';
 import { PartitionReader } from './partition-reader.js';
 import { RecordReader } from './record-reader.js';
@@ -15,16 +15,15 @@ export async function offsetFor(
   partition: Partition,
   from: From,
   now: number,
+  isolation: Isolation = 'read_committed',
 ): Promise<number | null> {
   if (from === 'none') return null;
   if (from === 'earliest') return partition.logStartOffset;
-  if (from === 'latest') return partition.lastStableOffset;
   // Taken before the search: what is appended meanwhile is not to be passed over.
-  const end = partition.lastStableOffset;
-  return (
-    (await offsetForTimestamp(partition, isAgo(from) ? now - from.durationMs : from.getTime())) ??
-    end
-  );
+  const end = partition.endFor(isolation);
+  if (from === 'latest') return end;
+  const timestamp = isAgo(from) ? now - from.durationMs : from.getTime();
+  return Math.min(end, (await offsetForTimestamp(partition, timestamp)) ?? end);
 }
 
 /** Offset of the first record with this timestamp or a later one; null if there is none. */

@@ -52,6 +52,11 @@ export class PartitionReader {
     return this.#segment.size - this.#position;
   }
 
+  /** The next offset to read, or one before it. */
+  get offset(): number {
+    return this.#offset;
+  }
+
   /** The segment is part of the log no more: what comes next is in another one, or gone. */
   #findSegmentAgain(): void {
     const { size, nextOffset } = this.#segment;

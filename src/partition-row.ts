@@ -7,10 +7,12 @@ import {
 } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
+  emptySum,
   put,
   type Change,
   type MetaStore,
   type PartitionRow,
+  type ProducersRow,
   type RecoveryPoint,
 } from './storage/meta-store.js';
 
@@ -30,6 +32,7 @@ export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
     bytes: 0,
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
+    transactionIndex: emptySum,
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,
@@ -38,11 +41,15 @@ export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
   };
 }
 
+/** Of a log without numbered batches. */
+export const noProducers: ProducersRow = Object.freeze({ count: 0, open: 0, hasAborted: false });
+
 /** Of a partition that was never synced. */
 const firstRow: PartitionRow = {
   logStartOffset: 0,
   leaderEpochs: [[0, 0]],
   active: emptyRecoveryPoint(0),
+  producers: noProducers,
 };
 
 /** The row of one partition. It is written one time after the other, so that nothing in it goes back. */

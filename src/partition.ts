@@ -1,12 +1,15 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
-import type { TopicSettings } from './options.js';
+import type { Isolation, TopicSettings } from './options.js';
 import { FlushInterval } from './partition-flush.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
+import { encodeMarker, type Marker } from './record-marker.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
+import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
+import type { AbortedTransaction } from './storage/transaction-index.js';
 
 /** Told once what became of an append: written or failed; then, if it asked for durability, durable or failed. */
 export interface AppendListener {
@@ -115,7 +118,29 @@ export class Partition {
 
   /** First offset of the oldest open transaction, else the high watermark. */
   get lastStableOffset(): number {
-    return this.highWatermark;
+    const unstable = this.#log.producers.state.firstUnstableOffset;
+    return unstable === -1 ? this.highWatermark : Math.max(unstable, this.logStartOffset);
+  }
+
+  /** Exclusive end of what a reader with this isolation may read. */
+  endFor(isolation: Isolation): number {
+    return isolation === 'read_committed' ? this.lastStableOffset : this.highWatermark;
+  }
+
+  /** Who numbers batches in this log, as it is now. */
+  get producers(): ProducerState {
+    this.open();
+    return this.#log.producers.state;
+  }
+
+  /** Whether transactions were open at the recovery point, as far as the metadata tells. */
+  get hadOpenTransactions(): boolean {
+    return this.#log.hadOpenTransactions;
+  }
+
+  /** Aborted transactions that reach into the offsets from `from` to below `end`. @throws CORRUPT_MESSAGE */
+  abortedBetween(from: number, end: number): AbortedTransaction[] {
+    return this.#log.abortedBetween(from, end);
   }
 
   get leaderEpoch(): number {
@@ -161,7 +186,9 @@ export class Partition {
 
   /**
    * Appends adjacent whole batches as one unit: all of them or none, and never across a roll. Their base
-   * offsets and leader epochs are set here. The bytes are written or copied before this returns.
+   * offsets and leader epochs are set here. The bytes are written or copied before this returns. Batches
+   * that their producer has numbered are of one producer and must come in their order; what the log has
+   * already is not written again, and gets the offsets that it has.
    */
   append(
     bytes: Buffer,
@@ -188,13 +215,19 @@ export class Partition {
     end: number,
     wantsDurable: boolean,
     listener: AppendListener,
-  ): 'done' | 'failed' | 'wait' {
+  ): 'done' | 'failed' | 'refused' | 'wait' {
     let baseOffset: number;
     let nextOffset: number;
     let logAppendTime = -1;
     try {
       const { active } = this.#log;
       if (this.#log.failure !== null) throw this.#log.failure;
+      const known = hasProducer(bytes, start) ? this.#admit(bytes, start, end, listener) : -1;
+      if (known === 'refused') return 'refused';
+      if (known >= 0) {
+        this.#acknowledge(known, logAppendTime, wantsDurable, listener);
+        return 'done';
+      }
       if (active.size - active.syncedSize >= 8 * unsyncedBytesTarget) {
         void this.#closeGate(() => this.#syncAll());
         return 'wait';
@@ -213,7 +246,7 @@ export class Partition {
       this.#log.countMore(end - start);
       for (let at = start; at < end;) {
         const header = readBatchHeader(bytes, at, end)!;
-        active.added(header);
+        this.#log.added(bytes, at, header);
         at += header.size;
       }
     } catch (error) {
@@ -222,14 +255,68 @@ export class Partition {
       listener.failed(failure);
       return 'failed';
     }
+    this.#flushes.appended(nextOffset - baseOffset, this.settings);
+    this.#acknowledge(baseOffset, logAppendTime, wantsDurable, listener);
+    for (const waiter of this.#appendWaiters) waiter.wake();
+    return 'done';
+  }
+
+  #acknowledge(
+    baseOffset: number,
+    logAppendTime: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): void {
     listener.written(baseOffset, logAppendTime);
     if (wantsDurable) this.#durabilityWaiters.push(listener);
     const { size, syncedSize } = this.#log.active;
-    this.#flushes.appended(nextOffset - baseOffset, this.settings);
     const isDue = this.#flushes.isDue || size - syncedSize >= unsyncedBytesTarget;
     if (wantsDurable || isDue) void this.#requestSync();
-    for (const waiter of this.#appendWaiters) waiter.wake();
-    return 'done';
+  }
+
+  /** What the log knows of batches with sequence numbers. A refusal is theirs alone: others go on. */
+  #admit(bytes: Buffer, start: number, end: number, listener: AppendListener): number | 'refused' {
+    try {
+      return this.#log.producers.admit(bytes, start, end);
+    } catch (error) {
+      listener.failed(asStorageError(this.name, error));
+      return 'refused';
+    }
+  }
+
+  /**
+   * Writes the end of a transaction.
+   * @returns its offset
+   * @throws INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED; KAFKA_STORAGE_ERROR, CLOSED
+   */
+  appendMarker(
+    marker: Marker & { readonly producerId: bigint; readonly producerEpoch: number },
+  ): Promise<number> {
+    const bytes = encodeMarker({ ...marker, timestamp: this.#env.clock.now() });
+    return new Promise((resolve, reject) => {
+      this.append(bytes, 0, bytes.length, false, {
+        written: resolve,
+        durable: () => undefined,
+        failed: reject,
+      });
+    });
+  }
+
+  /** Makes all that is written by now durable. @throws KAFKA_STORAGE_ERROR, CLOSED */
+  async sync(): Promise<void> {
+    while (this.#gate !== null) await this.#gate;
+    const refusal = this.#ended ?? this.#log.failure;
+    if (refusal !== null) throw refusal;
+    const { size, syncedSize } = this.#log.active;
+    if (size === syncedSize) return;
+    await new Promise<void>((resolve, reject) => {
+      this.#durabilityWaiters.push({
+        written: () => undefined,
+        durable: resolve,
+        failed: reject,
+      });
+      void this.#requestSync();
+    });
   }
 
   /** Kafka's LogSegment.shouldRoll: by size, by the time that the records span, by what indexes can hold. */
@@ -390,6 +477,11 @@ export class Partition {
   /** Why appends are refused, as far as is known; null: they are not. */
   get failure(): OttlaError | null {
     return this.#log.failure;
+  }
+
+  /** Refuses appends from now on: something is amiss that the log itself cannot know. */
+  fail(error: OttlaError): void {
+    this.#log.fail(error);
   }
 
   /**
@@ -640,6 +732,11 @@ export class Partition {
     this.#log.retire();
     for (const waiter of this.#appendWaiters) waiter.wake();
   }
+}
+
+/** As BatchHeader.hasProducerId: most batches have none. */
+function hasProducer(bytes: Buffer, start: number): boolean {
+  return bytes[start + 43]! < 0x80;
 }
 
 /** Of what was not written, because what came before it was not. */

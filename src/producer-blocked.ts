@@ -1,7 +1,7 @@
 import type { Clock } from './clock.js';
-import type { RawRecord, Writer } from './engine.js';
+import type { AppendSink, RawRecord, Writer } from './engine.js';
 import { OttlaError } from './errors.js';
-import { ignore, type PendingSend } from './producer-outcome.js';
+import { ignore } from './producer-outcome.js';
 import { sizeOf } from './record.js';
 import type { TopicInfo } from './topic.js';
 
@@ -11,7 +11,7 @@ export interface BlockedSend {
   readonly partition: number;
   /** With bytes of its own: the caller may use its own again. */
   readonly raw: RawRecord;
-  readonly send: PendingSend;
+  readonly sink: AppendSink;
 }
 
 interface Waiting extends BlockedSend {
@@ -66,7 +66,7 @@ export class BlockedSends {
     const onAbort = (): void => {
       this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
       waiting.passed();
-      waiting.send.failed(waitAborted(signal));
+      waiting.sink.failed(waitAborted(signal), waiting.partition, -1, 1);
     };
     signal.addEventListener('abort', onAbort, { once: true });
     waiting.passed = () => signal.removeEventListener('abort', onAbort);
@@ -90,7 +90,7 @@ export class BlockedSends {
         this.#waiting.shift();
         head.passed();
         this.#tell(error);
-        head.send.failed(error as OttlaError);
+        head.sink.failed(error as OttlaError, head.partition, -1, 1);
       }
     }
     this.#isRunning = false;

@@ -1,6 +1,14 @@
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
-import type { Engine, ProducerMetrics, RawRecord, RawRecords, Writer } from './engine.js';
+import type {
+  AppendSink,
+  Engine,
+  ProducerMetrics,
+  RawRecord,
+  RawRecords,
+  TransactionalWriter,
+  Writer,
+} from './engine.js';
 import { OttlaError, type WrittenRun } from './errors.js';
 import {
   aSignal,
@@ -10,13 +18,16 @@ import {
   producerDefaults,
   producerOptions,
   withDefaults,
+  type Acks,
   type Partitioner,
   type ProducerOptions,
 } from './options.js';
 import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
 import { BlockedSends, type BlockedSend } from './producer-blocked.js';
 import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
+import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
+import type { ConsumerBatch } from './consumer-record.js';
 import { sizeOf, type Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
@@ -55,6 +66,7 @@ export class Producer {
   readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #writer: Writer;
+  readonly #transactional: TransactionalWriter | null = null;
   readonly #acks: ProducerOptions['acks'];
   readonly #partitioner: Partitioner | null;
   readonly #events: ProducerEvents;
@@ -79,11 +91,19 @@ export class Producer {
     const settings = withDefaults(producerDefaults, options);
     const { acks, compression, lingerMs, maxBlockMs, partitioner } = settings;
     const deliveryTimeoutMs = checkedDeliveryTimeout(options?.deliveryTimeoutMs, lingerMs);
+    const transactionalId = options?.transactionalId;
+    checkAcks(acks, settings.idempotent, transactionalId);
     loadCompressor(compression);
     this.#engine = engine;
     this.#clock = clock;
     this.#acks = acks;
-    this.#writer = engine.writer({ ...settings, deliveryTimeoutMs });
+    if (transactionalId === undefined) {
+      this.#writer = engine.writer({ ...settings, deliveryTimeoutMs });
+    } else {
+      const named = { ...settings, deliveryTimeoutMs, transactionalId };
+      this.#transactional = engine.transactionalWriter(named);
+      this.#writer = this.#transactional;
+    }
     this.#chunkBytes = Math.min(maxChunkBytes, settings.bufferMemory);
     this.#blocked = new BlockedSends(
       clock,
@@ -133,16 +153,35 @@ export class Producer {
     record: RecordToSend<TopicRef>,
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
+    this.#refuseTransactional('send');
     const definition = this.#definitionOf(topic);
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
     const partition = this.#partitionOf(info, record.partition, raw.key);
     const send = new PendingSend(info.name, raw.timestamp);
-    if (this.#blocked.count > 0 || !this.#tryAppend({ info, partition, raw, send })) {
-      this.#blocked.add({ info, partition, raw: copied(raw), send }, options?.signal);
-    }
+    this.#append(info, partition, raw, send, options?.signal);
     return send.promise;
+  }
+
+  #append(
+    info: TopicInfo,
+    partition: number,
+    raw: RawRecord,
+    sink: AppendSink,
+    signal?: AbortSignal,
+  ): void {
+    if (this.#blocked.count > 0 || !this.#tryAppend({ info, partition, raw, sink })) {
+      this.#blocked.add({ info, partition, raw: copied(raw), sink }, signal);
+    }
+  }
+
+  #refuseTransactional(what: string): void {
+    if (this.#transactional === null) return;
+    throw new OttlaError(
+      'INVALID_TXN_STATE',
+      `${what}: a producer with a transactionalId sends in a transaction only`,
+    );
   }
 
   #definitionOf(topic: TopicRef): TopicDefinition {
@@ -154,16 +193,15 @@ export class Producer {
   }
 
   /** @returns false if there is no room */
-  #tryAppend({ info, partition, raw, send }: BlockedSend): boolean {
-    const sink = this.#acks === 0 ? nobody : send;
-    const chosen = this.#writer.append(info, partition, raw, sink);
+  #tryAppend({ info, partition, raw, sink }: BlockedSend): boolean {
+    const chosen = this.#writer.append(info, partition, raw, this.#acks === 0 ? nobody : sink);
     if (chosen === -1) return false;
-    if (this.#acks === 0) send.acknowledged(chosen, -1);
+    if (this.#acks === 0) sink.acknowledged(chosen, -1, 1, -1);
     return true;
   }
 
   #topic(name: string): TopicInfo {
-    if (this.#closing !== null) throw new OttlaError('CLOSED', 'the producer is closed');
+    if (this.#closing !== null) throw closedError();
     const info = this.#engine.topic(name);
     if (info !== undefined) return info;
     throw new OttlaError(
@@ -214,6 +252,7 @@ export class Producer {
     batch: PendingBatch,
   ): Promise<WrittenRun[]> {
     try {
+      this.#refuseTransactional('sendBatch');
       const definition = definitionOf('sendBatch', topic);
       checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
@@ -351,6 +390,61 @@ export class Producer {
   }
 
   /**
+   * Calls `work` with a transaction: what it sends becomes visible to readers of 'read_committed' when
+   * `work` has settled, all of it at once, with the offsets that it commits; over partitions, and over a
+   * crash. If `work` throws or anything fails, none of it ever does.
+   *
+   * One at a time; a second call while one is open rejects.
+   *
+   * @returns what `work` returned, once the commit is durable
+   * @throws what `work` throws; the first failure of a send; CONCURRENT_TRANSACTIONS while another one is
+   *   open; PRODUCER_FENCED when the transactionalId was taken over, or the transaction timed out;
+   *   ILLEGAL_GENERATION if a partition is not owned any more; TypeError without a transactionalId;
+   *   KAFKA_STORAGE_ERROR, CLOSED
+   */
+  transaction<R>(work: (t: Transaction) => R | Promise<R>): Promise<R>;
+  /**
+   * As transaction(work), and the batch belongs to it: a commit moves the group's position behind it, an
+   * abort seeks back to its beginning; an automatic commit keeps its hands off meanwhile.
+   * @throws TypeError for a batch of another Ottla, or of read()
+   */
+  transaction<R>(batch: ConsumerBatch, work: (t: Transaction) => R | Promise<R>): Promise<R>;
+  async transaction<R>(
+    first: ConsumerBatch | ((t: Transaction) => R | Promise<R>),
+    second?: (t: Transaction) => R | Promise<R>,
+  ): Promise<R> {
+    const [batch, work] = typeof first === 'function' ? [null, first] : [first, second];
+    const writer = this.#transactional;
+    if (writer === null) throw new TypeError('transaction: this producer has no transactionalId');
+    if (typeof work !== 'function') {
+      throw new TypeError(`transaction: expected a function, got ${got(work)}`);
+    }
+    if (this.#closing !== null) throw closedError();
+    const source = batch === null ? null : sourceOf(batch, this.#engine);
+    try {
+      await writer.begin();
+    } catch (error) {
+      source?.aborted();
+      throw error;
+    }
+    const host = {
+      engine: this.#engine,
+      writer,
+      send: (topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink) =>
+        this.#sendIn(topic, record, sink),
+    };
+    return new Transaction(host).run(work, source);
+  }
+
+  #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
+    const definition = definitionOf('send', topic);
+    const info = this.#topic(definition.name);
+    const raw = rawRecord(definition, record, this.#clock.now());
+    const partition = this.#partitionOf(info, record.partition, raw.key);
+    this.#append(info, partition, raw, sink);
+  }
+
+  /**
    * Writes what lingers. Resolves when everything sent until now is acknowledged or has failed, whatever is
    * sent meanwhile.
    * @throws ABORTED once `signal` aborts: what was sent settles all the same
@@ -437,4 +531,18 @@ function isAsyncIterable<T>(records: Iterable<T> | AsyncIterable<T>): records is
 function iterable<T>(records: Iterable<T>): Iterable<T> {
   if (typeof (records as Iterable<T> | null)?.[Symbol.iterator] === 'function') return records;
   throw new TypeError(`sendBatch: expected an iterable of records, got ${got(records)}`);
+}
+
+/** @throws TypeError */
+function checkAcks(acks: Acks, idempotent: boolean, transactionalId: string | undefined): void {
+  if (transactionalId !== undefined && acks !== 'all') {
+    throw new TypeError(`producer: a transactionalId needs acks 'all', got ${got(acks)}`);
+  }
+  if (idempotent && acks === 0) {
+    throw new TypeError('producer: idempotent needs acks 1 or all, got 0');
+  }
+}
+
+function closedError(): OttlaError {
+  return new OttlaError('CLOSED', 'the producer is closed');
 }

@@ -1,9 +1,9 @@
 import { deadLetterOrigin } from './consumer-dead-letters.js';
-import { groupId } from './consumer-options.js';
+
 import { TopicReading } from './consumer-read.js';
 import type { RecordOf } from './consumer-record.js';
 import type { Engine } from './engine.js';
-import { aSignal, checkOptions } from './options.js';
+import { aSignal, anId, checkOptions } from './options.js';
 import type { Producer } from './producer.js';
 import { definitionOf, type TopicRef } from './serde.js';
 
@@ -23,7 +23,7 @@ export async function redrive(
   options: RedriveOptions,
 ): Promise<number> {
   const { name } = definitionOf('redrive', topic);
-  checkOptions<RedriveOptions>('redrive', { group: groupId, signal: aSignal }, options);
+  checkOptions<RedriveOptions>('redrive', { group: anId, signal: aSignal }, options);
   const { group = `${name}.redrive`, signal } = options;
   const committed = new Map<number, number>();
   if (engine.groups().includes(group)) {

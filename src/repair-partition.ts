@@ -1,5 +1,6 @@
 import { join } from 'node:path';
-import { emptyRecoveryPoint } from './partition-row.js';
+import { PartitionProducers } from './partition-producers.js';
+import { emptyRecoveryPoint, noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { KeptAside } from './repair-aside.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
@@ -10,8 +11,9 @@ import {
   segmentFileName,
   type LeaderEpoch,
 } from './storage/checkpoint.js';
+import { Pace } from './storage/compaction.js';
 import type { FileSystem } from './storage/file-system.js';
-import { put, type Change, type PartitionRow } from './storage/meta-store.js';
+import { put, type Change, type PartitionRow, type ProducersRow } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
 import { Segment } from './storage/segment.js';
 import { undoSwap } from './storage/segment-swap.js';
@@ -65,6 +67,7 @@ class PartitionRepair {
   readonly #opened: Segment[] = [];
   /** As the batches tell. */
   readonly #epochs: LeaderEpoch[] = [];
+  #hasProducers = false;
   /** Offsets that nothing has, as after compaction. */
   readonly #gaps: string[] = [];
 
@@ -237,6 +240,7 @@ class PartitionRepair {
       }
       if (baseOffset > nextOffset) this.#gaps.push(`from ${nextOffset} to ${baseOffset - 1}`);
       segment.added(found);
+      this.#hasProducers ||= found.hasProducerId;
       this.#noteEpoch(found);
     }
     return null;
@@ -313,12 +317,14 @@ class PartitionRepair {
     const changes: Change[] = [];
     const active = this.#kept.at(-1)!;
     for (const [i, segment] of this.#kept.entries()) {
-      const isActive = segment === active;
-      if (!isActive) segment.seal();
+      if (segment !== active) segment.seal();
       // Compaction may have left a gap between two segments: they join all the same.
       segment.nextOffset = this.#kept[i + 1]?.baseOffset ?? segment.nextOffset;
       await this.#saveIndexes(segment);
-      if (isActive) continue;
+    }
+    const producers = await this.#producers(active.nextOffset);
+    for (const segment of this.#kept) {
+      if (segment === active) continue;
       changes.push(put(['segment', topicId, partition, segment.baseOffset], segment.row()));
     }
     // After a failed sync another one would cover nothing: the next open writes the segment again.
@@ -339,14 +345,28 @@ class PartitionRepair {
     const leaderEpochs = await this.#leaderEpochs(end);
     const logStartOffset = Math.max(row?.logStartOffset ?? 0, this.#kept[0]!.baseOffset);
     const value: PartitionRow = isDurable
-      ? { logStartOffset, leaderEpochs, active: active.recoveryPoint() }
+      ? { logStartOffset, leaderEpochs, active: active.recoveryPoint(), producers }
       : {
           logStartOffset,
           leaderEpochs,
           active: emptyRecoveryPoint(active.baseOffset),
+          producers,
           syncFailed: true,
         };
     return [...changes, put(['partition', topicId, partition], value)];
+  }
+
+  /** Makes what is known of producers anew from the log, and the snapshot at its end. */
+  async #producers(end: number): Promise<ProducersRow> {
+    const { directory } = this.#at;
+    const producers = new PartitionProducers(this.#files, directory);
+    producers.removeOthers(new Set());
+    if (!this.#hasProducers) return noProducers;
+    await producers.rebuild(this.#kept, this.#kept, new Pace(this.#slices.clock));
+    const snapshot = producers.take(0);
+    await producers.save(end, snapshot);
+    const hasAborted = this.#kept.some((segment) => segment.mayHaveAborted);
+    return { count: snapshot.count, open: snapshot.open, hasAborted };
   }
 
   async #saveIndexes(segment: Segment): Promise<void> {

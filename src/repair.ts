@@ -255,6 +255,7 @@ export async function repairLogs(
     }
   }
   await files.syncDirectory(directory);
+  changes.push(...rows.transaction.map((row) => repairedTransaction(row, changes, tell)));
   for (const { key, value } of rows.offset) {
     const [, , group, topicId, partition] = key;
     if (partition < (partitionCounts.get(topicId) ?? 0)) changes.push(put(key, value));
@@ -264,6 +265,28 @@ export async function repairLogs(
       );
   }
   return changes;
+}
+
+/** A transaction is committed where its records are still there: elsewhere there is nothing to commit. */
+function repairedTransaction(
+  { key, value }: Row<'transaction'>,
+  changes: readonly Change[],
+  tell: (sentence: string) => void,
+): Change {
+  if (value.decision === null) return put(key, value);
+  const partitions = value.decision.partitions.filter(({ topicId, partition, endOffset }) => {
+    const row = changes.find(
+      ({ key: [kind, id, index] }) => kind === 'partition' && id === topicId && index === partition,
+    ) as Change<'partition'> | undefined;
+    const end = row?.value?.active.nextOffset ?? 0;
+    if (end >= endOffset) return true;
+    tell(
+      `a transaction of ${key[1]} was committed up to offset ${endOffset} of partition ${partition} of the topic with id ${topicId}, which ends at ${end}: what is left of it there is aborted.`,
+    );
+    return false;
+  });
+  const decision = partitions.length === 0 ? null : { partitions };
+  return put(key, { ...value, decision });
 }
 
 /** What there is of a topic's partitions, or of one, as it is. */

@@ -1,5 +1,6 @@
 import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
+import { PartitionProducers } from './partition-producers.js';
 import type { Slices } from './storage/batch-cursor.js';
 import {
   decodePartitionMetadata,
@@ -119,6 +120,7 @@ class PartitionCheck {
       return null;
     }
     this.#checkOwner();
+    if (row !== undefined) this.#checkSnapshot(row);
     const present = new Set(segmentsIn(this.#files, this.#known, this.#findings));
     const activeBase = row?.active.baseOffset ?? 0;
     const sealedEnd = await this.#checkSealed(present, activeBase);
@@ -144,6 +146,15 @@ class PartitionCheck {
     if (found === topicId) return;
     const what = `${path} names topic id ${found ?? 'none'}, the metadata ${topicId}`;
     this.#problem('IDENTITY_MISMATCH', path, what);
+  }
+
+  #checkSnapshot({ active, producers }: PartitionRow): void {
+    const { directory, topic, partition } = this.#known;
+    const file = join(directory, segmentFileName(active.nextOffset, 'snapshot'));
+    const known = new PartitionProducers(this.#files, directory);
+    if (known.isWhole(active.nextOffset, producers)) return;
+    const message = `${this.#name}: ${file} is missing or damaged: the next open makes it anew from the log`;
+    this.#findings.notes.push({ code: 'INDEX_MISSING', topic, partition, file, message });
   }
 
   /** Those that are accounted for are taken out of `present`. @returns where the last one ends; null: there is none */

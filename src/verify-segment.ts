@@ -6,7 +6,7 @@ import type { BatchHeader } from './record.js';
 import { BatchCursor, type Slices } from './storage/batch-cursor.js';
 import { segmentFileName } from './storage/checkpoint.js';
 import type { File, FileSystem } from './storage/file-system.js';
-import type { RecoveryPoint, SegmentRow } from './storage/meta-store.js';
+import type { FileSum, RecoveryPoint, SegmentRow } from './storage/meta-store.js';
 import { pathInSwap } from './storage/segment-swap.js';
 import type { Findings, ProblemCode, VerifyProblem } from './verify-report.js';
 
@@ -133,9 +133,30 @@ class SegmentCheck {
     } else if (!this.#isDamaged && sealed !== undefined) {
       this.#compareSealed(sealed);
     }
+    this.#checkTransactionIndex(sealed?.transactionIndex ?? active?.transactionIndex);
     // Of a log that is not the right one the indexes say nothing.
     if (!this.#hasProblem) this.#findings.problems.push(...this.#indexProblems);
     return sum;
+  }
+
+  #checkTransactionIndex(known: FileSum | undefined): void {
+    if (known === undefined || known.bytes === 0) return;
+    const { directory, baseOffset, topic, partition, isSwapping } = this.#expected;
+    const name = join(directory, segmentFileName(baseOffset, 'txnindex'));
+    const path = isSwapping ? pathInSwap(this.#files, name) : name;
+    const bytes = this.#files.readFile(path);
+    const isWhole =
+      bytes !== undefined &&
+      bytes.length >= known.bytes &&
+      crc32c(bytes, 0, known.bytes) === known.checksum;
+    if (isWhole) return;
+    this.#findings.notes.push({
+      code: 'INDEX_MISSING',
+      topic,
+      partition,
+      file: path,
+      message: `${topic}-${partition}: ${path} is missing or not the file that was written: the next open makes it anew from the log`,
+    });
   }
 
   async #walk(file: File, size: number, durableEnd: number): Promise<void> {

@@ -6,6 +6,7 @@ import { encodeBatch } from '../src/record-writer.js';
 import { emptyRecoveryPoint } from '../src/partition-row.js';
 import { CleaningPlan, Pace, groupSegments, writeCleaned } from '../src/storage/compaction.js';
 import { MemoryFiles } from '../src/storage/memory-files.js';
+import { emptySum } from '../src/storage/meta-store.js';
 import { OpenFiles } from '../src/storage/open-files.js';
 import { Segment } from '../src/storage/segment.js';
 import { SyncQueue } from '../src/storage/sync-queue.js';
@@ -450,7 +451,8 @@ describe('segments', () => {
     const files = new OpenFiles(new MemoryFiles());
     const sized = (baseOffset: number, nextOffset: number, size: number): Segment => {
       const segment = new Segment(files, '/', baseOffset, 4096);
-      segment.restoreSealed({ nextOffset, bytes: size, maxTimestamp: -1, checksum: 0 });
+      const row = { nextOffset, bytes: size, maxTimestamp: -1, checksum: 0 };
+      segment.restoreSealed({ ...row, transactionIndex: emptySum });
       return segment;
     };
     expect(grouped([sized(0, 1, 50), sized(1, 2, 50), sized(2, 3, 1), sized(3, 4, 200)])).toEqual([

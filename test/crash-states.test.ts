@@ -44,8 +44,8 @@ beforeEach(async () => {
 /** Seals the three batches that are there, and appends three more. */
 async function roll(): Promise<void> {
   const { active, ...row } = rowOf();
-  const { bytes, checksum, maxTimestamp, nextOffset } = active;
-  const sealed: SegmentRow = { bytes, checksum, maxTimestamp, nextOffset };
+  const { bytes, checksum, maxTimestamp, nextOffset, transactionIndex } = active;
+  const sealed: SegmentRow = { bytes, checksum, maxTimestamp, nextOffset, transactionIndex };
   const empty = { ...active, ...emptyAt(nextOffset) };
   await machine.store.write([
     put(['segment', id, 0, 0], sealed),
@@ -63,6 +63,7 @@ function emptyAt(baseOffset: number): PartitionRow['active'] {
     bytes: 0,
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
+    transactionIndex: { bytes: 0, checksum: 0 },
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,

@@ -128,6 +128,7 @@ export class FaultDisk implements Disk {
       compaction: [],
       segment: [],
       group: [],
+      transaction: [],
       offset: [],
     };
     const text = this.raw.readFile(join(directory, 'data.mdb'));
@@ -229,9 +230,13 @@ class FileStore implements MetaStore {
     await Promise.resolve();
     await this.#rows.write(changes);
     const kinds = ['store', 'topic', 'tombstone', 'partition', 'segment'] as const;
-    const all = [...kinds, 'compaction' as const, 'group' as const, 'offset' as const].flatMap(
-      (kind) => [...this.#rows.range<RowKind>([kind] as never)],
-    );
+    const all = [
+      ...kinds,
+      'compaction' as const,
+      'group' as const,
+      'transaction' as const,
+      'offset' as const,
+    ].flatMap((kind) => [...this.#rows.range<RowKind>([kind] as never)]);
     await this.#disk.raw.replaceFile(this.#path, Buffer.from(JSON.stringify(all)));
   }
 

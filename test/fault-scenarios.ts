@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { partitionMetadataFile } from '../src/storage/checkpoint.js';
 import { fileError } from '../src/storage/file-system.js';
-import { directory, type Trial } from './fault-trial.js';
+import { directory, transactionTopic, type Trial } from './fault-trial.js';
 
 /** A workload: what comes before the faults, and what meets them. */
 export interface Scenario {
@@ -119,6 +119,51 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await trial.read('orders');
       await trial.send('orders', 0, 1);
       await trial.delete('late');
+      await trial.close();
+    },
+  },
+
+  /** Transactions that commit and abort, over rolls, a kill before one is forgotten, and what that leaves. */
+  transactions: {
+    async prepare(trial) {
+      await trial.open();
+      await trial.create('orders', { ...small, partitions: 2 });
+      await trial.attempt('create', () =>
+        trial.running.topics.create(transactionTopic, { ...small, partitions: 2 }),
+      );
+    },
+    async run(trial) {
+      for (let i = 0; i < 6; i++) {
+        await trial.transaction(i % 2 === 0);
+        await trial.advance(6000);
+      }
+      await trial.send('orders', 0, 1);
+      await trial.transaction(true);
+      await trial.advance(2000);
+      await trial.close();
+      await trial.verify();
+      await trial.open();
+      await trial.attempt('read', async () => {
+        await trial.running.topics.describe(transactionTopic);
+      });
+      await trial.close();
+    },
+  },
+
+  /** Opening after a kill between a transaction's decision and the end of it. */
+  'a decided transaction': {
+    async prepare(trial) {
+      await trial.open();
+      await trial.create('orders', { ...small, partitions: 2 });
+      await trial.attempt('create', () =>
+        trial.running.topics.create(transactionTopic, { ...small, partitions: 2 }),
+      );
+      await trial.transaction(true, () => trial.die());
+    },
+    async run(trial) {
+      await trial.open();
+      await trial.transaction(true);
+      await trial.send('orders', 1, 1);
       await trial.close();
     },
   },

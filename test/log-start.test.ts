@@ -75,7 +75,9 @@ describe('moving the log start', () => {
     await partition.deleteRecords(2);
     expect(machine.log).toEqual(['write rows segment segment partition']);
     expect(calls).toEqual(
-      ['0', '1'].flatMap((base) => ['index', 'timeindex', 'log'].map((name) => `${base}.${name}`)),
+      ['0', '1'].flatMap((base) =>
+        ['snapshot', 'index', 'timeindex', 'txnindex', 'log'].map((name) => `${base}.${name}`),
+      ),
     );
     await expectStart(2, 2, 3, 4);
   });

@@ -35,14 +35,22 @@ const partitionRow: PartitionRow = {
     bytes: 123,
     offsetIndexBytes: 8,
     timeIndexBytes: 12,
+    transactionIndex: { bytes: 34, checksum: 2 ** 32 - 2 },
     lastCrc: 2 ** 32 - 1,
     checksum: 1,
     maxTimestamp: -1,
     maxTimestampOffset: -1,
     bytesSinceIndexEntry: 0,
   },
+  producers: { count: 2, open: 1, hasAborted: true },
 };
-const segmentRow: SegmentRow = { nextOffset: 9, bytes: 123, maxTimestamp: 5, checksum: 6 };
+const segmentRow: SegmentRow = {
+  nextOffset: 9,
+  bytes: 123,
+  maxTimestamp: 5,
+  checksum: 6,
+  transactionIndex: { bytes: 0, checksum: 0 },
+};
 const offsetRow = (offset: number): OffsetRow => ({
   offset,
   leaderEpoch: -1,

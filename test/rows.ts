@@ -18,6 +18,7 @@ export function rowsOf(store: MetaStore): AllRows {
     segment: [...store.range(['segment'])],
     compaction: [...store.range(['compaction'])],
     group: [...store.range(['group'])],
+    transaction: [...store.range(['transaction'])],
     offset: [...store.range(['offset'])],
   };
 }

@@ -44,6 +44,7 @@ function startOf(baseOffset: number): RecoveryPoint {
     bytes: 0,
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
+    transactionIndex: { bytes: 0, checksum: 0 },
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,
@@ -86,7 +87,11 @@ async function recovered(
   const { topicId } = await createTopic(await machine.open(), { indexIntervalBytes });
   const row = { logStartOffset: baseOffset, leaderEpochs: [[0, baseOffset]] as const };
   await machine.store.write([
-    put(['partition', topicId, 0], { ...row, active: startOf(baseOffset) }),
+    put(['partition', topicId, 0], {
+      ...row,
+      active: startOf(baseOffset),
+      producers: { count: 0, open: 0, hasAborted: false },
+    }),
   ]);
   machine.write(nameOf(vector, 'log'), log);
   return { machine, broker: await machine.open() };

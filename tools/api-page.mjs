@@ -15,11 +15,11 @@ const sections = {
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
   Producer:
-    'Producer ProducerOptions Acks Compression Partitioner SendOptions WaitOptions RecordToSend HeadersIn',
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions WaitOptions Transaction RecordToSend HeadersIn',
   'What was sent': 'RecordMetadata WrittenRun',
   'What a producer does': 'ProducerMetrics ProducerBatchMessage',
   Consumer:
-    'Consumer ConsumerOptions Subscribable Subscribed RebalanceHook From Ago AssignorName OffsetToCommit PartitionLag',
+    'Consumer ConsumerOptions Subscribable Subscribed RebalanceHook From Ago Isolation AssignorName OffsetToCommit PartitionLag',
   Handlers: 'RunOptions RunContext Concurrency RetryOptions RateLimit RedriveOptions',
   'Reading without a group': 'TopicReading ReadOptions ReadFrom SkippedRange',
   'Looking through a directory':

@@ -15,14 +15,14 @@ const magicAt = 16;
 
 /** Long work in slices of 2 ms, so that the host stays responsive, until a signal ends it. */
 export class Slices {
-  readonly #clock: Clock;
+  readonly clock: Clock;
   readonly #signal: AbortSignal | undefined;
   readonly #what: string;
   #end: number;
 
   /** @param what named by the error when the signal aborts */
   constructor(clock: Clock, what: string, signal?: AbortSignal) {
-    this.#clock = clock;
+    this.clock = clock;
     this.#what = what;
     this.#signal = signal;
     this.#end = clock.monotonic() + sliceMs;
@@ -31,14 +31,14 @@ export class Slices {
 
   /** Whether it is time for next(). */
   get isOver(): boolean {
-    return this.#clock.monotonic() >= this.#end;
+    return this.clock.monotonic() >= this.#end;
   }
 
   /** Lets the host's other work have its turn. @throws ABORTED */
   async next(): Promise<void> {
-    await new Promise<void>((resolve) => this.#clock.soon(resolve));
+    await new Promise<void>((resolve) => this.clock.soon(resolve));
     this.refuseAborted();
-    this.#end = this.#clock.monotonic() + sliceMs;
+    this.#end = this.clock.monotonic() + sliceMs;
   }
 
   /** @throws ABORTED once the signal has aborted */

@@ -51,7 +51,7 @@ export class Pace {
   }
 }
 
-interface BatchInPlace {
+export interface BatchInPlace {
   readonly bytes: Buffer;
   readonly at: number;
   readonly header: BatchHeader;
@@ -62,7 +62,7 @@ interface BatchInPlace {
  * segment that is freed meanwhile nothing more comes.
  * @throws CORRUPT_MESSAGE: damage is not carried over into a new file
  */
-async function* batchesOf(
+export async function* batchesOf(
   segment: Segment,
   from: number,
   pace: Pace,
@@ -310,6 +310,9 @@ export async function writeCleaned(
 ): Promise<boolean> {
   let isChanged = false;
   for (const segment of group) {
+    for (const aborted of segment.transactionIndex.entries) {
+      cleaned.transactionIndex.append(aborted);
+    }
     for await (const batch of batchesOf(segment, 0, pace)) {
       const outcome = await plan.clean(batch);
       isChanged ||= outcome !== 'stays';

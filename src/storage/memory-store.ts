@@ -20,6 +20,7 @@ export class MemoryStore implements MetaStore {
     segment: [],
     compaction: [],
     group: [],
+    transaction: [],
     offset: [],
   };
   #closed = false;

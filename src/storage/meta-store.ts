@@ -66,6 +66,7 @@ export interface Keys {
   segment: [topicId: string, partition: number, baseOffset: number];
   compaction: [topicId: string, partition: number];
   group: [group: string];
+  transaction: [transactionalId: string];
   offset: [offsetsPartition: number, group: string, topicId: string, partition: number];
 }
 
@@ -77,6 +78,7 @@ export interface Rows {
   segment: SegmentRow;
   compaction: CompactionRow;
   group: GroupRow;
+  transaction: TransactionRow;
   offset: OffsetRow;
 }
 
@@ -104,14 +106,33 @@ export interface TombstoneRow {
   readonly partitions: number;
 }
 
+/** Length of a file, or of its known part, and its CRC-32C. */
+export interface FileSum {
+  readonly bytes: number;
+  readonly checksum: number;
+}
+
+/** Of a file that need not be there. */
+export const emptySum: FileSum = Object.freeze({ bytes: 0, checksum: 0 });
+
 /** The state of one partition that must survive. */
 export interface PartitionRow {
   readonly logStartOffset: number;
   /** [epoch, first offset written in it], oldest first. */
   readonly leaderEpochs: readonly (readonly [epoch: number, startOffset: number])[];
   readonly active: RecoveryPoint;
+  readonly producers: ProducersRow;
   /** A sync of what lies behind the recovery point has failed: it is to be written again. */
   readonly syncFailed?: true | undefined;
+}
+
+/** What the producer snapshot at the recovery point holds, and whether the log has aborted transactions. */
+export interface ProducersRow {
+  /** Number of producers; 0: there is no snapshot. */
+  readonly count: number;
+  /** Number of transactions that were open. */
+  readonly open: number;
+  readonly hasAborted: boolean;
 }
 
 /** Up to here the active segment and its indexes are known to be durable. Behind it anything may be torn. */
@@ -124,6 +145,7 @@ export interface RecoveryPoint {
   readonly bytes: number;
   readonly offsetIndexBytes: number;
   readonly timeIndexBytes: number;
+  readonly transactionIndex: FileSum;
   /** CRC-32C of the last batch before the point, 0 where there is none: tells this file from another. */
   readonly lastCrc: number;
   /** What the segment goes on counting from here: see Segment. */
@@ -140,6 +162,7 @@ export interface SegmentRow {
   readonly maxTimestamp: number;
   /** CRC-32C over the CRCs of its batches, four bytes each, big endian. */
   readonly checksum: number;
+  readonly transactionIndex: FileSum;
 }
 
 /** How far a partition is compacted. */
@@ -157,6 +180,28 @@ export interface SwapRange {
   readonly baseOffset: number;
   /** Exclusive. */
   readonly nextOffset: number;
+}
+
+/** What is known of a transactional id. */
+export interface TransactionRow {
+  /** An int64, in digits. */
+  readonly producerId: string;
+  readonly producerEpoch: number;
+  /** When it was used last, ms since 1970. */
+  readonly timestamp: number;
+  /** What was decided last, as long as its markers are not known to be durable. */
+  readonly decision: DecisionRow | null;
+}
+
+/** A transaction that is committed, whatever happens. */
+export interface DecisionRow {
+  readonly partitions: readonly {
+    readonly topicId: string;
+    readonly partition: number;
+    /** Of its records in this partition; the end is exclusive. */
+    readonly firstOffset: number;
+    readonly endOffset: number;
+  }[];
 }
 
 export interface GroupRow {

@@ -53,6 +53,9 @@ export async function endsWithKnownBatch(segment: Segment): Promise<boolean> {
   return position === size && last?.nextOffset === nextOffset && last.crc === lastCrc;
 }
 
+/** Takes a batch into account that lies at the end of what is known. */
+export type AddBatch = (bytes: Buffer, at: number, header: BatchHeader) => void;
+
 /**
  * Walks the batches of a segment from its known end to the end of the file, and adds each one that is
  * whole, valid and starts exactly at the next offset. Stops at the first that is not. Works in slices of
@@ -62,6 +65,7 @@ export async function addBatchesUpTo(
   segment: Segment,
   fileSize: number,
   clock: Clock,
+  added: AddBatch,
 ): Promise<ScanEnd> {
   const ended = (problem: string | null): ScanEnd => ({ position: segment.size, problem });
   const read = (into: Buffer | null, start: number): Part => {
@@ -86,7 +90,7 @@ export async function addBatchesUpTo(
       let at = 0;
       for (let until = 0; until < length && at >= until;) {
         until = Math.min(length, at + bytesPerLook);
-        at = addBatches(segment, bytes, at, length, until);
+        at = addBatches(segment, bytes, at, length, until, added);
         if (clock.monotonic() < sliceEnd) continue;
         await new Promise<void>((resolve) => clock.soon(resolve));
         sliceEnd = clock.monotonic() + sliceMs;
@@ -152,6 +156,7 @@ function addBatches(
   from: number,
   end: number,
   until: number,
+  added: AddBatch,
 ): number {
   let at = from;
   while (at < until) {
@@ -165,7 +170,7 @@ function addBatches(
       );
     }
     checkBatch(chunk, at, header);
-    segment.added(header);
+    added(chunk, at, header);
     at += size;
   }
   return at;

@@ -8,6 +8,7 @@ const count = z.int().nonnegative();
 const crc = z.int().min(0).max(0xffff_ffff);
 /** −1 where there is none. */
 const orNone = z.int().min(-1);
+const fileSum = z.object({ bytes: count, checksum: crc });
 
 const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
   store: z.object({ formatVersion: count, storeId: z.string() }),
@@ -28,6 +29,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       bytes: count,
       offsetIndexBytes: count,
       timeIndexBytes: count,
+      transactionIndex: fileSum,
       lastCrc: crc,
       checksum: crc,
       maxTimestamp: orNone,
@@ -35,8 +37,15 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       bytesSinceIndexEntry: count,
     }),
     syncFailed: z.literal(true).optional(),
+    producers: z.object({ count, open: count, hasAborted: z.boolean() }),
   }),
-  segment: z.object({ nextOffset: count, bytes: count, maxTimestamp: orNone, checksum: crc }),
+  segment: z.object({
+    nextOffset: count,
+    bytes: count,
+    maxTimestamp: orNone,
+    checksum: crc,
+    transactionIndex: fileSum,
+  }),
   compaction: z.object({
     firstDirtyOffset: count,
     swaps: count,
@@ -46,6 +55,23 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     generation: count,
     protocolType: z.string().optional(),
     emptySince: z.int().optional(),
+  }),
+  transaction: z.object({
+    producerId: z.string().regex(/^\d{1,19}$/),
+    producerEpoch: count,
+    timestamp: z.int(),
+    decision: z
+      .object({
+        partitions: z.array(
+          z.object({
+            topicId: z.string(),
+            partition: count,
+            firstOffset: count,
+            endOffset: count,
+          }),
+        ),
+      })
+      .nullable(),
   }),
   offset: z.object({
     offset: count,
@@ -63,6 +89,7 @@ const keys: { readonly [K in RowKind]: z.ZodType<Key<K>> } = {
   segment: z.tuple([z.literal('segment'), z.string(), count, count]),
   compaction: z.tuple([z.literal('compaction'), z.string(), count]),
   group: z.tuple([z.literal('group'), z.string()]),
+  transaction: z.tuple([z.literal('transaction'), z.string()]),
   offset: z.tuple([z.literal('offset'), count, z.string(), z.string(), count]),
 };
 

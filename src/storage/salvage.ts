@@ -28,6 +28,7 @@ export function salvageRows(directory: string): Salvage {
     compaction: [],
     segment: [],
     group: [],
+    transaction: [],
     offset: [],
   };
   const problems: string[] = [];

@@ -18,14 +18,18 @@ import type { SwapRange } from './meta-store.js';
  */
 
 /** The log comes last: as long as its .swap is there, the swap is not done. */
-const kinds = ['index', 'timeindex', 'log'] as const;
+const kinds = ['index', 'timeindex', 'txnindex', 'snapshot', 'log'] as const;
 
 /** Step 2, but for the sync of the directory. */
 export function moveToSwap(files: FileSystem, directory: string, baseOffset: number): void {
   for (const kind of kinds) {
     const path = join(directory, segmentFileName(baseOffset, kind));
+    const isMissing = files.size(`${path}.cleaned`) < 0;
+    // No entry of a transaction index is dropped: without one here there is no old file either. The
+    // snapshot of the producers at the beginning stays as it is.
+    if (isMissing && (kind === 'txnindex' || kind === 'snapshot')) continue;
     // An index without entries has no file: an empty one takes the old one's place.
-    if (files.size(`${path}.cleaned`) < 0) files.open(`${path}.cleaned`, 'write').close();
+    if (isMissing) files.open(`${path}.cleaned`, 'write').close();
     files.rename(`${path}.cleaned`, `${path}.swap`);
   }
 }

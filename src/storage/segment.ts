@@ -7,7 +7,8 @@ import { fileError, type File } from './file-system.js';
 import { OffsetIndex } from './offset-index.js';
 import type { OpenFileHolder, OpenFiles } from './open-files.js';
 import { TimeIndex } from './time-index.js';
-import type { RecoveryPoint, SegmentRow } from './meta-store.js';
+import { TransactionIndex, type AbortedTransaction } from './transaction-index.js';
+import { emptySum, type FileSum, type RecoveryPoint, type SegmentRow } from './meta-store.js';
 
 /** What the segment must know of a batch to append it to its indexes. */
 export interface BatchFacts {
@@ -25,8 +26,11 @@ const maxWalkedBatches = 1000;
 /** As the number of saved entries: the index file holds others than these. */
 const rewriteFile = -1;
 
+type IndexSuffix = 'index' | 'timeindex' | 'txnindex';
+type Index = OffsetIndex | TimeIndex | TransactionIndex;
+
 /**
- * One .log file of consecutive batches and its two indexes. Batches are appended while it is active;
+ * One .log file of consecutive batches and its indexes. Batches are appended while it is active;
  * once sealed it never changes.
  *
  * Index entries are kept in memory and appended to their files when the recovery point moves: up to it
@@ -70,6 +74,11 @@ export class Segment implements OpenFileHolder {
   #indexesLoaded = false;
   #offsetEntriesSaved = 0;
   #timeEntriesSaved = 0;
+  /** Of a sealed segment null until it is needed. */
+  #transactionIndex: TransactionIndex | null = new TransactionIndex();
+  #transactionEntriesSaved = 0;
+  /** Of the transaction index, as the row or the recovery point says. */
+  #transactionIndexSum: FileSum = emptySum;
   #maxTimestampOffset = -1;
   #bytesSinceIndexEntry = 0;
 
@@ -92,7 +101,7 @@ export class Segment implements OpenFileHolder {
     return this.#path('log');
   }
 
-  #path(suffix: 'log' | 'index' | 'timeindex'): string {
+  #path(suffix: 'log' | IndexSuffix): string {
     return join(this.directory, segmentFileName(this.baseOffset, suffix)) + this.nameSuffix;
   }
 
@@ -103,6 +112,8 @@ export class Segment implements OpenFileHolder {
     this.nextOffset = row.nextOffset;
     this.maxTimestamp = row.maxTimestamp;
     this.checksum = row.checksum;
+    this.#transactionIndexSum = row.transactionIndex;
+    this.#transactionIndex = row.transactionIndex.bytes === 0 ? new TransactionIndex() : null;
   }
 
   row(): SegmentRow {
@@ -111,7 +122,57 @@ export class Segment implements OpenFileHolder {
       bytes: this.size,
       maxTimestamp: this.maxTimestamp,
       checksum: this.checksum,
+      transactionIndex: this.#sumOfTransactionIndex(),
     };
+  }
+
+  /**
+   * Transactions that were aborted by a marker in this segment.
+   * @throws CORRUPT_MESSAGE if the file is not the one that the metadata knows
+   */
+  get transactionIndex(): TransactionIndex {
+    this.#transactionIndex ??= this.#readTransactionIndex();
+    if (this.#transactionIndex !== null) return this.#transactionIndex;
+    throw new OttlaError(
+      'CORRUPT_MESSAGE',
+      `${this.#path('txnindex')} is missing or damaged: the next open, or topics.reopen, makes it anew`,
+    );
+  }
+
+  /** Whether there are entries in the transaction index, as far as is known. */
+  get mayHaveAborted(): boolean {
+    return this.#transactionIndex === null || this.#transactionIndex.length > 0;
+  }
+
+  /** Whether the transaction index is the one that the metadata knows. */
+  get hasTransactionIndex(): boolean {
+    this.#transactionIndex ??= this.#readTransactionIndex();
+    return this.#transactionIndex !== null;
+  }
+
+  #readTransactionIndex(): TransactionIndex | null {
+    const { bytes, checksum } = this.#transactionIndexSum;
+    if (bytes === 0) return new TransactionIndex();
+    const file = this.#openFiles.files.readFile(this.#path('txnindex'));
+    if (file === undefined || file.length < bytes) return null;
+    if (crc32c(file, 0, bytes) !== checksum) return null;
+    return TransactionIndex.fromBytes(this.baseOffset, file.subarray(0, bytes));
+  }
+
+  /** Begins the transaction index anew; saveIndexes() writes it. */
+  replaceTransactionIndex(entries: readonly AbortedTransaction[]): void {
+    this.#transactionIndex = new TransactionIndex();
+    for (const entry of entries) this.#transactionIndex.append(entry);
+    this.#transactionEntriesSaved = rewriteFile;
+  }
+
+  #sumOfTransactionIndex(): FileSum {
+    const index = this.#transactionIndex;
+    if (index === null) return this.#transactionIndexSum;
+    const bytes = index.bytesFrom(0);
+    return bytes.length === 0
+      ? emptySum
+      : { bytes: bytes.length, checksum: crc32c(bytes, 0, bytes.length) };
   }
 
   /** Whether offsets up to `lastOffset` still fit the indexes' 32 bits. */
@@ -288,7 +349,7 @@ export class Segment implements OpenFileHolder {
   }
 
   #readIndex<T>(
-    suffix: 'index' | 'timeindex',
+    suffix: IndexSuffix,
     index: { fromBytes(baseOffset: number, bytes: Uint8Array): T },
     length?: number,
   ): T | null {
@@ -310,6 +371,7 @@ export class Segment implements OpenFileHolder {
       bytes: this.size,
       offsetIndexBytes: this.#offsetIndex.byteLength,
       timeIndexBytes: this.#timeIndex.byteLength,
+      transactionIndex: this.#sumOfTransactionIndex(),
       lastCrc: this.lastCrc,
       checksum: this.checksum,
       maxTimestamp: this.maxTimestamp,
@@ -337,9 +399,15 @@ export class Segment implements OpenFileHolder {
     if (times?.endsBefore(point.nextOffset) === true) this.#timeIndex = times;
     this.#offsetEntriesSaved = this.#entriesInFile('index', this.#offsetIndex);
     this.#timeEntriesSaved = this.#entriesInFile('timeindex', this.#timeIndex);
+    this.#transactionIndexSum = point.transactionIndex;
+    this.#transactionIndex = this.#readTransactionIndex();
+    this.#transactionEntriesSaved =
+      this.#transactionIndex === null
+        ? rewriteFile
+        : this.#entriesInFile('txnindex', this.#transactionIndex);
   }
 
-  #entriesInFile(suffix: 'index' | 'timeindex', index: OffsetIndex | TimeIndex): number {
+  #entriesInFile(suffix: IndexSuffix, index: Index): number {
     const bytes = Math.max(0, this.#openFiles.files.size(this.#path(suffix)));
     return bytes === index.byteLength ? index.length : rewriteFile;
   }
@@ -390,20 +458,22 @@ export class Segment implements OpenFileHolder {
     const timeIndex = this.#timeIndex;
     const offsets = offsetIndex.length;
     const times = timeIndex.length;
+    const transactionIndex = this.#transactionIndex;
+    const transactions = transactionIndex?.length ?? 0;
     await Promise.all([
       this.#saveIndex('index', offsetIndex, this.#offsetEntriesSaved),
       this.#saveIndex('timeindex', timeIndex, this.#timeEntriesSaved),
+      transactionIndex === null
+        ? undefined
+        : this.#saveIndex('txnindex', transactionIndex, this.#transactionEntriesSaved),
     ]);
+    if (transactionIndex === this.#transactionIndex) this.#transactionEntriesSaved = transactions;
     // Unless the log disagreed with it meanwhile, and it was given up.
     if (offsetIndex === this.#offsetIndex) this.#offsetEntriesSaved = offsets;
     if (timeIndex === this.#timeIndex) this.#timeEntriesSaved = times;
   }
 
-  async #saveIndex(
-    suffix: 'index' | 'timeindex',
-    index: OffsetIndex | TimeIndex,
-    saved: number,
-  ): Promise<void> {
+  async #saveIndex(suffix: IndexSuffix, index: Index, saved: number): Promise<void> {
     if (index.length === saved) return;
     const bytes = index.bytesFrom(Math.max(0, saved));
     const start = index.byteLength - bytes.length;
@@ -432,7 +502,8 @@ export class Segment implements OpenFileHolder {
     this.isRemoved = true;
     const { files } = this.#openFiles;
     await this.whenUnused(() => undefined);
-    for (const suffix of ['index', 'timeindex', 'log'] as const) {
+    files.removeFile(join(this.directory, segmentFileName(this.baseOffset, 'snapshot')));
+    for (const suffix of ['index', 'timeindex', 'txnindex', 'log'] as const) {
       files.removeFile(this.#path(suffix));
     }
   }

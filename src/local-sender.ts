@@ -1,0 +1,330 @@
+import type { Clock } from './clock.js';
+import type { OttlaError } from './errors.js';
+import { behindFailure, type AppendListener, type Partition } from './partition.js';
+import type { BatchOrigin } from './record.js';
+import type { ProducerIdentity, TransactionCoordinator } from './transaction.js';
+
+/** How closed batches get into a log. */
+export interface BatchSender {
+  /** What the header of the next batch says of who wrote it. It is sent before the next one is asked for. */
+  origin(partition: Partition, recordCount: number): BatchOrigin | undefined;
+  /** As Partition.append(). */
+  append(
+    partition: Partition,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): void;
+  /** What took too long: what is not written never will be, and fails, with what waits behind it. */
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void;
+}
+
+/** Batches of nobody in particular: a failure is the caller's to act on. */
+export const plainSender: BatchSender = {
+  origin: () => undefined,
+  append: (partition, bytes, start, end, wantsDurable, listener) =>
+    partition.append(bytes, start, end, wantsDurable, listener),
+  withdraw: (partition, listener, error) => partition.withdraw(listener, error),
+};
+
+const maxSequence = 2 ** 31 - 1;
+/** Kafka's retry.backoff.ms. */
+const retryBackoffMs = 100;
+
+/** The sequence of one producer in one partition. */
+interface Stream {
+  readonly partition: Partition;
+  readonly producerId: bigint;
+  nextSequence: number;
+  /** Of the next batches to send. */
+  sentSequence: number;
+  nextOrder: number;
+  /** What failed and will be sent again, and what came after it; in order. */
+  readonly queue: SentBatches[];
+}
+
+export interface IdempotenceOptions {
+  readonly clock: Clock;
+  readonly newProducerId: () => bigint;
+  readonly warn: (message: string) => void;
+}
+
+/**
+ * Numbers the batches of one producer, and sends again what failed or is in doubt, in order, until it is
+ * withdrawn: the log takes each one once. After that a new producer id begins: what was given up is never
+ * sent again.
+ */
+export class IdempotentSender implements BatchSender {
+  readonly options: IdempotenceOptions;
+  readonly #streams = new Map<Partition, Stream>();
+  /** What is not settled, by whom it tells. */
+  readonly #sent = new Map<AppendListener, SentBatches>();
+  #producerId: bigint;
+
+  constructor(options: IdempotenceOptions) {
+    this.options = options;
+    this.#producerId = options.newProducerId();
+  }
+
+  #stream(partition: Partition): Stream {
+    let stream = this.#streams.get(partition);
+    if (stream === undefined) {
+      const producerId = this.#producerId;
+      stream = {
+        partition,
+        producerId,
+        nextSequence: 0,
+        sentSequence: 0,
+        nextOrder: 0,
+        queue: [],
+      };
+      this.#streams.set(partition, stream);
+    }
+    return stream;
+  }
+
+  origin(partition: Partition, recordCount: number): BatchOrigin {
+    const stream = this.#stream(partition);
+    const baseSequence = stream.nextSequence;
+    stream.nextSequence = (baseSequence + recordCount) & maxSequence;
+    return { producerId: stream.producerId, producerEpoch: 0, baseSequence };
+  }
+
+  append(
+    partition: Partition,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): void {
+    const stream = this.#stream(partition);
+    const batches = new SentBatches(this, stream, wantsDurable, listener);
+    this.#sent.set(listener, batches);
+    if (stream.queue.length > 0) {
+      batches.keep(bytes, start, end);
+      stream.queue.push(batches);
+      return;
+    }
+    batches.send(bytes, start, end);
+  }
+
+  settled(batches: SentBatches): void {
+    this.#sent.delete(batches.listener);
+  }
+
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
+    const batches = this.#sent.get(listener);
+    if (batches === undefined) return;
+    const { stream } = batches;
+    batches.isWithdrawn = true;
+    if (stream.queue.includes(batches)) this.#giveUp(stream, error);
+    else partition.withdraw(batches, error);
+  }
+
+  /** Puts batches back, to be sent again. */
+  failed(batches: SentBatches, error: OttlaError): void {
+    const { stream } = batches;
+    // Other codes are refusals: the same bytes are refused again.
+    const isPassing = error.code === 'KAFKA_STORAGE_ERROR' && !batches.isWithdrawn;
+    const behind = stream.queue.findIndex(({ order }) => order > batches.order);
+    stream.queue.splice(behind === -1 ? stream.queue.length : behind, 0, batches);
+    if (!isPassing) {
+      this.#giveUp(stream, error);
+    } else if (stream.queue.length === 1) {
+      this.options.warn(
+        `${error.message}; an idempotent producer tries again until its deliveryTimeoutMs`,
+      );
+      this.#retryLater(stream);
+    }
+  }
+
+  #retryLater(stream: Stream): void {
+    this.options.clock.after(retryBackoffMs, () => this.#retry(stream), true);
+  }
+
+  #retry(stream: Stream): void {
+    const { queue } = stream;
+    while (queue.length > 0) {
+      const batches = queue.shift()!;
+      const isLast = queue.length === 0;
+      batches.sendAgain();
+      if (queue[0] !== batches) continue;
+      // A queue of one has begun to wait by itself.
+      if (!isLast) this.#retryLater(stream);
+      return;
+    }
+  }
+
+  /** What is behind batches that will never be sent must not overtake them. */
+  #giveUp(stream: Stream, error: OttlaError): void {
+    if (this.#streams.get(stream.partition) === stream) this.#streams.delete(stream.partition);
+    this.#producerId = this.options.newProducerId();
+    const [first, ...behind] = stream.queue.splice(0);
+    first?.giveUp(error);
+    for (const batches of behind) batches.giveUp(behindFailure(stream.partition.name));
+  }
+}
+
+/** Adjacent batches on their way. */
+class SentBatches implements AppendListener {
+  readonly listener: AppendListener;
+  readonly stream: Stream;
+  readonly order: number;
+  /** It is not sent any more. */
+  isWithdrawn = false;
+  readonly #sender: IdempotentSender;
+  readonly #wantsDurable: boolean;
+  readonly #recordCount: number;
+  /** While they are sent for the first time, the caller's; then their own. */
+  #bytes: Buffer | null = null;
+  #isKept = false;
+  #isSettled = false;
+  /** Where they were written, and in which epoch; -1: they were not. */
+  #baseOffset = -1;
+  #leaderEpoch = -1;
+
+  constructor(
+    sender: IdempotentSender,
+    stream: Stream,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ) {
+    this.#sender = sender;
+    this.stream = stream;
+    this.#wantsDurable = wantsDurable;
+    this.listener = listener;
+    this.order = stream.nextOrder++;
+    this.#recordCount = (stream.nextSequence - stream.sentSequence) & maxSequence;
+    stream.sentSequence = stream.nextSequence;
+  }
+
+  keep(bytes: Buffer, start: number, end: number): void {
+    this.#bytes = Buffer.from(bytes.subarray(start, end));
+    this.#isKept = true;
+  }
+
+  send(bytes: Buffer, start: number, end: number): void {
+    this.#bytes = bytes.subarray(start, end);
+    this.stream.partition.append(bytes, start, end, this.#wantsDurable, this);
+    if (this.#isSettled) this.#bytes = null;
+    else if (!this.#isKept) this.keep(bytes, start, end);
+  }
+
+  sendAgain(): void {
+    const { partition } = this.stream;
+    const endOffset = this.#baseOffset + this.#recordCount;
+    const isThere = this.#baseOffset >= 0 && partition.endOfEpoch(this.#leaderEpoch) >= endOffset;
+    if (isThere) {
+      // Whether it is durable was in doubt.
+      partition.sync().then(
+        () => this.durable(),
+        (error: unknown) => this.failed(error as OttlaError),
+      );
+    } else {
+      partition.append(this.#bytes!, 0, this.#bytes!.length, this.#wantsDurable, this);
+    }
+  }
+
+  written(baseOffset: number, timestamp: number): void {
+    this.#baseOffset = baseOffset;
+    this.#leaderEpoch = this.stream.partition.leaderEpoch;
+    if (!this.#wantsDurable) this.#settle();
+    this.listener.written(baseOffset, timestamp);
+  }
+
+  durable(): void {
+    this.#settle();
+    this.listener.durable();
+  }
+
+  #settle(): void {
+    this.#isSettled = true;
+    this.#sender.settled(this);
+  }
+
+  giveUp(error: OttlaError): void {
+    this.#settle();
+    this.listener.failed(error);
+  }
+
+  failed(error: OttlaError): void {
+    if (!this.#isKept) this.keep(this.#bytes!, 0, this.#bytes!.length);
+    this.#sender.failed(this, error);
+  }
+}
+
+/** Sends the batches of transactions, of whoever holds a transactional id. */
+export class TransactionalSender implements BatchSender {
+  readonly #coordinator: TransactionCoordinator;
+  readonly #transactionalId: string;
+  readonly #sequences = new Map<Partition, number>();
+  /** Who is told, and who tells it. */
+  readonly #sent = new Map<AppendListener, AppendListener>();
+  #identity: ProducerIdentity | null = null;
+  /** Of the transaction that is open: whether anything was sent, and whether some of that failed. */
+  hasSent = false;
+  hasFailed = false;
+
+  constructor(coordinator: TransactionCoordinator, transactionalId: string) {
+    this.#coordinator = coordinator;
+    this.#transactionalId = transactionalId;
+  }
+
+  get identity(): ProducerIdentity | null {
+    return this.#identity;
+  }
+
+  /** A new one numbers its batches anew. */
+  set identity(identity: ProducerIdentity) {
+    const before = this.#identity;
+    const isSame =
+      before?.producerId === identity.producerId && before.producerEpoch === identity.producerEpoch;
+    if (!isSame) this.#sequences.clear();
+    this.#identity = identity;
+  }
+
+  origin(partition: Partition, recordCount: number): BatchOrigin {
+    const baseSequence = this.#sequences.get(partition) ?? 0;
+    this.#sequences.set(partition, (baseSequence + recordCount) & maxSequence);
+    return { ...this.#identity, baseSequence, isTransactional: true };
+  }
+
+  append(
+    partition: Partition,
+    bytes: Buffer,
+    start: number,
+    end: number,
+    wantsDurable: boolean,
+    listener: AppendListener,
+  ): void {
+    const told: AppendListener = {
+      written: (baseOffset, timestamp) => {
+        this.#sent.delete(listener);
+        listener.written(baseOffset, timestamp);
+      },
+      durable: () => listener.durable(),
+      failed: (error) => {
+        this.#sent.delete(listener);
+        this.hasFailed = true;
+        listener.failed(error);
+      },
+    };
+    try {
+      this.#coordinator.add(this.#transactionalId, this.#identity!, partition);
+    } catch (error) {
+      told.failed(error as OttlaError);
+      return;
+    }
+    this.hasSent = true;
+    this.#sent.set(listener, told);
+    partition.append(bytes, start, end, wantsDurable, told);
+  }
+
+  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
+    const told = this.#sent.get(listener);
+    if (told !== undefined) partition.withdraw(told, error);
+  }
+}

@@ -1,0 +1,174 @@
+import { join } from 'node:path';
+import { OttlaError } from './errors.js';
+import { readMarker } from './record-marker.js';
+import { readBatchHeader, type BatchHeader } from './record.js';
+import { batchesOf, type Pace } from './storage/compaction.js';
+import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
+import type { FileSystem } from './storage/file-system.js';
+import type { ProducersRow } from './storage/meta-store.js';
+import { ProducerState } from './storage/producer-state.js';
+import type { Segment } from './storage/segment.js';
+import type { AbortedTransaction } from './storage/transaction-index.js';
+
+/** A snapshot of the producers, to be saved with a recovery point. */
+export interface ProducerSnapshot {
+  readonly count: number;
+  readonly open: number;
+  readonly bytes: Buffer;
+}
+
+/**
+ * The producers of one log that number their batches, and their .snapshot files: one at the recovery
+ * point, which the partition's row counts on, and those at the beginnings of segments, as Kafka has them.
+ */
+export class PartitionProducers {
+  /** What is known at the end of the log. */
+  state: ProducerState = new ProducerState();
+  /** The snapshot could not be read: recovery makes the state anew from the log. */
+  isLost = false;
+  readonly #files: FileSystem;
+  readonly #directory: string;
+
+  constructor(files: FileSystem, directory: string) {
+    this.#files = files;
+    this.#directory = directory;
+  }
+
+  /** Takes over the snapshot at the recovery point. */
+  restore(offset: number, { count }: ProducersRow): void {
+    const state = count === 0 ? new ProducerState() : this.#read(offset, count);
+    this.isLost = state === null;
+    this.state = state ?? new ProducerState();
+  }
+
+  /** Whether the snapshot that the row counts on is there, and whole. */
+  isWhole(offset: number, { count }: ProducersRow): boolean {
+    return count === 0 || this.#read(offset, count) !== null;
+  }
+
+  #read(offset: number, count?: number): ProducerState | null {
+    const bytes = this.#files.readFile(this.#path(offset));
+    if (bytes === undefined) return null;
+    try {
+      const state = ProducerState.decode(bytes);
+      return count === undefined || state.count === count ? state : null;
+    } catch (error) {
+      if (error instanceof OttlaError) return null;
+      throw error;
+    }
+  }
+
+  #path(offset: number): string {
+    return join(this.#directory, segmentFileName(offset, 'snapshot'));
+  }
+
+  /** What is known now, to be saved. */
+  take(now: number): ProducerSnapshot {
+    this.state.expire(now);
+    const { count, openTransactions } = this.state;
+    return { count, open: openTransactions.size, bytes: this.state.encode() };
+  }
+
+  /** To be called before a row that counts on it. */
+  async save(offset: number, { count, bytes }: ProducerSnapshot): Promise<void> {
+    if (count > 0) await this.#files.replaceFile(this.#path(offset), bytes);
+  }
+
+  /** Once no row counts on it any more. */
+  remove(offset: number): void {
+    this.#files.removeFile(this.#path(offset));
+  }
+
+  /** Removes snapshots of other offsets than these. */
+  removeOthers(offsets: ReadonlySet<number>): void {
+    for (const offset of this.#saved()) if (!offsets.has(offset)) this.remove(offset);
+  }
+
+  #saved(): number[] {
+    return this.#files
+      .list(this.#directory)
+      .map((name) => parseSegmentFileName(name, 'snapshot'))
+      .filter((offset) => offset !== null);
+  }
+
+  /**
+   * Looks at batches that are to be appended as one unit: of one producer, or without sequences.
+   * @returns the base offset that they were given before; -1: they are new
+   * @throws OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE,
+   *   TRANSACTION_COORDINATOR_FENCED
+   */
+  admit(bytes: Buffer, start: number, end: number): number {
+    const { state } = this;
+    const first = readBatchHeader(bytes, start, end)!;
+    if (first.isControl) {
+      const marker = readMarker(bytes, start, first);
+      if (marker !== null) state.checkMarker(first, marker);
+      return -1;
+    }
+    const known = state.duplicateOf(first);
+    if (known === -1) state.checkBatch(first);
+    let before = first;
+    for (let at = start + first.size; at < end; at += before.size) {
+      const header = readBatchHeader(bytes, at, end)!;
+      const follows =
+        header.producerId === first.producerId &&
+        header.producerEpoch === first.producerEpoch &&
+        header.isTransactional === first.isTransactional &&
+        header.baseSequence === ((before.lastSequence + 1) & 0x7fff_ffff);
+      if (!follows || (known !== -1 && state.duplicateOf(header) === -1)) {
+        throw new OttlaError(
+          'OUT_OF_ORDER_SEQUENCE_NUMBER',
+          `producer ${first.producerId}: batches that do not follow each other; nothing was written`,
+        );
+      }
+      before = header;
+    }
+    return known;
+  }
+
+  /** Takes a batch into account that is in the log. @returns the transaction that it aborts, if any */
+  added(bytes: Buffer, at: number, header: BatchHeader): AbortedTransaction | null {
+    if (!header.isControl) {
+      this.state.added(header);
+      return null;
+    }
+    const marker = readMarker(bytes, at, header);
+    return marker === null ? null : this.state.ended(header, marker);
+  }
+
+  /**
+   * Makes the state at the end of `segments`, and the transaction indexes of those that are damaged, anew
+   * from the log: from the last whole snapshot before the damage on, else from its beginning.
+   */
+  async rebuild(
+    segments: readonly Segment[],
+    damaged: readonly Segment[],
+    pace: Pace,
+  ): Promise<void> {
+    const limit = damaged[0]?.baseOffset ?? Infinity;
+    const bases = new Set(segments.map(({ baseOffset }) => baseOffset));
+    const candidates = this.#saved().filter((offset) => bases.has(offset) && offset <= limit);
+    let from = segments[0]!.baseOffset;
+    this.state = new ProducerState();
+    for (const offset of candidates.toSorted((one, other) => other - one)) {
+      const state = this.#read(offset);
+      if (state === null) continue;
+      this.state = state;
+      from = offset;
+      break;
+    }
+    for (const segment of segments) {
+      if (segment.nextOffset <= from) continue;
+      const aborted: AbortedTransaction[] = [];
+      for await (const { bytes, at, header } of batchesOf(segment, 0, pace)) {
+        if (!header.hasProducerId) continue;
+        const transaction = this.added(bytes, at, header);
+        if (transaction !== null) aborted.push(transaction);
+      }
+      if (!damaged.includes(segment)) continue;
+      segment.replaceTransactionIndex(aborted);
+      await segment.saveIndexes();
+    }
+    this.isLost = false;
+  }
+}
