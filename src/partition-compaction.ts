@@ -2,7 +2,13 @@ import { OttlaError } from './errors.js';
 import { isCompacted } from './options.js';
 import type { LogEnvironment, PartitionLog } from './partition-log.js';
 import { emptyRecoveryPoint } from './partition-row.js';
-import { CleaningPlan, Pace, groupSegments, writeCleaned } from './storage/compaction.js';
+import {
+  CleaningPlan,
+  Pace,
+  TransactionsCleaned,
+  groupSegments,
+  writeCleaned,
+} from './storage/compaction.js';
 import {
   put,
   remove,
@@ -102,13 +108,20 @@ export class PartitionCompaction {
     await this.#log.writeRows([put(['compaction', topicId, partition], row)], () => undefined);
   }
 
+  /** What may be compacted: sealed segments into which no open transaction reaches. */
+  get #sealed(): Segment[] {
+    const unstable = this.#log.producers.state.firstUnstableOffset;
+    const end = unstable === -1 ? Infinity : unstable;
+    return this.#log.segments.slice(0, -1).filter(({ nextOffset }) => nextOffset <= end);
+  }
+
   get #firstDirtyOffset(): number {
     return Math.max(this.#row.firstDirtyOffset, this.#log.segments[0]!.baseOffset);
   }
 
   /** By bytes of sealed segments, as in Kafka's LogToClean. Nothing is written behind damage. */
   get #isDue(): boolean {
-    const sealed = this.#log.segments.slice(0, -1);
+    const sealed = this.#sealed;
     if (this.#log.failure !== null) return false;
     const firstDirtyOffset = this.#firstDirtyOffset;
     let bytes = 0;
@@ -124,27 +137,40 @@ export class PartitionCompaction {
     const { swapping } = this.#row;
     if (swapping !== null) await this.#log.changeSegments(() => this.#finishSwap(swapping));
     const { deleteRetentionMs, segmentBytes } = this.#log.settings;
-    const sealed = this.#log.segments.slice(0, -1);
+    const sealed = this.#sealed;
+    const endOffset = sealed.at(-1)!.nextOffset;
+    const aborted = this.#log.abortedBetween(sealed[0]!.baseOffset, endOffset);
     const terms = {
       firstDirtyOffset: this.#firstDirtyOffset,
-      endOffset: this.#log.active.baseOffset,
+      endOffset,
+      aborted,
       maxMapBytes,
       deleteRetentionMs,
       now: this.#env.clock.now(),
     };
     const plan = await CleaningPlan.read(sealed, terms, pace);
     const cleanable = sealed.filter(({ baseOffset }) => baseOffset < plan.endOffset);
+    let transactions = new TransactionsCleaned(aborted);
     for (const group of groupSegments(cleanable, segmentBytes)) {
       // Retention goes on meanwhile, and frees the oldest: what is left of the group is written anew.
       let rest = group;
-      do rest = rest.filter(({ isRemoved }) => !isRemoved);
-      while (rest.length > 0 && !(await this.#cleanGroup(rest, plan, pace)));
+      let reached = transactions;
+      do {
+        rest = rest.filter(({ isRemoved }) => !isRemoved);
+        reached = transactions.copy();
+      } while (rest.length > 0 && !(await this.#cleanGroup(rest, plan, reached, pace)));
+      transactions = reached;
     }
     await this.#saveRow({ ...this.#row, firstDirtyOffset: plan.endOffset, swapping: null });
   }
 
   /** @returns false, with nothing changed, if one of them was freed meanwhile */
-  async #cleanGroup(group: readonly Segment[], plan: CleaningPlan, pace: Pace): Promise<boolean> {
+  async #cleanGroup(
+    group: readonly Segment[],
+    plan: CleaningPlan,
+    transactions: TransactionsCleaned,
+    pace: Pace,
+  ): Promise<boolean> {
     const { files } = this.#env.openFiles;
     const { directory } = this.#log.place;
     const range = { baseOffset: group[0]!.baseOffset, nextOffset: group.at(-1)!.nextOffset };
@@ -153,7 +179,7 @@ export class PartitionCompaction {
     cleaned.restoreActive(emptyRecoveryPoint(range.baseOffset), true);
     let isChanged: boolean;
     try {
-      isChanged = await writeCleaned(group, cleaned, plan, pace, this.#env.syncs);
+      isChanged = await writeCleaned(group, cleaned, plan, transactions, pace, this.#env.syncs);
     } catch (error) {
       cleaned.close();
       removeLeftovers(files, directory);

@@ -104,6 +104,52 @@ describeDirectory('a compacted log', (harness) => {
   });
 });
 
+describeDirectory('a compacted log with transactions', (harness) => {
+  it('has the latest committed record of each key, and nothing that was aborted, then and after a restart', async () => {
+    let ottla = await harness.open();
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => warnings.push(warning));
+    await ottla.topics.create('t', {
+      cleanupPolicy: 'compact',
+      minCleanableDirtyRatio: 0,
+      segmentBytes: 4096,
+    });
+    const tx = ottla.producer({ transactionalId: 'tx' });
+    const other = ottla.producer({ transactionalId: 'other' });
+    const latest = new Map<string, string>();
+    const send = async (producer: typeof tx, i: number, aborts: boolean): Promise<void> => {
+      const records = [0, 1, 2].map((k) => ({ key: `k${(i + k) % 7}`, value: `${i}`.padEnd(300) }));
+      const done = producer.transaction((t) => {
+        for (const record of records) t.send('t', record);
+        if (aborts) throw new Error('aborted');
+      });
+      await (aborts ? failureOf(() => done) : done);
+      if (!aborts) for (const { key } of records) latest.set(key, String(i));
+    };
+    for (let i = 0; i < 60; i++) await send(i % 2 === 0 ? tx : other, i, i % 3 === 2);
+    const bytes = async (): Promise<number> =>
+      (await ottla.topics.describe('t')).partitions[0]!.bytes;
+    while ((await bytes()) > 16_000) await turn();
+    const read = async (isolation: 'read_committed' | 'read_uncommitted'): Promise<string[][]> =>
+      (await collect(ottla.read('t', { isolation }))).map(({ key, value }) => [
+        String(key),
+        String(value).trim(),
+      ]);
+    expect(new Map((await read('read_committed')) as [string, string][])).toEqual(latest);
+    const all = await read('read_uncommitted');
+    expect(all.length).toBeLessThan(40);
+    const [partition] = (await ottla.topics.describe('t')).partitions;
+    expect(partition!.lastStableOffset).toBe(partition!.highWatermark);
+    ottla = await harness.reopen(ottla);
+    expect(new Map((await read('read_committed')) as [string, string][])).toEqual(latest);
+    const again = ottla.producer({ transactionalId: 'tx' });
+    await again.transaction((t) => t.send('t', { key: 'k0', value: 'last' }));
+    expect((await read('read_committed')).at(-1)).toEqual(['k0', 'last']);
+    expect([...ottla.recovery, ...warnings]).toEqual([]);
+    expect((await Ottla.verify(harness.directoryOf(ottla))).problems).toEqual([]);
+  });
+});
+
 describe('the end of a compacted log', () => {
   const opened = closedAfterEach();
 

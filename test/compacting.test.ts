@@ -5,7 +5,9 @@ import { TopicReading } from '../src/consumer-read.js';
 import { LocalEngine } from '../src/local.js';
 import { offsetForTimestamp } from '../src/partition-offsets.js';
 import { PartitionReader } from '../src/partition-reader.js';
+import { encodeMarker } from '../src/record-marker.js';
 import { readBatchHeader } from '../src/record.js';
+import { encodeBatch } from '../src/record-writer.js';
 import { put } from '../src/storage/meta-store.js';
 import { FaultyMachine } from './faulty-machine.js';
 import { keyedBatch, keyedRecords } from './keyed.js';
@@ -122,6 +124,42 @@ describe('a compacted partition', () => {
     await partition.reopen();
     expect(await keyedRecords(partition)).toEqual(records);
   });
+
+  it.each([false, true])(
+    'is left alone from an open transaction on; its end, a commit: %s, lets it go on',
+    async (isCommit) => {
+      const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
+      await appendLarge(partition, 'a', 'a');
+      const origin = { producerId: 7n, producerEpoch: 0 };
+      const inTransaction = encodeBatch({
+        ...origin,
+        baseOffset: 0,
+        leaderEpoch: -1,
+        baseSequence: 0,
+        isTransactional: true,
+        records: [{ offset: 0, timestamp: 1000, key: 'b', value: large }],
+      });
+      await append(partition, inTransaction, 'all');
+      await appendLarge(partition, 'a', 'a', 'a');
+      await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+      await partition.compact();
+      expect(partition.lastStableOffset).toBe(2);
+      expect(await offsetsOf(partition)).toEqual([1, 2, 3, 4, 5]);
+      const marker = { ...origin, isCommit, coordinatorEpoch: 0, timestamp: 1000 };
+      await append(partition, encodeMarker(marker), 'all');
+      await appendLarge(partition, 'c', 'c');
+      await partition.compact();
+      // 6 is the marker; the last batch of a producer stays, be it empty.
+      const left = await offsetsOf(partition);
+      expect(left.includes(2)).toBe(isCommit);
+      expect(left.filter((offset) => offset !== 2)).toEqual([5, 6, 7, 8]);
+      const again = await partition.reopen();
+      expect(again).toBeNull();
+      expect(partition.lastStableOffset).toBe(9);
+      expect(await offsetsOf(partition)).toEqual(left);
+      expect(warnings).toEqual([]);
+    },
+  );
 
   it('gives the host its turn every 2 ms, however long its batches are', async () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });

@@ -6,6 +6,7 @@ import { encodeBatch, type PlacedRecord } from '../record-writer.js';
 import { OffsetMap } from './offset-map.js';
 import type { Segment } from './segment.js';
 import type { SyncQueue } from './sync-queue.js';
+import { AbortedBatches, type AbortedTransaction } from './transaction-index.js';
 
 /*
  * Kafka's log cleaner. A pass reads the dirty section of a log, what came since the last pass, into a map
@@ -99,8 +100,10 @@ function largerChunk(chunk: Buffer, length: number, segment: Segment, position: 
 export interface CleaningTerms {
   /** What came before was compacted already. */
   readonly firstDirtyOffset: number;
-  /** Exclusive: where the active segment begins. */
+  /** Exclusive: where the active segment begins, or the first segment that an open transaction reaches into. */
   readonly endOffset: number;
+  /** Those that reach into what lies below endOffset. */
+  readonly aborted: readonly AbortedTransaction[];
   /** Bounds the map. */
   readonly maxMapBytes: number;
   readonly deleteRetentionMs: number;
@@ -116,8 +119,10 @@ export class CleaningPlan {
   readonly #segments: readonly Segment[];
   readonly #pace: Pace;
   readonly #map: OffsetMap;
-  /** Last offset of each producer's last batch, as far as was read. */
+  /** Last offset of each producer's last batch of records, or of its last marker where there is none. */
   readonly #lastOffsets = new Map<bigint, number>();
+  /** Of these only markers were read. */
+  readonly #onlyMarkers = new Set<bigint>();
   #knowsAllProducers = false;
   readonly #records = new RecordReader();
 
@@ -141,13 +146,14 @@ export class CleaningPlan {
     pace: Pace,
   ): Promise<CleaningPlan> {
     const plan = new CleaningPlan(segments, terms, pace);
+    const aborted = new AbortedBatches(terms.aborted);
     const { firstDirtyOffset } = terms;
     for (const segment of segments) {
       if (segment.nextOffset <= firstDirtyOffset || segment.isRemoved) continue;
       const from = segment.positionBefore(firstDirtyOffset);
       for await (const batch of batchesOf(segment, from, pace)) {
         if (batch.header.nextOffset <= firstDirtyOffset) continue;
-        if (!(await plan.#readBatch(batch))) return plan;
+        if (!(await plan.#readBatch(batch, aborted))) return plan;
       }
     }
     return plan;
@@ -159,11 +165,11 @@ export class CleaningPlan {
   }
 
   /** @returns false if the map is full: then the section ends here */
-  async #readBatch({ bytes, at, header }: BatchInPlace): Promise<boolean> {
+  async #readBatch({ bytes, at, header }: BatchInPlace, aborted: AbortedBatches): Promise<boolean> {
+    this.#noteProducer(header);
     if (header.isControl) return true;
-    if (header.hasProducerId) this.#lastOffsets.set(header.producerId, header.lastOffset);
-    // Whether a transaction was committed is not known: what was aborted must hide nothing.
-    if (header.isTransactional) return true;
+    // What was aborted hides nothing.
+    if (header.isTransactional && aborted.has(header.producerId, header.baseOffset)) return true;
     const records = this.#records;
     records.open(bytes, at, header, this.#terms.firstDirtyOffset);
     for (let i = 1; records.next(); i++) {
@@ -176,12 +182,27 @@ export class CleaningPlan {
     return true;
   }
 
+  #noteProducer({ hasProducerId, producerId, isControl, lastOffset }: BatchHeader): void {
+    if (!hasProducerId) return;
+    const last = this.#lastOffsets.get(producerId);
+    const hasOnlyMarkers = last === undefined || this.#onlyMarkers.has(producerId);
+    if (isControl && !hasOnlyMarkers) return;
+    if (isControl) this.#onlyMarkers.add(producerId);
+    else this.#onlyMarkers.delete(producerId);
+    const isFirstOfKind = last === undefined || (!isControl && hasOnlyMarkers);
+    this.#lastOffsets.set(producerId, isFirstOfKind ? lastOffset : Math.max(last, lastOffset));
+  }
+
   /**
    * What becomes of a batch: it stays as it is, it gets other bytes, or it goes. Of a producer's last batch
-   * at least the header stays, so that its next sequence number is known.
+   * at least the header stays, so that its next sequence number, or its epoch, is known.
    */
-  async clean({ bytes, at, header }: BatchInPlace): Promise<Buffer | 'stays' | 'goes'> {
-    if (header.isControl) return 'stays';
+  async clean(
+    { bytes, at, header }: BatchInPlace,
+    transactions: TransactionsCleaned,
+  ): Promise<Buffer | 'stays' | 'goes'> {
+    if (header.isControl) return this.#cleanMarker(bytes, at, header, transactions);
+    const isAborted = header.isTransactional && transactions.isAborted(header);
     const survivors: boolean[] = [];
     const records = this.#records;
     let hasTombstone = false;
@@ -189,13 +210,13 @@ export class CleaningPlan {
     records.open(bytes, at, header);
     for (let i = 1; records.next(); i++) {
       if (i % recordsPerTurn === 0) await this.#pace.turn();
-      const survives = this.#survives(records, header);
+      const survives = !isAborted && this.#survives(records, header);
       survivors.push(survives);
       if (!survives) continue;
       count++;
       if (records.valueStart < 0) hasTombstone = true;
     }
-    const needsHorizon = hasTombstone && !header.hasDeleteHorizon && !header.isTransactional;
+    const needsHorizon = hasTombstone && !header.hasDeleteHorizon;
     if (count === 0 && !(await this.#isLastOfProducer(header))) return 'goes';
     if (count === header.recordCount && !needsHorizon) return 'stays';
     records.open(bytes, at, header);
@@ -204,6 +225,29 @@ export class CleaningPlan {
       if (survivors[i] === true) kept.push(recordAt(records));
     }
     return rewritten(header, kept, needsHorizon ? this.#horizon : undefined);
+  }
+
+  /**
+   * A marker stays as long as batches of its transaction were there when the pass began, and from then on
+   * for deleteRetentionMs: who reads slowly meets it after them (KIP-534).
+   */
+  async #cleanMarker(
+    bytes: Buffer,
+    at: number,
+    header: BatchHeader,
+    transactions: TransactionsCleaned,
+  ): Promise<Buffer | 'stays' | 'goes'> {
+    if (transactions.end(header) && header.recordCount > 0) return 'stays';
+    const isExpired = header.hasDeleteHorizon && this.#terms.now >= header.baseTimestamp;
+    const isEmpty = header.recordCount === 0 || isExpired;
+    if (isEmpty && !(await this.#isLastOfProducer(header))) return 'goes';
+    if (header.recordCount === 0 || (header.hasDeleteHorizon && !isExpired)) return 'stays';
+    if (isExpired) return rewritten(header, [], undefined);
+    const records = this.#records;
+    records.open(bytes, at, header);
+    const kept: PlacedRecord[] = [];
+    while (records.next()) kept.push(recordAt(records));
+    return rewritten(header, kept, this.#horizon);
   }
 
   get #horizon(): number {
@@ -216,7 +260,7 @@ export class CleaningPlan {
     if (records.offset < this.#map.get(key)) return false;
     // The older records of its key are only sure to be gone where the map was read to.
     const isTombstone = records.valueStart < 0 && records.offset < this.endOffset;
-    const mayExpire = isTombstone && header.hasDeleteHorizon && !header.isTransactional;
+    const mayExpire = isTombstone && header.hasDeleteHorizon;
     return !mayExpire || this.#terms.now < header.baseTimestamp;
   }
 
@@ -233,11 +277,39 @@ export class CleaningPlan {
     this.#knowsAllProducers = true;
     for (const segment of this.#segments) {
       for await (const { header } of batchesOf(segment, 0, this.#pace)) {
-        if (!header.hasProducerId || header.isControl) continue;
-        const last = this.#lastOffsets.get(header.producerId) ?? -1;
-        this.#lastOffsets.set(header.producerId, Math.max(last, header.lastOffset));
+        this.#noteProducer(header);
       }
     }
+  }
+}
+
+/** Where a pass is in the transactions of a log, as it goes through it. */
+export class TransactionsCleaned {
+  readonly #aborted: readonly AbortedTransaction[];
+  readonly #batches: AbortedBatches;
+  /** Producers of whose transaction batches have come, and no marker yet. */
+  readonly #begun: Set<bigint>;
+
+  constructor(aborted: readonly AbortedTransaction[], begun: Iterable<bigint> = []) {
+    this.#aborted = aborted;
+    this.#batches = new AbortedBatches(aborted);
+    this.#begun = new Set(begun);
+  }
+
+  /** The same place, to go on from, and to come back to. */
+  copy(): TransactionsCleaned {
+    return new TransactionsCleaned(this.#aborted, this.#begun);
+  }
+
+  /** Takes note of a batch of a transaction. */
+  isAborted({ producerId, baseOffset }: BatchHeader): boolean {
+    this.#begun.add(producerId);
+    return this.#batches.has(producerId, baseOffset);
+  }
+
+  /** Takes note of a marker. @returns whether batches of its transaction have come */
+  end({ producerId }: BatchHeader): boolean {
+    return this.#begun.delete(producerId);
   }
 }
 
@@ -257,7 +329,7 @@ function rewritten(
   horizon: number | undefined,
 ): Buffer {
   const { baseOffset, lastOffset, leaderEpoch, maxTimestamp, producerEpoch, baseSequence } = header;
-  const { producerId, isTransactional, compression } = header;
+  const { producerId, isTransactional, isControl, compression } = header;
   const deleteHorizonMs =
     horizon ?? (header.hasDeleteHorizon && records.length > 0 ? header.baseTimestamp : undefined);
   return encodeBatch({
@@ -269,6 +341,7 @@ function rewritten(
     producerEpoch,
     baseSequence,
     isTransactional,
+    isControl,
     ...(compression === 'unknown' ? {} : { compression }),
     ...(records.length === 0 ? { maxTimestamp } : {}),
     ...(header.isLogAppendTime ? { logAppendTime: maxTimestamp } : {}),
@@ -299,12 +372,14 @@ export function groupSegments(segments: readonly Segment[], segmentBytes: number
 
 /**
  * Writes what survives of a group to the end of `cleaned`, with its indexes, and makes all of it durable.
+ * @param transactions is moved on to the group's end
  * @returns whether anything was dropped or changed
  */
 export async function writeCleaned(
   group: readonly Segment[],
   cleaned: Segment,
   plan: CleaningPlan,
+  transactions: TransactionsCleaned,
   pace: Pace,
   syncs: SyncQueue,
 ): Promise<boolean> {
@@ -314,7 +389,7 @@ export async function writeCleaned(
       cleaned.transactionIndex.append(aborted);
     }
     for await (const batch of batchesOf(segment, 0, pace)) {
-      const outcome = await plan.clean(batch);
+      const outcome = await plan.clean(batch, transactions);
       isChanged ||= outcome !== 'stays';
       if (outcome === 'goes') continue;
       if (outcome === 'stays') {
