@@ -1,5 +1,6 @@
 import { OttlaError, asStorageError } from './errors.js';
-import type { LogEnvironment, PartitionLog } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
+import type { PartitionLog } from './partition-log.js';
 import { GroupCommit, type DurabilityWaiter } from './partition-sync.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
 import type { Segment } from './storage/segment.js';
@@ -116,7 +117,7 @@ export class PartitionAppends {
         return 'wait';
       }
       active.write(bytes, start, end);
-      log.countMore(end - start);
+      log.counted.add(end - start);
       for (let at = start; at < end;) {
         const header = readBatchHeader(bytes, at, end)!;
         log.added(bytes, at, header);
@@ -170,7 +171,7 @@ export class PartitionAppends {
     baseOffset: number,
     logAppendTime: number,
   ): number {
-    const epoch = this.#log.leaderEpoch;
+    const epoch = this.#log.epochs.current;
     let nextOffset = baseOffset;
     let timestamp = -1;
     for (let at = start; at < end;) {

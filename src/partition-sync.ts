@@ -1,7 +1,8 @@
 import { asStorageError, type OttlaError } from './errors.js';
 import type { TopicSettings } from './options.js';
 import { FlushInterval } from './partition-flush.js';
-import type { LogEnvironment, PartitionLog } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
+import type { PartitionLog } from './partition-log.js';
 
 /** Told once whether all that was written when it asked is durable. */
 export interface DurabilityWaiter {

@@ -3,7 +3,9 @@ import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
 import { PartitionAppends, type AppendListener, type AppendWaiter } from './partition-append.js';
 import { PartitionCompaction } from './partition-compaction.js';
-import { PartitionLog, type LogEnvironment } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
+import { PartitionLog } from './partition-log.js';
+import { recoverLog } from './partition-recovery.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
@@ -67,7 +69,7 @@ export class Partition {
   }
 
   get logStartOffset(): number {
-    return this.#log.logStartOffset;
+    return this.#log.segments.startOffset;
   }
 
   /** Offset after the last record written. */
@@ -104,48 +106,49 @@ export class Partition {
 
   /** Aborted transactions that reach into the offsets from `from` to below `end`. @throws CORRUPT_MESSAGE */
   abortedBetween(from: number, end: number): AbortedTransaction[] {
-    return this.#log.abortedBetween(from, end);
+    return this.#log.segments.abortedBetween(from, end);
   }
 
   get leaderEpoch(): number {
-    return this.#log.leaderEpoch;
+    return this.#log.epochs.current;
   }
 
   /** Bytes of all segments. */
   get bytes(): number {
-    return this.#log.segments.reduce((bytes, segment) => bytes + segment.size, 0);
+    return this.#log.segments.bytes;
   }
 
   get segmentCount(): number {
-    return this.#log.segments.length;
+    return this.#log.segments.all.length;
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
   segmentFor(offset: number): Segment {
-    return this.#log.segmentFor(offset);
+    return this.#log.segments.at(offset);
   }
 
   /** The segment after `segment`, or null if that is the active one. */
   segmentAfter(segment: Segment): Segment | null {
-    return segment === this.#log.active ? null : this.#log.segmentFor(segment.nextOffset);
+    const { segments } = this.#log;
+    return segment === segments.active ? null : segments.at(segment.nextOffset);
   }
 
   /** An offset before which every record is older than `timestamp`; null if all records are. */
   offsetBeforeTimestamp(timestamp: number): number | null {
-    const { segments, logStartOffset } = this.#log;
-    const segment = segments.find(({ maxTimestamp }) => maxTimestamp >= timestamp);
+    const { all, startOffset } = this.#log.segments;
+    const segment = all.find(({ maxTimestamp }) => maxTimestamp >= timestamp);
     if (segment === undefined) return null;
-    return Math.max(logStartOffset, segment.offsetBeforeTimestamp(timestamp));
+    return Math.max(startOffset, segment.offsetBeforeTimestamp(timestamp));
   }
 
   /** The epoch in which the record before `offset` was written. */
   epochBefore(offset: number): number {
-    return this.#log.epochBefore(offset);
+    return this.#log.epochs.before(offset);
   }
 
   /** Where what was written in `epoch` ends: a reader beyond it has read what was cut since. */
   endOfEpoch(epoch: number): number {
-    return this.#log.endOfEpoch(epoch);
+    return this.#log.epochs.endOf(epoch, this.logEndOffset);
   }
 
   /**
@@ -275,7 +278,7 @@ export class Partition {
   async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {
     if (log.failure !== null) return null;
     try {
-      return await log.recover(afterFailedSync);
+      return await recoverLog(log, this.#env, afterFailedSync);
     } catch (error) {
       this.#failOpening(log, error);
       return null;
@@ -361,7 +364,7 @@ export class Partition {
 
   #replaceLog(log: PartitionLog): void {
     this.#log.retire();
-    this.#log.countNothing();
+    this.#log.counted.set(0);
     this.#log = log;
     this.#appends.log = log;
     if (this.#env.quota.isBounded) log.count();
@@ -412,11 +415,11 @@ export class Partition {
   async freeSegments(choose: (segments: readonly Segment[]) => number): Promise<void> {
     while (this.#appends.gate !== null) await this.#appends.gate;
     if (this.#appends.ended !== null || this.#log.failure !== null) return;
-    const { segments, active } = this.#log;
-    const count = choose(segments);
-    const last = segments[count - 1];
+    const { all, active } = this.#log.segments;
+    const count = choose(all);
+    const last = all[count - 1];
     if (last === active) {
-      const sealed = segments[count - 2];
+      const sealed = all[count - 2];
       await this.#appends.roll();
       // A disk too full to roll still lets the sealed ones go.
       const end = this.#log.active === active ? (sealed?.nextOffset ?? 0) : active.nextOffset;
@@ -484,7 +487,7 @@ export class Partition {
     this.#appends.ended ??= error;
     await this.#whenSettled(() => undefined);
     this.#appends.commit.stop();
-    this.#log.countNothing();
+    this.#log.counted.set(0);
     await this.#log.release();
     this.#log.retire();
     this.#appends.wake();
