@@ -121,7 +121,7 @@ export class PartitionLog {
 
   /** Opens the log, if that has not been done. */
   get segments(): LogSegments {
-    return this.#segments ?? this.open();
+    return this.open();
   }
 
   /** The segment that is written to. */
