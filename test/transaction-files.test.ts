@@ -153,7 +153,9 @@ describe('repair', () => {
     await store.write([put(['transaction', 'a'], { ...row, open })]);
     await store.close();
     truncateSync(join(data, 't-1', '00000000000000000000.log'), 10);
-    expect(await Ottla.repair(data)).toContainEqual(expect.stringContaining('open transaction of a'));
+    expect(await Ottla.repair(data)).toContainEqual(
+      expect.stringContaining('open transaction of a'),
+    );
     const repaired = await openLmdbStore(join(data, 'meta'));
     expect(repaired.get(['transaction', 'a'])).toEqual({ ...row, open: null });
     await repaired.close();
