@@ -237,7 +237,7 @@ export class PartitionLog {
     if (Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes) return true;
     if (!this.producers.isWhole(active.nextOffset, producers)) return true;
     if (!producers.hasAborted) return false;
-    return this.segments.all.some((segment) => !segment.hasTransactionIndex);
+    return this.segments.all.some((segment) => !segment.transactions.isWhole);
   }
 
   /** Whether transactions were open at the recovery point, as far as the row tells. */
@@ -251,7 +251,7 @@ export class PartitionLog {
     active.added(header);
     if (!header.hasProducerId) return;
     const aborted = this.producers.added(bytes, at, header);
-    if (aborted !== null) active.transactionIndex.append(aborted);
+    if (aborted !== null) active.transactions.index.append(aborted);
   }
 
   /** Adds the whole batches that lie between what is known and the end of the file. */
@@ -311,7 +311,7 @@ export class PartitionLog {
     const before = this.#savedPoint.nextOffset;
     const hadSnapshot = this.#savedProducers.count > 0;
     const { segments } = this;
-    const hasAborted = segments.all.some((segment) => segment.mayHaveAborted);
+    const hasAborted = segments.all.some(({ transactions }) => transactions.mayHaveAborted);
     this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;

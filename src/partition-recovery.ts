@@ -24,7 +24,7 @@ export async function recoverLog(
     log.damaged(`${active.path} is another file: what ends at byte ${active.size} is not known`);
   }
   if (log.failure !== null) return null;
-  const damaged = segments.all.filter((segment) => !segment.hasTransactionIndex);
+  const damaged = segments.all.filter((segment) => !segment.transactions.isWhole);
   if (log.producers.isLost || damaged.length > 0) {
     await log.producers.rebuild(segments.all, damaged, new Pace(clock));
   }

@@ -55,7 +55,7 @@ export class LogSegments {
     const found: AbortedTransaction[] = [];
     const { all } = this;
     for (let i = all.indexOf(this.at(from)); i < all.length; i++) {
-      if (all[i]!.transactionIndex.collect(from, end, found)) break;
+      if (all[i]!.transactions.index.collect(from, end, found)) break;
     }
     return found;
   }
