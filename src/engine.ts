@@ -41,6 +41,11 @@ export interface PartitionInfo {
   readonly segments: number;
   /** Size of all segments. */
   readonly bytes: number;
+  /**
+   * Why it takes no records; missing where it does. What cannot be opened at all is described as far as the
+   * metadata knows.
+   */
+  readonly error?: OttlaError;
 }
 
 /** A place in a partition of a topic that is known. */
@@ -71,6 +76,8 @@ export interface GroupPartitionInfo extends TopicPartition {
   readonly lag: number;
   /** null: no member owns it. */
   readonly memberId: string | null;
+  /** Why the partition cannot be opened, so that `end` is what the metadata knows; missing where it can. */
+  readonly error?: OttlaError;
 }
 
 export interface Engine {
@@ -85,7 +92,10 @@ export interface Engine {
   /** @returns the log start offset then */
   deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number>;
   reopenPartition(at: TopicPartition): Promise<string | null>;
+  /** One that cannot be opened is told with its `error`. */
   partitions(topic: string): Promise<readonly PartitionInfo[]>;
+  /** @throws why it cannot be opened */
+  partition(at: TopicPartition): Promise<PartitionInfo>;
   /** The offset that `from` means in a partition now; null for 'none'. */
   offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null>;
   groups(): readonly string[];

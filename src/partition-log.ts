@@ -12,7 +12,7 @@ import {
   listSegments,
   metadataLost,
 } from './partition-row.js';
-import type { LogPlace } from './partition-row.js';
+import type { LogPlace, StoredExtent } from './partition-row.js';
 import type { LogQuota } from './partition-quota.js';
 import { encodeLeaderEpochs, segmentFileName, type LeaderEpoch } from './storage/checkpoint.js';
 import {
@@ -406,6 +406,11 @@ export class PartitionLog {
     return this.segments.some((segment) => !segment.hasTransactionIndex);
   }
 
+  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
+  get storedExtent(): StoredExtent {
+    return this.#stored.extent();
+  }
+
   /** Whether transactions were open at the recovery point, as far as the row tells. */
   get hadOpenTransactions(): boolean {
     return this.#stored.read().producers.open > 0;
@@ -498,16 +503,9 @@ export class PartitionLog {
    * a log that was not opened the rows tell.
    */
   count(): void {
-    const { topicId, partition } = this.place;
     let bytes = 0;
-    if (this.isOpen) {
-      for (const segment of this.#segments) bytes += segment.size;
-    } else {
-      const { active, logStartOffset } = this.#stored.read();
-      bytes += active.bytes;
-      const sealed = this.#env.store.range(['segment', topicId, partition]);
-      for (const { value } of sealed) if (value.nextOffset > logStartOffset) bytes += value.bytes;
-    }
+    if (this.isOpen) for (const segment of this.#segments) bytes += segment.size;
+    else ({ bytes } = this.#stored.extent());
     this.countMore(bytes - this.#countedBytes);
   }
 

@@ -4,6 +4,7 @@ import type { Isolation, TopicSettings } from './options.js';
 import { FlushInterval } from './partition-flush.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import { PartitionLog, type LogEnvironment } from './partition-log.js';
+import type { StoredExtent } from './partition-row.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
 import type { ProducerState } from './storage/producer-state.js';
@@ -154,6 +155,11 @@ export class Partition {
 
   get segmentCount(): number {
     return this.#log.segments.length;
+  }
+
+  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
+  get storedExtent(): StoredExtent {
+    return this.#log.storedExtent;
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
@@ -503,8 +509,9 @@ export class Partition {
   #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
+    const isKnown = log.isUnrecovered;
     log.failRecovery(failure);
-    this.#env.warn(`${log.failure!.message}.`);
+    if (!isKnown) this.#env.warn(`${log.failure!.message}.`);
   }
 
   /**
