@@ -576,7 +576,7 @@ export class PartitionLog {
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;
     const isOfSegment = this.#segments.some(({ baseOffset }) => baseOffset === before);
-    if (!isOfSegment) this.producers.remove(before);
+    if (!isOfSegment) this.producers.forget(before);
   }
 
   /** The recovery point to save after a sync that begins now; null if the saved one is recent enough. */

@@ -565,11 +565,15 @@ export class Partition {
   }
 
   async #refresh(anew: boolean): Promise<void> {
-    const isOutdated = anew || this.#log.isOutdated();
-    const log = isOutdated ? this.#newLog(this.settings) : this.#log;
-    log.followLogStart();
-    await log.readOn();
-    if (isOutdated) this.#replaceLog(log);
+    try {
+      const isOutdated = anew || this.#log.isOutdated();
+      const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+      log.followLogStart();
+      await log.readOn();
+      if (isOutdated) this.#replaceLog(log);
+    } catch (error) {
+      throw asStorageError(this.name, error);
+    }
   }
 
   /**
