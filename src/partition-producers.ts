@@ -77,7 +77,7 @@ export class PartitionProducers {
   /** Once no row counts on it any more. Never throws: the row is written, and one that stays harms nothing. */
   forget(offset: number): void {
     try {
-      this.#files.removeFile(this.#path(offset));
+      this.#remove(offset);
     } catch (error) {
       asStorageError(this.#directory, error);
     }
@@ -85,9 +85,11 @@ export class PartitionProducers {
 
   /** Removes snapshots of other offsets than these. */
   removeOthers(offsets: ReadonlySet<number>): void {
-    for (const offset of this.#saved()) {
-      if (!offsets.has(offset)) this.#files.removeFile(this.#path(offset));
-    }
+    for (const offset of this.#saved()) if (!offsets.has(offset)) this.#remove(offset);
+  }
+
+  #remove(offset: number): void {
+    this.#files.removeFile(this.#path(offset));
   }
 
   #saved(): number[] {
