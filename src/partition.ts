@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
 import { FlushInterval } from './partition-flush.js';
@@ -89,6 +90,10 @@ export class Partition {
   #newLog(settings: TopicSettings): PartitionLog {
     const { topic, topicId, index: partition, directory } = this;
     return new PartitionLog(this.#env, { topic, topicId, partition, directory }, settings);
+  }
+
+  get clock(): Clock {
+    return this.#env.clock;
   }
 
   get name(): string {
