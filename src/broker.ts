@@ -1,12 +1,12 @@
 import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
-import { OttlaError, asStorageError } from './errors.js';
+import { OttlaError, asStorageError, unknownTopic } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
 import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { HeldLog, Partition } from './partition.js';
-import type { LogEnvironment } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
 import { newTopicId } from './storage/checkpoint.js';
@@ -299,10 +299,7 @@ export class Broker {
   topic(name: string): Topic {
     const topic = this.findTopic(name);
     if (topic !== undefined) return topic;
-    throw new OttlaError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `there is no topic ${JSON.stringify(name)}: create it first`,
-    );
+    throw unknownTopic(name);
   }
 
   /** @throws UNKNOWN_TOPIC_OR_PARTITION */

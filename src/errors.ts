@@ -96,6 +96,14 @@ export class OttlaError extends Error {
   }
 }
 
+/** The error of a call that names a topic which is not there. */
+export function unknownTopic(name: string, where = ''): OttlaError {
+  return new OttlaError(
+    'UNKNOWN_TOPIC_OR_PARTITION',
+    `${where}there is no topic ${JSON.stringify(name)}: create it first`,
+  );
+}
+
 /**
  * The OttlaError for an error of the operating system; an OttlaError as it is.
  * @throws what is no failure of an operation: a defect of ours
