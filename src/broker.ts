@@ -6,7 +6,7 @@ import { GroupRegistry } from './groups.js';
 import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { HeldLog, Partition } from './partition.js';
-import type { LogEnvironment } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
 import { newTopicId } from './storage/checkpoint.js';

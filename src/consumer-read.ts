@@ -261,7 +261,8 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 
   async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
     if (!isByPartition(from)) {
-      return (await this.#engine.offsetFor(at, from, this.#isolation))!;
+      const { onCorrupt } = this.#onCorrupt();
+      return (await this.#engine.offsetFor(at, from, this.#isolation, onCorrupt))!;
     }
     return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest', this.#isolation))!;
   }

@@ -96,8 +96,16 @@ export interface Engine {
   partitions(topic: string): Promise<readonly PartitionInfo[]>;
   /** @throws why it cannot be opened */
   partition(at: TopicPartition): Promise<PartitionInfo>;
-  /** The offset that `from` means in a partition now; null for 'none'. */
-  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null>;
+  /**
+   * The offset that `from` means in a partition now; null for 'none'. Looking for a time ends at damage, with
+   * the offset that cannot be read, unless `onCorrupt` is told of it: then it goes on behind.
+   */
+  offsetFor(
+    at: TopicPartition,
+    from: From,
+    isolation: Isolation,
+    onCorrupt?: (skipped: SkippedRange) => void,
+  ): Promise<number | null>;
   groups(): readonly string[];
   group(groupId: string): Promise<GroupInfo>;
   /** Sets commits of a group without members, all or none. @throws NON_EMPTY_GROUP */

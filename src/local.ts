@@ -7,6 +7,7 @@ import type {
   PartitionInfo,
   Reader,
   ReaderOptions,
+  SkippedRange,
   TransactionalWriter,
   TransactionalWriterOptions,
   Writer,
@@ -151,8 +152,18 @@ export class LocalEngine implements Engine {
     };
   }
 
-  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now(), isolation);
+  offsetFor(
+    at: TopicPartition,
+    from: From,
+    isolation: Isolation,
+    onCorrupt?: (skipped: SkippedRange) => void,
+  ): Promise<number | null> {
+    const onDamage =
+      onCorrupt &&
+      ((offset: number, nextOffset: number, error: OttlaError): void =>
+        onCorrupt({ topic: at.topic, partition: at.partition, offset, nextOffset, error }));
+    const now = this.#broker.clock.now();
+    return offsetFor(this.#broker.partition(at), from, now, isolation, onDamage);
   }
 
   groups(): readonly string[] {

@@ -10,6 +10,7 @@ import {
   emptySum,
   put,
   type Change,
+  type CompactionRow,
   type MetaStore,
   type PartitionRow,
   type ProducersRow,
@@ -89,6 +90,11 @@ export class StoredPartition {
     }
     const leaderEpoch = leaderEpochs.at(-1)![0];
     return { logStartOffset, nextOffset: active.nextOffset, leaderEpoch, segments, bytes };
+  }
+
+  /** Of a log that was compacted. */
+  compaction(): CompactionRow | undefined {
+    return this.#store.get(['compaction', this.#topicId, this.#partition]);
   }
 
   /**
