@@ -275,7 +275,7 @@ describe('reading from a time on, over damage', () => {
       expect(failure).toMatchObject({ code: 'CORRUPT_MESSAGE' });
       expect(failure.message).toMatch(/timed-0: damage at byte \d+ of .*offset 7 cannot be read/);
       const skipped: SkippedRange[] = [];
-      expect(await offsetsFrom(timeOf(at), (range) => void skipped.push(range))).toEqual(
+      expect(await offsetsFrom(timeOf(at), (found) => void skipped.push(found))).toEqual(
         range(at).filter((offset) => offset !== 7),
       );
       expect(skipped).toMatchObject([{ topic: 'timed', partition: 0, offset: 7, nextOffset: 8 }]);
@@ -292,7 +292,7 @@ describe('reading from a time on, over damage', () => {
   it('finds nothing to read where all is damaged', async () => {
     writeFileSync(path, Buffer.alloc(readFileSync(path).length));
     const skipped: SkippedRange[] = [];
-    expect(await offsetsFrom(timeOf(3), (range) => void skipped.push(range))).toEqual([]);
+    expect(await offsetsFrom(timeOf(3), (found) => void skipped.push(found))).toEqual([]);
     expect(skipped).toMatchObject([{ offset: 0, nextOffset: times }]);
   });
 });
