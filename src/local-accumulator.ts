@@ -264,8 +264,10 @@ export class Accumulator implements BatchKeeper {
       builder.begin(buffer, at, Math.min(at + batchBytes, writeBytes), compression);
       let added = 0;
       while (i < to) {
-        const at = order[i]!;
-        if (!builder.append(timestamps[at]!, keys[at]!, values[at]!, headers[at]!)) break;
+        const index = order[i]!;
+        if (!builder.append(timestamps[index]!, keys[index]!, values[index]!, headers[index]!)) {
+          break;
+        }
         added++;
         i++;
       }

@@ -87,19 +87,23 @@ export class LocalEngine implements Engine {
     return [...this.#broker.topics()];
   }
 
-  createTopic(spec: TopicSpec): Promise<TopicInfo> {
+  async createTopic(spec: TopicSpec): Promise<TopicInfo> {
+    this.#refuseClosed();
     return this.#broker.createTopic(spec);
   }
 
-  alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+  async alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+    this.#refuseClosed();
     return this.#broker.alterTopic(name, settings);
   }
 
-  addPartitions(name: string, total: number): Promise<void> {
+  async addPartitions(name: string, total: number): Promise<void> {
+    this.#refuseClosed();
     return this.#broker.addPartitions(name, total);
   }
 
   async deleteTopic(name: string): Promise<void> {
+    this.#refuseClosed();
     const topic = this.#broker.topic(name);
     await this.#broker.deleteTopic(name);
     for (const writer of this.#writers) writer.forgetTopic(topic);
@@ -213,16 +217,26 @@ export class LocalEngine implements Engine {
     groups: readonly string[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    for (const groupId of groups ?? []) this.#refuseUnknownGroup(groupId);
     for (;;) {
-      const flushed = [...this.#writers].map((writer) => writer.flush());
-      await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
-      if ([...this.#writers].some((writer) => !writer.isEmpty)) continue;
+      const isSending = (): boolean => [...this.#writers].some((writer) => !writer.isEmpty);
+      // An aborted signal does not hide who is behind when there is nothing to flush.
+      const ended = isSending() ? signal : undefined;
+      const flushed = Promise.all([...this.#writers].map((writer) => writer.flush()));
+      await withSignal(flushed, ended, 'idle, while sends are under way,');
+      if (isSending()) continue;
       const behind = this.#behind(groups);
       const { hasOpen } = this.#broker.transactions;
       if (behind.length === 0 && !hasOpen) return;
       if (hasOpen) behind.push('a transaction is open');
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }
+  }
+
+  /** A consumer that has not joined yet makes its group known. @throws GROUP_ID_NOT_FOUND */
+  #refuseUnknownGroup(groupId: string): void {
+    if ([...this.#readers].some((reader) => reader.groupId === groupId)) return;
+    this.#broker.groups.refuseUnknown(groupId);
   }
 
   /** The groups with a live member here whose commits have not reached the end, in words. */

@@ -166,7 +166,7 @@ export class PartitionProducers {
         if (transaction !== null) aborted.push(transaction);
       }
       if (!damaged.includes(segment)) continue;
-      segment.replaceTransactionIndex(aborted);
+      segment.transactions.replace(aborted);
       await segment.saveIndexes();
     }
     this.isLost = false;

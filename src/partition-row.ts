@@ -10,6 +10,7 @@ import {
   emptySum,
   put,
   type Change,
+  type CompactionRow,
   type MetaStore,
   type PartitionRow,
   type ProducersRow,
@@ -67,6 +68,11 @@ export class StoredPartition {
 
   read(): PartitionRow {
     return this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+  }
+
+  /** Of a log that was compacted. */
+  compaction(): CompactionRow | undefined {
+    return this.#store.get(['compaction', this.#topicId, this.#partition]);
   }
 
   /**

@@ -8,7 +8,7 @@ import type {
   TransactionalWriter,
   Writer,
 } from './engine.js';
-import { OttlaError, type WrittenRun } from './errors.js';
+import { OttlaError, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -203,10 +203,7 @@ export class Producer {
     if (this.#closing !== null) throw closedError();
     const info = this.#engine.topic(name);
     if (info !== undefined) return info;
-    throw new OttlaError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `there is no topic ${JSON.stringify(name)}: create it first`,
-    );
+    throw unknownTopic(name);
   }
 
   /**
