@@ -215,10 +215,14 @@ export interface RawRecord {
   readonly headers: RecordHeaders;
 }
 
-/** Many records on their way in. */
+/** Many records on their way in, column by column: of each the first `count` entries. */
 export interface RawRecords {
-  readonly records: readonly RawRecord[];
-  /** By record; -1 is filled in by the engine's sticky rule. */
+  readonly count: number;
+  readonly timestamps: Float64Array;
+  readonly keys: readonly RawRecord['key'][];
+  readonly values: readonly RawRecord['value'][];
+  readonly headers: readonly RecordHeaders[];
+  /** -1 is filled in by the engine's sticky rule. */
   readonly partitions: Int32Array;
   /** No key and value together have more bytes, or units of a string; Infinity if any has headers. */
   readonly longest: number;
