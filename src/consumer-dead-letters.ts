@@ -1,6 +1,6 @@
 import type { Headers } from './consumer-record.js';
 import type { Engine, RecordFormat } from './engine.js';
-import { OttlaError, type RecordPlace } from './errors.js';
+import { OttlaError, unknownTopic, type RecordPlace } from './errors.js';
 
 /** Of an error's stack as much is kept. */
 const maxStackLength = 4096;
@@ -39,10 +39,7 @@ export class DeadLetters {
     group: string | null,
   ) {
     if (engine.topic(topic) === undefined) {
-      throw new OttlaError(
-        'UNKNOWN_TOPIC_OR_PARTITION',
-        `run: retry.deadLetter: there is no topic ${topic}: create it first`,
-      );
+      throw unknownTopic(topic, 'run: retry.deadLetter: ');
     }
     this.#engine = engine;
     this.#send = send;

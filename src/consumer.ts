@@ -25,7 +25,7 @@ import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
 import { Run } from './consumer-run.js';
 import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
 import type { Engine, Fetched, Position, Reader } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, unknownTopic } from './errors.js';
 import { aSignal, checkOptions, got, milliseconds, type From, type Isolation } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 
@@ -473,7 +473,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     checkPlaces('assign', partitions);
     const positions = partitions.map(({ topic, partition, offset }) => {
       if (offset !== undefined) checkOffset('assign', offset);
-      const count = this.#engine.topic(topic)?.partitionCount ?? 0;
+      const count = this.#engine.topic(topic)?.partitionCount;
+      if (count === undefined) throw unknownTopic(topic, 'assign: ');
       if (Number.isInteger(partition) && partition >= 0 && partition < count) {
         return { topic, partition, offset: offset ?? -1 };
       }

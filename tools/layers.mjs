@@ -24,7 +24,7 @@ export const layers = [
   ['topic'],
   ['group', 'group-*', 'groups'],
   ['retention'],
-  ['transaction'],
+  ['transaction', 'transaction-*'],
   ['broker'],
   ['verify', 'verify-*'],
   ['repair', 'repair-*'],
