@@ -78,6 +78,7 @@ export class Broker {
   readonly #topics = new Map<string, Topic>();
   readonly #cleaner: LogCleaner;
   #waitingForChange: (() => void)[] = [];
+  #storeId: string | null = null;
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
 
@@ -157,6 +158,12 @@ export class Broker {
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
     return new Topic(this.#env, this.directory, this.#defaults, name, row);
+  }
+
+  /** Names the data, wherever it lies; of what is only in memory, this broker. */
+  get storeId(): string {
+    this.#storeId ??= this.#store.get(['store'])?.storeId ?? newTopicId(this.random);
+    return this.#storeId;
   }
 
   newMemberId(clientId: string): string {

@@ -5,7 +5,7 @@ import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
 import { StoredPartition, emptyRecoveryPoint, noProducers } from './partition-row.js';
-import type { LogPlace } from './partition-row.js';
+import type { LogPlace, StoredExtent } from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
 import { CountedBytes } from './partition-quota.js';
@@ -19,7 +19,7 @@ import {
   type ProducersRow,
   type RecoveryPoint,
 } from './storage/meta-store.js';
-import { addBatchesUpTo } from './storage/recovery.js';
+import { addBatchesUpTo, problemAtEnd, problemAtEnds } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
 import type { BatchHeader } from './record.js';
 import { settleSwap } from './storage/segment-swap.js';
@@ -50,6 +50,8 @@ export class PartitionLog {
   readonly #stored: StoredPartition;
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
+  /** Whether check() was done. */
+  #isChecked = false;
   /** Bytes may lie in the active segment that a failed sync did not write. */
   syncFailed = false;
   /** Recovery did not come to its end: where the log ends is not known. */
@@ -82,9 +84,14 @@ export class PartitionLog {
   /** Refuses appends from now on. The first failure stays. */
   fail(error: OttlaError): void {
     const { topic, partition } = this.place;
+    const reopen = `topics.reopen(${JSON.stringify(topic)}, ${partition})`;
+    const mend =
+      error.code === 'CORRUPT_MESSAGE'
+        ? `Ottla.repair() has mended it, or the file is restored and ${reopen} called`
+        : reopen;
     this.#failure ??= new OttlaError(
       error.code,
-      `${this.name} takes no records until topics.reopen(${JSON.stringify(topic)}, ${partition}): ${error.message}`,
+      `${this.name} takes no records until ${mend}: ${error.message}`,
       { cause: error, retriable: false },
     );
   }
@@ -204,6 +211,31 @@ export class PartitionLog {
       this.settings.indexIntervalBytes,
     );
 
+  /**
+   * Looks once, before the first append or reading, at what tells cheaply that something durable was damaged:
+   * the first and the last batch of sealed segments, and the last one before the recovery point.
+   * @throws KAFKA_STORAGE_ERROR if the active segment cannot be read; others are left to their readers
+   */
+  check(): void {
+    if (this.#isChecked || this.#env.readOnly) return;
+    const { sealed, active } = this.segments;
+    if (this.#failure === null) this.#noticeProblem(problemAtEnd(active));
+    for (const segment of sealed) if (this.#failure === null) this.#checkSealed(segment);
+    this.#isChecked = true;
+  }
+
+  #checkSealed(segment: Segment): void {
+    try {
+      this.#noticeProblem(problemAtEnds(segment));
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
+  }
+
+  #noticeProblem(problem: string | null): void {
+    if (problem !== null) this.damaged(problem);
+  }
+
   /** Damage in what was durable: nothing may be written over it. */
   damaged(what: string): void {
     if (this.#failure !== null) return;
@@ -240,6 +272,11 @@ export class PartitionLog {
     return this.segments.all.some((segment) => !segment.transactions.isWhole);
   }
 
+  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
+  get storedExtent(): StoredExtent {
+    return this.#stored.extent();
+  }
+
   /** Whether transactions were open at the recovery point, as far as the row tells. */
   get hadOpenTransactions(): boolean {
     return this.#stored.read().producers.open > 0;
@@ -266,17 +303,7 @@ export class PartitionLog {
    * a log that was not opened the rows tell.
    */
   count(): void {
-    const { topicId, partition } = this.place;
-    let bytes: number;
-    if (this.#segments !== null) {
-      ({ bytes } = this.#segments);
-    } else {
-      const { active, logStartOffset } = this.#stored.read();
-      ({ bytes } = active);
-      const sealed = this.#env.store.range(['segment', topicId, partition]);
-      for (const { value } of sealed) if (value.nextOffset > logStartOffset) bytes += value.bytes;
-    }
-    this.counted.set(bytes);
+    this.counted.set(this.#segments?.bytes ?? this.#stored.extent().bytes);
   }
 
   /** At a cut. The file is for Kafka's tools: the row counts here. */
@@ -315,7 +342,7 @@ export class PartitionLog {
     this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;
-    if (!segments.beginAt(before)) this.producers.remove(before);
+    if (!segments.beginAt(before)) this.producers.forget(before);
   }
 
   /** Saves what recovery has found, once that is synced. */

@@ -42,7 +42,8 @@ export const layers = [
   ['ottla'],
   ['index'],
   ['testing/*'],
-  ['server/*'],
+  ['server/protocol/*'],
+  ['server/*', 'server/requests/*'],
   ['cli/*'],
 ];
 
