@@ -22,7 +22,6 @@ const codes = {
   MEMBER_ID_REQUIRED: 79,
   FENCED_INSTANCE_ID: 82,
   GROUP_SUBSCRIBED_TO_TOPIC: 86,
-  UNSTABLE_OFFSET_COMMIT: 88,
   UNKNOWN_TOPIC_ID: 100,
 } as const;
 
@@ -202,7 +201,7 @@ describe('A group', () => {
               { memberId: 'nobody', errorCode: codes.UNKNOWN_MEMBER_ID },
             ],
     });
-    expect((await ottla.groups.list()).map(({ state }) => state)).not.toContain('Stable');
+    expect(await ottla.groups.list()).toEqual([]);
   });
 
   it('rebalances when a second member joins, and gives each its share', async () => {
@@ -330,11 +329,9 @@ describe('A group of members here and elsewhere', () => {
 
 describe('Offsets', () => {
   it.each(versionsOf('OffsetCommit'))('are committed in version %i', async (version) => {
-    const request = committing(5);
-    const topics = (request['topics'] as Fields[]).map((topic) => ({ ...topic }));
-    for (const topic of topics)
-      if (version >= 10) topic['topicId' as never] = (await topicId('t')) as never;
-    const answer = await client().ask('OffsetCommit', { ...request, topics }, version);
+    const [topic] = committing(5)['topics'] as Fields[];
+    const topics = [{ ...topic, topicId: await topicId('t') }];
+    const answer = await client().ask('OffsetCommit', { ...committing(5), topics }, version);
     expect(answer).toMatchObject({
       topics: [
         {
@@ -354,7 +351,6 @@ describe('Offsets', () => {
     const named = { name: 't', topicId: await topicId('t'), partitionIndexes: [0, 1] };
     const group = { groupId: 'g', topics: [named] };
     const answer = await client().ask('OffsetFetch', { ...group, groups: [group] }, version);
-    const epoch = version >= 5 ? 0 : -1;
     const topics = [
       {
         partitions: [
@@ -364,7 +360,6 @@ describe('Offsets', () => {
       },
     ];
     expect(answer).toMatchObject(version < 8 ? { topics } : { groups: [{ groupId: 'g', topics }] });
-    expect(epoch).toBeLessThan(1);
   });
 
   it('are fetched of all topics at once', async () => {
@@ -492,7 +487,7 @@ describe('Administration', () => {
     await stableMember();
     const list = async (filter: Fields): Promise<unknown[]> => {
       const answer = await client().ask('ListGroups', filter, version);
-      return (answer['groups'] as Fields[]).map(({ groupId }) => groupId).toSorted();
+      return (answer['groups'] as Fields[]).map(({ groupId }) => String(groupId)).toSorted();
     };
     expect(await list({})).toEqual(['g', 'simple']);
     const isFiltered = version >= 4;
@@ -508,6 +503,7 @@ describe('Administration', () => {
       9,
     );
     await member.client.ask('LeaveGroup', { groupId: 'g', members: [member.identity] });
+    await clock.settle();
     expect(await client().ask('ListGroups')).toMatchObject({
       groups: [
         { groupId: 'g', protocolType: 'consumer', groupState: 'Empty', groupType: 'classic' },

@@ -35,7 +35,7 @@ export function kafka(tool: string, ...options: string[]): Promise<Printed> {
 }
 
 /** What a program in test/interop/java prints, run with Kafka's classes. @throws if it fails */
-export async function java(program: string, ...options: string[]): Promise<string> {
+export async function runJava(program: string, ...options: string[]): Promise<string> {
   const home = process.env['KAFKA_HOME'] ?? join(homedir(), '.cache', 'ottla-kafka');
   const source = fileURLToPath(new URL(`java/${program}.java`, import.meta.url));
   const args = ['-cp', join(home, 'lib', '*'), source, ...options];

@@ -3,7 +3,7 @@ import { decodeAssignment, decodeSubscription } from '../../src/group-protocol.j
 import { apis } from '../../src/server/apis.js';
 import { Reader } from '../../src/server/protocol/reader.js';
 import { Writer } from '../../src/server/protocol/writer.js';
-import { java, notRun, whyNotRun } from './kafka-tools.js';
+import { notRun, runJava, whyNotRun } from './kafka-tools.js';
 
 /** A message as Kafka's own classes wrote it, and what it says. */
 interface Written {
@@ -50,7 +50,7 @@ describe.skipIf(whyNotRun !== null)(`Messages as Kafka's own classes write them$
       ['Request', 'Response'].map((kind) => `${name}${kind}:${minVersion}:${maxVersion}`),
     );
     const protocol = ['ConsumerProtocolSubscription:0:3', 'ConsumerProtocolAssignment:0:3'];
-    const lines = (await java('WireMessages', ...wanted, ...protocol)).trimEnd().split('\n');
+    const lines = (await runJava('WireMessages', ...wanted, ...protocol)).trimEnd().split('\n');
     for (const line of lines) {
       const [name = '', version, hex = '', json = ''] = line.split('\t');
       const message = {
@@ -86,18 +86,24 @@ describe.skipIf(whyNotRun !== null)(`Messages as Kafka's own classes write them$
 
   it('ConsumerProtocolSubscription is read in all of its versions', () => {
     for (const { version, bytes, says } of written.get('ConsumerProtocolSubscription')!) {
-      const message = says as Record<string, unknown> & {
+      const {
+        topics,
+        userData,
+        ownedPartitions = [],
+        generationId = -1,
+      } = says as {
+        topics: string[];
+        userData: string | null;
         ownedPartitions?: { topic: string; partitions: number[] }[];
+        generationId?: number;
       };
-      const owned = message.ownedPartitions ?? [];
       expect(decodeSubscription(withVersion(version, bytes)), `version ${version}`).toEqual({
-        topics: message['topics'],
-        userData:
-          message['userData'] === null ? null : Buffer.from(String(message['userData']), 'base64'),
-        owned: owned.flatMap(({ topic, partitions }) =>
+        topics,
+        userData: userData === null ? null : Buffer.from(userData, 'base64'),
+        owned: ownedPartitions.flatMap(({ topic, partitions }) =>
           partitions.map((partition) => ({ topic, partition })),
         ),
-        generation: message['generationId'] ?? -1,
+        generation: generationId,
       });
     }
   });
