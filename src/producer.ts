@@ -9,7 +9,7 @@ import type {
   TransactionalWriter,
   Writer,
 } from './engine.js';
-import { OttlaError, type WrittenRun } from './errors.js';
+import { OttlaError, inWords, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -144,7 +144,7 @@ export class Producer {
     this.#events.error(
       error instanceof OttlaError
         ? error
-        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
+        : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
     );
   }
 
