@@ -74,7 +74,7 @@ export type {
   VerifyProgress,
   VerifyReport,
 } from './verify-report.js';
-export type { Faults } from './faults.js';
+export type { FaultControls, Faults } from './faults.js';
 export { OttlaError } from './errors.js';
 export type { ErrorCode, RecordPlace, WrittenRun } from './errors.js';
 export { murmur2, offsetsPartitionFor } from './partitioner.js';

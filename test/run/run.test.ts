@@ -339,7 +339,8 @@ const thrown: [string, () => unknown][] = [
   ['null', () => null],
   ['undefined', () => undefined],
   ['a symbol', () => Symbol('s')],
-  ['an object without a prototype', () => Object.create(null)],
+  ['an object without a prototype', () => Object.create(null) as unknown],
+  // oxlint-disable-next-line no-thenable
   ['a thenable', () => ({ then: (resolve: () => void) => resolve() })],
   ['a rejected promise', () => handled(Promise.reject(new Error('inside')))],
   [
@@ -467,7 +468,7 @@ describe('a handler that fails', () => {
     expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
     await first.close();
     running(ottla, {
-      eachRecord: () => Promise.reject(make() as Error),
+      eachRecord: () => Promise.reject(make()),
       retry: { attempts: 2, backoff: () => 0, deadLetter: 'orders.dlq' },
     });
     await ottla.idle();
