@@ -2,7 +2,7 @@ import type { Clock } from './clock.js';
 import type { Commits, Progress } from './consumer-commits.js';
 import type { Letter } from './consumer-letters.js';
 import type { AppendSink, CommitPosition, Engine, Reader, TransactionalWriter } from './engine.js';
-import { OttlaError } from './errors.js';
+import { unknownTopic, type OttlaError } from './errors.js';
 import { producerDefaults } from './options.js';
 import { partitionForKey } from './partitioner.js';
 import { sizeOf } from './record.js';
@@ -128,12 +128,7 @@ export class HandOver {
     const record = { ...letter, timestamp: this.#clock.now() };
     for (;;) {
       const topic = this.#engine.topic(name);
-      if (topic === undefined) {
-        throw new OttlaError(
-          'UNKNOWN_TOPIC_OR_PARTITION',
-          `run: there is no topic ${name} any more`,
-        );
-      }
+      if (topic === undefined) throw unknownTopic(name, 'run: ');
       const { key } = record;
       const partition = key === null ? -1 : partitionForKey(key, topic.partitionCount);
       if (writer.append(topic, partition, record, sink) !== -1) return;

@@ -3,7 +3,7 @@ import { assignors, type Assignor } from './assignor.js';
 import { longestTimerMs } from './clock.js';
 import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
 import type { GroupMembership, Position } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, unknownTopic } from './errors.js';
 import {
   aBoolean,
   aFunction,
@@ -273,12 +273,13 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
  */
 export function checkPositions(
   partitions: readonly (TopicPartition & { readonly offset?: number })[],
-  partitionCount: (topic: string) => number,
+  partitionCount: (topic: string) => number | undefined,
 ): Position[] {
   checkPlaces('assign', partitions);
   return partitions.map(({ topic, partition, offset }) => {
     if (offset !== undefined) checkOffset('assign', offset);
     const count = partitionCount(topic);
+    if (count === undefined) throw unknownTopic(topic, 'assign: ');
     if (Number.isInteger(partition) && partition >= 0 && partition < count) {
       return { topic, partition, offset: offset ?? -1 };
     }

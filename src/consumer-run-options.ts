@@ -1,7 +1,7 @@
 import { longestTimerMs } from './clock.js';
 import type { CheckedConsumerOptions } from './consumer-options.js';
 import type { BatchOf, ConsumerRecord, RecordOf } from './consumer-record.js';
-import { OttlaError } from './errors.js';
+import { unknownTopic } from './errors.js';
 import {
   aFunction,
   aSignal,
@@ -201,11 +201,7 @@ export function checkRunTopics(
   isThere: (topic: string) => boolean,
 ): void {
   for (const [what, name] of Object.entries({ topic, deadLetter })) {
-    if (name === null || isThere(name)) continue;
-    throw new OttlaError(
-      'UNKNOWN_TOPIC_OR_PARTITION',
-      `run: retry.${what}: there is no topic ${name}: create it first`,
-    );
+    if (name !== null && !isThere(name)) throw unknownTopic(name, `run: retry.${what}: `);
   }
   if (topic === null) return;
   if (group === undefined) throw new TypeError('run: retry.topic needs a consumer with a group');

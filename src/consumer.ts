@@ -342,7 +342,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (this.#hasGroup) throw new TypeError('assign: this consumer has a group that assigns');
     const positions = checkPositions(
       partitions,
-      (topic) => this.#engine.topic(topic)?.partitionCount ?? 0,
+      (topic) => this.#engine.topic(topic)?.partitionCount,
     );
     this.#membership.drop([...this.#owned]);
     this.#joined = this.#assign(positions, this.#joined);

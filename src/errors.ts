@@ -11,6 +11,7 @@ export type ErrorCode =
   | 'INVALID_CONFIG'
   | 'INVALID_PARTITIONS'
   | 'INVALID_PRODUCER_EPOCH'
+  | 'INVALID_PRODUCER_ID_MAPPING'
   | 'INVALID_RECORD'
   | 'INVALID_REQUEST'
   | 'INVALID_TIMESTAMP'
@@ -94,6 +95,14 @@ export class OttlaError extends Error {
     if (options.written !== undefined) this.written = options.written;
     if (options.at !== undefined) this.at = options.at;
   }
+}
+
+/** The error of a call that names a topic which is not there. */
+export function unknownTopic(name: string, where = ''): OttlaError {
+  return new OttlaError(
+    'UNKNOWN_TOPIC_OR_PARTITION',
+    `${where}there is no topic ${JSON.stringify(name)}: create it first`,
+  );
 }
 
 /**

@@ -7,13 +7,14 @@ import type {
   PartitionInfo,
   Reader,
   ReaderOptions,
+  SkippedRange,
   TransactionalWriter,
   TransactionalWriterOptions,
   Writer,
   WriterOptions,
 } from './engine.js';
 import { withSignal } from './clock.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, asStorageError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
 import { Accumulator } from './local-accumulator.js';
@@ -87,19 +88,23 @@ export class LocalEngine implements Engine {
     return [...this.#broker.topics()];
   }
 
-  createTopic(spec: TopicSpec): Promise<TopicInfo> {
+  async createTopic(spec: TopicSpec): Promise<TopicInfo> {
+    this.#refuseClosed();
     return this.#broker.createTopic(spec);
   }
 
-  alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+  async alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
+    this.#refuseClosed();
     return this.#broker.alterTopic(name, settings);
   }
 
-  addPartitions(name: string, total: number): Promise<void> {
+  async addPartitions(name: string, total: number): Promise<void> {
+    this.#refuseClosed();
     return this.#broker.addPartitions(name, total);
   }
 
   async deleteTopic(name: string): Promise<void> {
+    this.#refuseClosed();
     const topic = this.#broker.topic(name);
     await this.#broker.deleteTopic(name);
     for (const writer of this.#writers) writer.forgetTopic(topic);
@@ -117,21 +122,48 @@ export class LocalEngine implements Engine {
 
   async partitions(name: string): Promise<readonly PartitionInfo[]> {
     this.#refuseClosed();
-    const { partitions } = this.#broker.topic(name);
-    if (this.#broker.readOnly) for (const partition of partitions) await partition.refresh();
-    return partitions.map((partition) => ({
-      partition: partition.index,
-      logStartOffset: partition.logStartOffset,
-      highWatermark: partition.highWatermark,
-      lastStableOffset: partition.lastStableOffset,
-      leaderEpoch: partition.leaderEpoch,
-      segments: partition.segmentCount,
-      bytes: partition.bytes,
-    }));
+    const infos: PartitionInfo[] = [];
+    for (const partition of this.#broker.topic(name).partitions) {
+      infos.push(
+        await this.#info(partition).catch((error: unknown) => infoWithout(partition, error)),
+      );
+    }
+    return infos;
   }
 
-  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now(), isolation);
+  async partition(at: TopicPartition): Promise<PartitionInfo> {
+    this.#refuseClosed();
+    return this.#info(this.#broker.partition(at));
+  }
+
+  async #info(partition: Partition): Promise<PartitionInfo> {
+    if (this.#broker.readOnly) await partition.refresh();
+    const { logStartOffset, highWatermark, lastStableOffset, leaderEpoch } = partition;
+    const { index, segmentCount, bytes, failure } = partition;
+    return {
+      partition: index,
+      logStartOffset,
+      highWatermark,
+      lastStableOffset,
+      leaderEpoch,
+      segments: segmentCount,
+      bytes,
+      ...(failure === null ? {} : { error: failure }),
+    };
+  }
+
+  offsetFor(
+    at: TopicPartition,
+    from: From,
+    isolation: Isolation,
+    onCorrupt?: (skipped: SkippedRange) => void,
+  ): Promise<number | null> {
+    const onDamage =
+      onCorrupt &&
+      ((offset: number, nextOffset: number, error: OttlaError): void =>
+        onCorrupt({ topic: at.topic, partition: at.partition, offset, nextOffset, error }));
+    const now = this.#broker.clock.now();
+    return offsetFor(this.#broker.partition(at), from, now, isolation, onDamage);
   }
 
   groups(): readonly string[] {
@@ -234,16 +266,26 @@ export class LocalEngine implements Engine {
     groups: readonly string[] | undefined,
     signal: AbortSignal | undefined,
   ): Promise<void> {
+    for (const groupId of groups ?? []) this.#refuseUnknownGroup(groupId);
     for (;;) {
-      const flushed = [...this.#writers].map((writer) => writer.flush());
-      await withSignal(Promise.all(flushed), signal, 'idle, while sends are under way,');
-      if ([...this.#writers].some((writer) => !writer.isEmpty)) continue;
+      const isSending = (): boolean => [...this.#writers].some((writer) => !writer.isEmpty);
+      // An aborted signal does not hide who is behind when there is nothing to flush.
+      const ended = isSending() ? signal : undefined;
+      const flushed = Promise.all([...this.#writers].map((writer) => writer.flush()));
+      await withSignal(flushed, ended, 'idle, while sends are under way,');
+      if (isSending()) continue;
       const behind = this.#behind(groups);
       const { hasOpen } = this.#broker.transactions;
       if (behind.length === 0 && !hasOpen) return;
       if (hasOpen) behind.push('a transaction is open');
       await withSignal(this.#broker.changed(), signal, `idle, while ${behind.join('; ')},`);
     }
+  }
+
+  /** A consumer that has not joined yet makes its group known. @throws GROUP_ID_NOT_FOUND */
+  #refuseUnknownGroup(groupId: string): void {
+    if ([...this.#readers].some((reader) => reader.groupId === groupId)) return;
+    this.#broker.groups.refuseUnknown(groupId);
   }
 
   /** The groups with a live member here whose commits have not reached the end, in words. */
@@ -290,4 +332,12 @@ export class LocalEngine implements Engine {
     await Promise.all([...this.#writers].map((writer) => writer.close()));
     await this.#broker.close();
   }
+}
+
+/** Of a partition that cannot be opened. */
+function infoWithout(partition: Partition, error: unknown): PartitionInfo {
+  const failure = asStorageError(partition.name, error);
+  const { nextOffset, ...extent } = partition.storedExtent;
+  const ends = { highWatermark: nextOffset, lastStableOffset: nextOffset };
+  return { partition: partition.index, ...extent, ...ends, error: failure };
 }

@@ -259,7 +259,8 @@ const codecs: Readonly<Record<CodecName, Serde>> = {
     keepsBytes: false,
     encode(value) {
       const text: string | undefined = JSON.stringify(value);
-      if (text !== undefined) return text;
+      // JSON writes NaN and the infinities as null.
+      if (text !== undefined && (text !== 'null' || value === null)) return text;
       throw new TypeError(`expected a value that JSON keeps, got ${got(value)}`);
     },
     decode: (bytes): unknown => JSON.parse(bytes.toString()),

@@ -184,6 +184,8 @@ describeContract('codecs', ({ open }) => {
     ],
     ['undefined in JSON', { value: 'json' as never }, { value: () => 1 }, /value:.+JSON.+got/],
     ['a bigint in JSON', { value: 'json' as never }, { value: 1n }, /orders: value:/],
+    ['NaN in JSON', { value: 'json' as never }, { value: NaN }, /value:.+JSON.+got NaN/],
+    ['infinity in JSON', { value: 'json' as never }, { value: -Infinity }, /JSON.+got -Infinity/],
     ['a cycle in JSON', { value: 'json' as never }, { value: cyclic() }, /orders: value:/],
     ['a function in msgpack', { value: 'msgpack' as never }, { value: () => 1 }, /orders: value:/],
     [

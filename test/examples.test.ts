@@ -54,7 +54,7 @@ beforeAll(() => {
       ),
     { cwd: directory, encoding: 'utf8' },
   );
-  expect(compiled.stdout).toBe('');
+  if (compiled.status !== 0) throw new Error(compiled.stdout);
   // So that 'ottla' in an example is what was compiled.
   const exported = { '.': './dist/index.js', './testing': './dist/testing/index.js' };
   const description = { name: 'ottla', type: 'module', exports: exported };

@@ -191,14 +191,32 @@ describeContract('idle', ({ open }) => {
 
   it('does not wait for a group without members here, nor for one that is not asked for', async () => {
     const ottla = await withOrders(open);
+    await ottla.groups.resetOffsets('left', { to: 'earliest', topic: 'orders' });
+    ottla.consumer({ ...good, group: 'to come' });
     const behind = ottla.consumer({ ...good, group: 'behind' });
     await behind.ready();
     const loop = new Loop(ottla.consumer({ ...good, group: 'busy' }));
-    await ottla.idle({ groups: ['busy', 'unknown'] });
+    await ottla.idle({ groups: ['busy', 'left', 'to come'] });
     expect(loop.records).toHaveLength(3);
     await behind.close();
     await ottla.idle();
     await loop.close();
+  });
+
+  it('refuses a group that nobody has heard of', async () => {
+    const ottla = await withOrders(open);
+    const failure = await failureOf(() => ottla.idle({ groups: ['typo'] }));
+    expect(failure).toMatchObject({ code: 'GROUP_ID_NOT_FOUND' });
+    expect(failure.message).toContain('typo');
+  });
+
+  it('says who is behind when the signal has aborted already, not that sends are under way', async () => {
+    const ottla = await withOrders(open);
+    await ottla.producer().send('orders', { value: 'a' });
+    const consumer = ottla.consumer(good);
+    await consumer.ready();
+    const failure = await failureOf(() => ottla.idle({ signal: AbortSignal.abort() }));
+    expect(failure.message).toMatch(/group g has committed 0 of 4 in orders-0/);
   });
 
   it('resolves when the group that is behind goes away', async () => {

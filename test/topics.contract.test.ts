@@ -299,7 +299,11 @@ describeContract('topics', ({ open }) => {
     await ottla.topics.create('orders');
     await sendTo(ottla, 'orders', 'a');
     await ottla.close();
-    await expect(run(ottla)).rejects.toMatchObject({ name: 'OttlaError', code: 'CLOSED' });
+    await expect(run(ottla)).rejects.toMatchObject({
+      name: 'OttlaError',
+      code: 'CLOSED',
+      message: 'this Ottla is closed',
+    });
   });
 });
 
