@@ -1,0 +1,45 @@
+import { array, arrayOf, bool, int16, int32, int8, string } from '../protocol/schema.js';
+
+const request = {
+  resources: array({
+    resourceType: int8(),
+    resourceName: string(),
+    configurationKeys: arrayOf(string(), { nullable: 0 }),
+  }),
+  includeSynonyms: bool({ default: false }),
+  includeDocumentation: bool({ since: 3, default: false }),
+};
+
+const response = {
+  throttleTimeMs: int32({ default: 0 }),
+  results: array({
+    errorCode: int16(),
+    errorMessage: string({ nullable: 0 }),
+    resourceType: int8(),
+    resourceName: string(),
+    configs: array({
+      name: string(),
+      value: string({ nullable: 0 }),
+      readOnly: bool(),
+      configSource: int8({ default: -1 }),
+      isSensitive: bool(),
+      synonyms: array({
+        name: string(),
+        value: string({ nullable: 0 }),
+        source: int8(),
+      }),
+      configType: int8({ since: 3, default: 0 }),
+      documentation: string({ since: 3, nullable: 0 }),
+    }),
+  }),
+};
+
+export const describeConfigs: Api = api({
+  key: 32,
+  name: 'DescribeConfigs',
+  versions: [1, 4],
+  flexible: 4,
+  request,
+  response,
+  handle,
+});
