@@ -144,6 +144,11 @@ export class Partition {
     return segment === segments.active ? null : segments.at(segment.nextOffset);
   }
 
+  /** The latest of its batches' timestamps; -1: there is none. */
+  get maxTimestamp(): number {
+    return this.#log.segments.all.reduce((max, segment) => Math.max(max, segment.maxTimestamp), -1);
+  }
+
   /** An offset before which every record is older than `timestamp`; null if all records are. */
   offsetBeforeTimestamp(timestamp: number): number | null {
     const { all, startOffset } = this.#log.segments;

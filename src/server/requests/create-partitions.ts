@@ -1,4 +1,7 @@
-import { array, arrayOf, bool, int16, int32, string } from '../protocol/schema.js';
+import { OttlaError } from '../../errors.js';
+import { api, type Api, type Node } from '../protocol/api.js';
+import { errorNumberOf, noError, WireError } from '../protocol/errors.js';
+import { array, arrayOf, bool, int16, int32, string, type Decoded } from '../protocol/schema.js';
 
 const request = {
   topics: array({
@@ -24,6 +27,8 @@ const response = {
   }),
 };
 
+const maxPartitions = 100_000;
+
 export const createPartitions: Api = api({
   key: 37,
   name: 'CreatePartitions',
@@ -31,5 +36,43 @@ export const createPartitions: Api = api({
   flexible: 2,
   request,
   response,
-  handle,
+  async handle({ topics, validateOnly }, { node }) {
+    const results = [];
+    for (const topic of topics) {
+      const { name } = topic;
+      try {
+        await grow(node, topic, validateOnly);
+        results.push({ name, errorCode: noError });
+      } catch (error) {
+        const errorMessage = error instanceof Error ? error.message : null;
+        results.push({ name, errorCode: errorNumberOf(error), errorMessage });
+      }
+    }
+    return { results };
+  },
 });
+
+/** @throws UNKNOWN_TOPIC_OR_PARTITION, INVALID_PARTITIONS, INVALID_REPLICA_ASSIGNMENT */
+async function grow(
+  { broker, nodeId }: Node,
+  { name, count, assignments }: Decoded<typeof request>['topics'][number],
+  validateOnly: boolean,
+): Promise<void> {
+  const before = broker.topic(name).partitionCount;
+  if (count <= before || count > maxPartitions) {
+    throw new OttlaError(
+      'INVALID_PARTITIONS',
+      `topic ${name} has ${before} partitions, got ${count}: expected more, at most ${maxPartitions}`,
+    );
+  }
+  const isHere = assignments?.every(
+    ({ brokerIds: [id, ...more] }) => id === nodeId && !more.length,
+  );
+  if (assignments !== null && (isHere !== true || assignments.length !== count - before)) {
+    throw new WireError(
+      'INVALID_REPLICA_ASSIGNMENT',
+      `expected node ${nodeId} alone for each of ${count - before} partitions`,
+    );
+  }
+  if (!validateOnly) await broker.addPartitions(name, count);
+}

@@ -1,3 +1,5 @@
+import { api, type Api } from '../protocol/api.js';
+import { errorNumberOf, noError } from '../protocol/errors.js';
 import { array, int16, int32, int64, string } from '../protocol/schema.js';
 
 const request = {
@@ -23,6 +25,9 @@ const response = {
   }),
 };
 
+/** Up to the high watermark. */
+const all = -1;
+
 export const deleteRecords: Api = api({
   key: 21,
   name: 'DeleteRecords',
@@ -30,5 +35,22 @@ export const deleteRecords: Api = api({
   flexible: 2,
   request,
   response,
-  handle,
+  async handle({ topics }, { node: { broker } }) {
+    const answers = [];
+    for (const { name, partitions } of topics) {
+      const deleted = [];
+      for (const { partitionIndex, offset } of partitions) {
+        const at = { topic: name, partition: partitionIndex };
+        try {
+          const before = offset === all ? broker.partition(at).highWatermark : offset;
+          const lowWatermark = await broker.deleteRecords(at, before);
+          deleted.push({ partitionIndex, lowWatermark, errorCode: noError });
+        } catch (error) {
+          deleted.push({ partitionIndex, lowWatermark: -1, errorCode: errorNumberOf(error) });
+        }
+      }
+      answers.push({ name, partitions: deleted });
+    }
+    return { topics: answers };
+  },
 });

@@ -1,3 +1,5 @@
+import { api, type Api } from '../protocol/api.js';
+import { errorNumber, noError } from '../protocol/errors.js';
 import { array, bool, int16, int32, int8, string } from '../protocol/schema.js';
 
 const request = {
@@ -18,10 +20,13 @@ const response = {
     host: string(),
     port: int32(),
     rack: string({ nullable: 0, default: null }),
-    isFenced: bool({ since: 2 }),
+    isFenced: bool({ since: 2, default: false }),
   }),
-  clusterAuthorizedOperations: int32({ default: -2147483648 }),
+  clusterAuthorizedOperations: int32({ default: -(2 ** 31) }),
 };
+
+/** Controllers have no endpoint of their own here. */
+const brokers = 1;
 
 export const describeCluster: Api = api({
   key: 60,
@@ -30,5 +35,17 @@ export const describeCluster: Api = api({
   flexible: 0,
   request,
   response,
-  handle,
+  handle({ endpointType }, { node }) {
+    const { nodeId, clusterId, endpoint } = node;
+    if (endpointType !== brokers) {
+      const errorCode = errorNumber('UNSUPPORTED_ENDPOINT_TYPE');
+      return { errorCode, endpointType, clusterId: '', brokers: [] };
+    }
+    return {
+      errorCode: noError,
+      clusterId,
+      controllerId: nodeId,
+      brokers: [{ brokerId: nodeId, ...endpoint }],
+    };
+  },
 });

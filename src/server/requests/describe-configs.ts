@@ -1,3 +1,6 @@
+import { api, type Api } from '../protocol/api.js';
+import { describeResource } from '../config-resources.js';
+import { errorNumberOf, noError } from '../protocol/errors.js';
 import { array, arrayOf, bool, int16, int32, int8, string } from '../protocol/schema.js';
 
 const request = {
@@ -41,5 +44,19 @@ export const describeConfigs: Api = api({
   flexible: 4,
   request,
   response,
-  handle,
+  handle({ resources, includeSynonyms }, { node }) {
+    const results = resources.map(({ configurationKeys, resourceType, resourceName }) => {
+      const resource = { resourceType, resourceName };
+      try {
+        const configs = describeResource(node, resource)
+          .filter(({ name }) => configurationKeys?.includes(name) ?? true)
+          .map((config) => (includeSynonyms ? config : { ...config, synonyms: [] }));
+        return { ...resource, errorCode: noError, errorMessage: null, configs };
+      } catch (error) {
+        const errorMessage = error instanceof Error ? error.message : null;
+        return { ...resource, errorCode: errorNumberOf(error), errorMessage, configs: [] };
+      }
+    });
+    return { results };
+  },
 });
