@@ -46,6 +46,7 @@ describeContract('Produce', ({ open }) => {
     const client = await connected(ottla);
     client.tell('Produce', produceRequest('none', { 0: batchOf(['a']) }, { acks: 0 }));
     await client.closed;
+    expect(client.stream.destroyed).toBe(true);
   });
 
   it('wakes a consumer in this process', async () => {
