@@ -9,6 +9,7 @@ import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
+import { Slices } from './storage/batch-cursor.js';
 import { newTopicId } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
@@ -77,6 +78,8 @@ export class Broker {
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
   readonly #cleaner: LogCleaner;
+  /** What is to be done once all partitions were looked at; null: they were. */
+  #untilAllAreSeen: (() => void)[] | null = null;
   #waitingForChange: (() => void)[] = [];
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
@@ -98,6 +101,10 @@ export class Broker {
       syncs,
       compactions: new SyncQueue(1),
       readOnly,
+      onceAllAreSeen: (run) => {
+        if (this.#untilAllAreSeen === null) clock.soon(run);
+        else this.#untilAllAreSeen.push(run);
+      },
       quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
@@ -179,12 +186,25 @@ export class Broker {
    * What was found is in `recovery`.
    */
   async recover(): Promise<void> {
-    const unclean = this.#partitions().filter((partition) => partition.needsRecovery());
-    // Metadata that is lost shows here, before anything is changed.
-    for (const partition of unclean) partition.open();
-    for (const group of this.offsets.groups()) {
-      for (const { partition } of this.#commitsOf(group)) partition.open();
+    const slices = new Slices(this.clock, `opening ${this.directory}`);
+    const unclean: Partition[] = [];
+    const changes: (() => void)[] = [];
+    this.#untilAllAreSeen = changes;
+    for (const partition of this.#partitions()) {
+      if (slices.isOver) await slices.next();
+      if (!partition.needsRecovery()) continue;
+      // Metadata that is lost shows here, before anything is changed.
+      partition.open();
+      unclean.push(partition);
     }
+    for (const group of this.offsets.groups()) {
+      for (const { partition } of this.#commitsOf(group)) {
+        if (slices.isOver) await slices.next();
+        partition.open();
+      }
+    }
+    this.#untilAllAreSeen = null;
+    for (const change of changes) this.clock.soon(change);
     const topics = [...this.#store.range(['topic'])];
     for (const { key, value } of topics) {
       if (value.state === 'live') continue;
@@ -199,6 +219,7 @@ export class Broker {
       this.recovery.push(`${value.name}: finished deleting the topic.`);
     }
     for (const partition of unclean) {
+      if (slices.isOver) await slices.next();
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }

@@ -186,8 +186,7 @@ export class PartitionLog {
         `${this.name}: the log begins at offset ${startOffset}: its segments from offset ${missing} to ${segments.all[0]!.baseOffset} are gone.`,
       );
     }
-    // Not now: first every partition is looked at, and nothing is changed if metadata turns out to be lost.
-    if (this.hasLeftovers) clock.soon(() => void this.removeLeftovers());
+    if (this.hasLeftovers) this.#env.onceAllAreSeen(() => void this.removeLeftovers());
     return segments;
   }
 
@@ -240,8 +239,9 @@ export class PartitionLog {
     return this.segments.all.some((segment) => !segment.transactions.isWhole);
   }
 
-  /** Whether transactions were open at the recovery point, as far as the row tells. */
-  get hadOpenTransactions(): boolean {
+  /** Whether transactions are open; of a log that was not opened, as it needs no recovery, the row tells. */
+  get hasOpenTransactions(): boolean {
+    if (this.isOpen) return this.producers.state.openTransactions.size > 0;
     return this.#stored.read().producers.open > 0;
   }
 

@@ -479,7 +479,7 @@ export class TransactionCoordinator {
   }
 
   async #abortOpen(partition: Partition): Promise<string[]> {
-    if (!partition.hadOpenTransactions) return [];
+    if (!partition.hasOpenTransactions) return [];
     partition.open();
     if (partition.failure !== null) return [];
     const report: string[] = [];

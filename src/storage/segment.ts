@@ -60,6 +60,8 @@ export class Segment implements OpenFileHolder {
   #closing = false;
   #waitingForEndOfUse: (() => void)[] = [];
   #writable = false;
+  /** Of this process: an error in writing them back is told to who syncs, as long as the file is open. */
+  #hasUnsyncedWrites = false;
   #directorySynced = false;
   readonly #offsets: IndexFile<OffsetIndex>;
   readonly #times: IndexFile<TimeIndex>;
@@ -135,6 +137,7 @@ export class Segment implements OpenFileHolder {
    */
   write(bytes: Uint8Array, start: number, end: number): void {
     let at = start;
+    this.#hasUnsyncedWrites = true;
     try {
       const file = this.#use();
       while (at < end) {
@@ -155,6 +158,7 @@ export class Segment implements OpenFileHolder {
   /** Writes the bytes between two positions as they are once more. */
   async writeAgain(start: number, end: number): Promise<void> {
     const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, end - start));
+    this.#hasUnsyncedWrites = true;
     for (let at = start; at < end;) {
       const length = await this.readAsync(chunk, Math.min(chunk.length, end - at), at);
       for (let from = 0; from < length;) {
@@ -333,6 +337,7 @@ export class Segment implements OpenFileHolder {
 
   /** Cuts the log to `size` bytes, at the boundary of a batch. Durable with the next sync. */
   cut(size: number): void {
+    this.#hasUnsyncedWrites = true;
     this.#use().truncate(size);
   }
 
@@ -359,12 +364,16 @@ export class Segment implements OpenFileHolder {
   async sync(): Promise<void> {
     const size = this.size;
     this.#uses++;
+    this.#hasUnsyncedWrites = false;
     try {
       await this.#use().sync();
       if (!this.#directorySynced) {
         await this.#openFiles.files.syncDirectory(this.directory);
         this.#directorySynced = true;
       }
+    } catch (error) {
+      this.#hasUnsyncedWrites = true;
+      throw error;
     } finally {
       this.#endUse();
     }
@@ -409,7 +418,7 @@ export class Segment implements OpenFileHolder {
   }
 
   releaseFile(): boolean {
-    if (this.#uses > 0 || this.syncedSize < this.size) return false;
+    if (this.#uses > 0 || this.#hasUnsyncedWrites) return false;
     this.#closeFile();
     return true;
   }
