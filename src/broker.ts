@@ -1,9 +1,9 @@
 import type { TopicPartition } from './assignment.js';
-import type { Clock } from './clock.js';
+import { countingPolls, type Clock } from './clock.js';
 import { OttlaError, asStorageError, unknownTopic } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
-import type { CommittedOffset, OffsetStore } from './offsets.js';
+import { rewind, type CommittedOffset, type OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-environment.js';
@@ -81,6 +81,7 @@ export class Broker {
   /** What is to be done once all partitions were looked at; null: they were. */
   #untilAllAreSeen: (() => void)[] | null = null;
   #waitingForChange: (() => void)[] = [];
+  #storeId: string | null = null;
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
 
@@ -132,7 +133,7 @@ export class Broker {
       warn: (warning) => this.onWarning(warning),
     });
     this.transactions = new TransactionCoordinator({
-      clock,
+      clock: countingPolls(clock),
       random: options.random,
       store,
       offsets: this.offsets,
@@ -164,6 +165,12 @@ export class Broker {
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
     return new Topic(this.#env, this.directory, this.#defaults, name, row);
+  }
+
+  /** Names the data, wherever it lies; of what is only in memory, this broker. */
+  get storeId(): string {
+    this.#storeId ??= this.#store.get(['store'])?.storeId ?? newTopicId(this.random);
+    return this.#storeId;
   }
 
   newMemberId(clientId: string): string {
@@ -243,11 +250,11 @@ export class Broker {
       const rewound = [];
       for (const { committed, partition } of this.#commitsOf(group)) {
         if (!concerns(partition) || partition.failure !== null) continue;
-        const end = Math.min(partition.logEndOffset, partition.endOfEpoch(committed.leaderEpoch));
-        if (committed.offset <= end) continue;
-        rewound.push({ ...committed, offset: end, leaderEpoch: partition.epochBefore(end) });
+        const back = rewind(committed, partition);
+        if (back === committed) continue;
+        rewound.push(back);
         report.push(
-          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${end}, where the log now ends.`,
+          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${back.offset}, where the log now ends.`,
         );
       }
       if (rewound.length > 0) await this.offsets.commit(group, rewound);

@@ -5,7 +5,7 @@ import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
 import { StoredPartition, emptyRecoveryPoint, noProducers } from './partition-row.js';
-import type { LogPlace } from './partition-row.js';
+import type { LogPlace, StoredExtent } from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
 import { CountedBytes } from './partition-quota.js';
@@ -239,6 +239,11 @@ export class PartitionLog {
     return this.segments.all.some((segment) => !segment.transactions.isWhole);
   }
 
+  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
+  get storedExtent(): StoredExtent {
+    return this.#stored.extent();
+  }
+
   /** Whether transactions are open; of a log that was not opened, as it needs no recovery, the row tells. */
   get hasOpenTransactions(): boolean {
     if (this.isOpen) return this.producers.state.openTransactions.size > 0;
@@ -266,17 +271,7 @@ export class PartitionLog {
    * a log that was not opened the rows tell.
    */
   count(): void {
-    const { topicId, partition } = this.place;
-    let bytes: number;
-    if (this.#segments !== null) {
-      ({ bytes } = this.#segments);
-    } else {
-      const { active, logStartOffset } = this.#stored.read();
-      ({ bytes } = active);
-      const sealed = this.#env.store.range(['segment', topicId, partition]);
-      for (const { value } of sealed) if (value.nextOffset > logStartOffset) bytes += value.bytes;
-    }
-    this.counted.set(bytes);
+    this.counted.set(this.#segments?.bytes ?? this.#stored.extent().bytes);
   }
 
   /** At a cut. The file is for Kafka's tools: the row counts here. */
@@ -315,7 +310,7 @@ export class PartitionLog {
     this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;
-    if (!segments.beginAt(before)) this.producers.remove(before);
+    if (!segments.beginAt(before)) this.producers.forget(before);
   }
 
   /** Saves what recovery has found, once that is synced. */

@@ -53,6 +53,15 @@ const firstRow: PartitionRow = {
   producers: noProducers,
 };
 
+/** How far a log is, as far as its rows tell. */
+export interface StoredExtent {
+  readonly logStartOffset: number;
+  readonly nextOffset: number;
+  readonly leaderEpoch: number;
+  readonly segments: number;
+  readonly bytes: number;
+}
+
 /** The row of one partition. It is written one time after the other, so that nothing in it goes back. */
 export class StoredPartition {
   readonly #store: MetaStore;
@@ -68,6 +77,19 @@ export class StoredPartition {
 
   read(): PartitionRow {
     return this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+  }
+
+  extent(): StoredExtent {
+    const { active, logStartOffset, leaderEpochs } = this.read();
+    let segments = 1;
+    let { bytes } = active;
+    for (const { value } of this.#store.range(['segment', this.#topicId, this.#partition])) {
+      if (value.nextOffset <= logStartOffset) continue;
+      segments++;
+      bytes += value.bytes;
+    }
+    const leaderEpoch = leaderEpochs.at(-1)![0];
+    return { logStartOffset, nextOffset: active.nextOffset, leaderEpoch, segments, bytes };
   }
 
   /** Of a log that was compacted. */

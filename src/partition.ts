@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
 import { PartitionAppends, type AppendListener, type AppendWaiter } from './partition-append.js';
@@ -6,6 +7,7 @@ import { PartitionCompaction } from './partition-compaction.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { PartitionLog } from './partition-log.js';
 import { recoverLog } from './partition-recovery.js';
+import type { StoredExtent } from './partition-row.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
@@ -54,6 +56,10 @@ export class Partition {
   #newLog(settings: TopicSettings): PartitionLog {
     const { topic, topicId, index: partition, directory } = this;
     return new PartitionLog(this.#env, { topic, topicId, partition, directory }, settings);
+  }
+
+  get clock(): Clock {
+    return this.#env.clock;
   }
 
   get name(): string {
@@ -120,6 +126,11 @@ export class Partition {
 
   get segmentCount(): number {
     return this.#log.segments.all.length;
+  }
+
+  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
+  get storedExtent(): StoredExtent {
+    return this.#log.storedExtent;
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
@@ -262,8 +273,9 @@ export class Partition {
   #failOpening(log: PartitionLog, error: unknown): void {
     const failure = asStorageError(this.name, error, false);
     if (failure.code === 'METADATA_LOST') throw failure;
+    const isKnown = log.isUnrecovered;
     log.failRecovery(failure);
-    this.#env.warn(`${log.failure!.message}.`);
+    if (!isKnown) this.#env.warn(`${log.failure!.message}.`);
   }
 
   /**
@@ -320,11 +332,15 @@ export class Partition {
   }
 
   async #refresh(anew: boolean): Promise<void> {
-    const isOutdated = anew || this.#log.isOutdated();
-    const log = isOutdated ? this.#newLog(this.settings) : this.#log;
-    log.followLogStart();
-    await log.readOn();
-    if (isOutdated) this.#replaceLog(log);
+    try {
+      const isOutdated = anew || this.#log.isOutdated();
+      const log = isOutdated ? this.#newLog(this.settings) : this.#log;
+      log.followLogStart();
+      await log.readOn();
+      if (isOutdated) this.#replaceLog(log);
+    } catch (error) {
+      throw asStorageError(this.name, error);
+    }
   }
 
   /**

@@ -234,15 +234,19 @@ export class Segment implements OpenFileHolder {
   }
 
   /**
-   * Where the first batch with `offset` or a later one begins: the end if there is none. Where the index
-   * leaves too many batches to look at, a byte before it.
+   * Where the batch with `offset` begins: the end if there is none with it or a later one. Where no batch has
+   * it, or the index leaves too many to look at, a byte before it.
    */
   positionOf(offset: number): number {
     if (offset >= this.nextOffset) return this.size;
     let position = this.positionBefore(offset);
+    let before = position;
     for (let walked = 0; walked < maxWalkedBatches && position < this.size; walked++) {
       const batch = this.#headerAt(position);
+      // Of a gap who reads finds out whether it is one, or damage.
+      if (batch !== null && batch.baseOffset > offset) return before;
       if (batch === null || batch.lastOffset >= offset) break;
+      before = position;
       position += batch.size;
     }
     return position;
