@@ -46,7 +46,10 @@ export async function recoverLog(
     active.cut(position);
   }
   const isBelowStart = active.nextOffset < segments.startOffset;
-  if (problem === null && !log.syncFailed && !isRebuilt && !isBelowStart) return null;
+  if (problem === null && !log.syncFailed && !isRebuilt && !isBelowStart) {
+    log.removeOldSnapshots();
+    return null;
+  }
   try {
     await active.sync();
   } catch (error) {
@@ -54,6 +57,7 @@ export async function recoverLog(
     throw error;
   }
   await log.recovered();
+  log.removeOldSnapshots();
   if (isBelowStart) {
     // What lay between was deleted: its offsets are not given out again.
     await log.roll();

@@ -332,10 +332,10 @@ export class Segment implements OpenFileHolder {
     this.#maxTimestampOffset = point.maxTimestampOffset;
     this.#bytesSinceIndexEntry = point.bytesSinceIndexEntry;
     // Written anew behind the point, a file may have other entries where the point's were.
-    const offsets = this.#offsets.read(point.offsetIndexBytes);
-    this.#offsets.restore(offsets?.endsBefore(point.nextOffset) === true ? offsets : null);
-    const times = this.#times.read(point.timeIndexBytes);
-    this.#times.restore(times?.endsBefore(point.nextOffset) === true ? times : null);
+    this.#offsets.restore(point.offsetIndexBytes, (entries) =>
+      entries.endsBefore(point.nextOffset),
+    );
+    this.#times.restore(point.timeIndexBytes, (entries) => entries.endsBefore(point.nextOffset));
     this.transactions.restore(point.transactionIndex, true);
   }
 
