@@ -8,7 +8,7 @@ import type {
   TransactionalWriter,
   Writer,
 } from './engine.js';
-import { OttlaError, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, inWords, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -143,7 +143,7 @@ export class Producer {
     this.#events.error(
       error instanceof OttlaError
         ? error
-        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
+        : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
     );
   }
 
