@@ -1,4 +1,5 @@
 import type { Api } from './protocol/api.js';
+import { coordinatorApis } from './coordinator-apis.js';
 import { alterConfigs } from './requests/alter-configs.js';
 import { apiVersions } from './requests/api-versions.js';
 import { createPartitions } from './requests/create-partitions.js';
@@ -34,6 +35,7 @@ const offered: readonly Api[] = [
   metadata,
   offsetForLeaderEpoch,
   produce,
+  ...coordinatorApis,
 ];
 
 export const apis: ReadonlyMap<number, Api> = new Map(
