@@ -5,6 +5,7 @@ import type { Isolation, TopicSettings } from './options.js';
 import { PartitionAppends, type AppendListener, type AppendWaiter } from './partition-append.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import type { LogEnvironment } from './partition-environment.js';
+import { followLogStart, isOutdated, readOn } from './partition-follow.js';
 import { PartitionLog } from './partition-log.js';
 import { recoverLog } from './partition-recovery.js';
 import type { StoredExtent } from './partition-row.js';
@@ -130,7 +131,7 @@ export class Partition {
 
   /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
   get storedExtent(): StoredExtent {
-    return this.#log.storedExtent;
+    return this.#log.stored.extent();
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
@@ -317,7 +318,7 @@ export class Partition {
 
   /** Whether the segment was freed: read-only, by the owner, which is looked up. */
   isFreed(segment: Segment): boolean {
-    if (this.#env.readOnly) this.#log.followLogStart();
+    if (this.#env.readOnly) followLogStart(this.#log);
     return segment.isRemoved;
   }
 
@@ -343,10 +344,10 @@ export class Partition {
 
   async #refresh(anew: boolean): Promise<void> {
     try {
-      const isOutdated = anew || this.#log.isOutdated();
+      const isOutdated = anew || isOutdated(this.#log);
       const log = isOutdated ? this.#newLog(this.settings) : this.#log;
-      log.followLogStart();
-      await log.readOn();
+      followLogStart(log);
+      await readOn(log);
       if (isOutdated) this.#replaceLog(log);
     } catch (error) {
       throw asStorageError(this.name, error);
