@@ -8,8 +8,14 @@ export interface Measured {
   readonly ms: number;
 }
 
-/** What is to be better than a floor: a least share of its rate, or at most so many times its duration. */
-export type Goal = { readonly least: number } | { readonly most: number };
+/**
+ * What is to be better than a floor: a least share of its rate, or at most so many times its duration. Or one
+ * of what is counted is to take at most so many ms.
+ */
+export type Goal =
+  | { readonly least: number }
+  | { readonly most: number }
+  | { readonly mostMs: number };
 
 /** One line of the table. */
 export interface Row {
@@ -45,7 +51,7 @@ export interface Result {
   /** Per second: the median over all rounds. */
   readonly rate: number;
   readonly floorRate: number;
-  /** The median of the rounds' ratios: of rates, or for a goal `most` of durations. */
+  /** The median of the rounds' ratios: of rates, or for a goal of durations of these. */
   readonly ratio: number;
   readonly ratios: readonly number[];
   readonly meetsGoal: boolean | null;
@@ -105,22 +111,23 @@ export async function measure(
     await subject.close?.();
     rmSync(directory, { recursive: true, force: true });
   }
-  const isOfTimes = row.goal !== undefined && 'most' in row.goal;
+  const isOfTimes = row.goal !== undefined && !('least' in row.goal);
   const ratios = runs.map((measured, i) => {
     const ratio = perSecond(measured) / perSecond(floors[i]!);
     return isOfTimes ? 1 / ratio : ratio;
   });
   const ratio = median(ratios);
+  const rate = median(runs.map(perSecond));
   return {
     name: row.name,
     unit: row.unit,
     what: row.what,
     goal: row.goal ?? null,
-    rate: median(runs.map(perSecond)),
+    rate,
     floorRate: median(floors.map(perSecond)),
     ratio,
     ratios,
-    meetsGoal: row.goal === undefined ? null : meets(row.goal, ratio),
+    meetsGoal: row.goal === undefined ? null : meets(row.goal, ratio, rate),
     peakRssMiB: process.resourceUsage().maxRSS / 1024,
     heapMiB: heap / 2 ** 20,
     loopDelayP99Ms: delay.percentile(99) / 1e6,
@@ -128,7 +135,8 @@ export async function measure(
   };
 }
 
-function meets(goal: Goal, ratio: number): boolean {
+function meets(goal: Goal, ratio: number, rate: number): boolean {
+  if ('mostMs' in goal) return 1000 / rate <= goal.mostMs;
   return 'least' in goal ? ratio >= goal.least : ratio <= goal.most;
 }
 

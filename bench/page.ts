@@ -3,7 +3,7 @@ import { availableParallelism, loadavg } from 'node:os';
 import { basename } from 'node:path';
 import type { Result } from './harness.js';
 import { plot } from './plot.js';
-import { goalText, short } from './table.js';
+import { goalText, rateText } from './table.js';
 
 const begin = '<!-- results -->';
 const end = '<!-- end of results -->';
@@ -41,8 +41,8 @@ function table(results: readonly Result[]): string {
   const head = ['Row', 'Per second', 'Floor', 'Ratio', 'Goal'];
   const rows = results.map(({ name, rate, floorRate, ratio, goal }) => [
     name,
-    short(rate),
-    short(floorRate),
+    rateText(goal, rate),
+    rateText(goal, floorRate),
     ratio.toPrecision(2),
     goalText(goal),
   ]);

@@ -70,7 +70,10 @@ function row(result: Result, y: number, x: (rate: number) => string): string[] {
     `<text class="end" x="${width}" y="${at}">${ratio.toPrecision(2)}</text>`,
   ];
   if (goal === null) return marks;
-  const asked = floorRate * ('least' in goal ? goal.least : 1 / goal.most);
+  const asked =
+    'mostMs' in goal
+      ? 1000 / goal.mostMs
+      : floorRate * ('least' in goal ? goal.least : 1 / goal.most);
   return [...marks, `<circle class="goal" cx="${x(asked)}" cy="${y}" r="5"/>`];
 }
 

@@ -18,8 +18,8 @@ export function printResult(result: Result): void {
   const { loopDelayP99Ms, loopDelayMaxMs } = result;
   print([
     name,
-    short(rate),
-    short(floorRate),
+    rateText(goal, rate),
+    rateText(goal, floorRate),
     ratio.toPrecision(2),
     `${goalText(goal)}${meetsGoal === false ? ' !' : '  '}`,
     peakRssMiB.toFixed(0),
@@ -30,10 +30,18 @@ export function printResult(result: Result): void {
 
 export function goalText(goal: Goal | null): string {
   if (goal === null) return '';
+  if ('mostMs' in goal) return `<= ${goal.mostMs} ms`;
   return 'least' in goal ? `>= ${goal.least}` : `<= ${goal.most}`;
 }
 
-export function short(perSecond: number): string {
+/** How many of them a second, or for a goal in ms how long one takes. */
+export function rateText(goal: Goal | null, perSecond: number): string {
+  if (goal === null || !('mostMs' in goal)) return short(perSecond);
+  const ms = 1000 / perSecond;
+  return `${ms.toFixed(ms < 100 ? 1 : 0)} ms`;
+}
+
+function short(perSecond: number): string {
   if (perSecond >= 1e6) return `${(perSecond / 1e6).toFixed(2)} M`;
   if (perSecond >= 1e4) return `${(perSecond / 1e3).toFixed(0)} k`;
   return perSecond >= 100 ? perSecond.toFixed(0) : perSecond.toPrecision(3);

@@ -3,7 +3,7 @@ import type { TopicPartition } from './assignment.js';
 import type { BackupSource } from './broker.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { HeldLog } from './partition.js';
-import { Slices } from './storage/batch-cursor.js';
+import { Slices } from './storage/slices.js';
 import {
   encodePartitionMetadata,
   newTopicId,

@@ -10,7 +10,7 @@ import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
-import { Slices } from './storage/batch-cursor.js';
+import { Slices } from './storage/slices.js';
 import { newTopicId } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
@@ -142,7 +142,7 @@ export class Broker {
       ended: () => this.#tellChange(),
       warn: (warning) => this.onWarning(warning),
     });
-    this.#followTopics();
+    if (options.readOnly) this.#followTopics();
   }
 
   #topicById(id: string): Topic | undefined {
@@ -195,18 +195,19 @@ export class Broker {
    */
   async recover(): Promise<void> {
     const slices = new Slices(this.clock, `opening ${this.directory}`);
+    await this.#readTopics(slices);
     const unclean: Partition[] = [];
     const changes: (() => void)[] = [];
     this.#untilAllAreSeen = changes;
     for (const partition of this.#partitions()) {
-      if (slices.isOver) await slices.next();
+      await slices.turn();
       if (!partition.needsRecovery()) continue;
       // Metadata that is lost shows here, before anything is changed.
       partition.open();
       unclean.push(partition);
     }
     for (const { partition } of commitsIn(this.offsets, this.#finder())) {
-      if (slices.isOver) await slices.next();
+      await slices.turn();
       partition.open();
     }
     this.#untilAllAreSeen = null;
@@ -225,7 +226,7 @@ export class Broker {
       this.recovery.push(`${value.name}: finished deleting the topic.`);
     }
     for (const partition of unclean) {
-      if (slices.isOver) await slices.next();
+      await slices.turn();
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }
@@ -233,6 +234,18 @@ export class Broker {
     this.recovery.push(...(await rewindCommits(this.offsets, this.#finder(), null)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
+  }
+
+  async #readTopics(slices: Slices): Promise<void> {
+    for (const { key, value } of this.#store.range(['topic'])) {
+      if (value.state !== 'live') continue;
+      const topic = this.#makeTopic(key[1], { ...value, partitions: 0 });
+      while (topic.partitionCount < value.partitions) {
+        topic.grow(topic.partitionCount + 1);
+        await slices.turn();
+      }
+      this.#topics.set(key[1], topic);
+    }
   }
 
   /** Of the topics that there are now. */

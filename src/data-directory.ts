@@ -19,6 +19,7 @@ import {
 import { MemoryFiles } from './storage/memory-files.js';
 import { MemoryStore } from './storage/memory-store.js';
 import { put, type MetaStore } from './storage/meta-store.js';
+import { Slices } from './storage/slices.js';
 import { SyncQueue, processSyncs } from './storage/sync-queue.js';
 
 const partitionDirectory = /^.+-\d+$/;
@@ -68,7 +69,8 @@ export async function openDataDirectory(
       lock = acquireLock(join(directory, 'lock'), new Date(clock.now()).toISOString());
     }
     if (isNew) files.makeDirectory(join(directory, 'meta'));
-    const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew });
+    const slices = new Slices(clock, `opening ${directory}`);
+    const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew, slices });
     opened = store;
     await agreeOnIdentity(files, store, directory, readOnly, random);
     broker = new Broker({

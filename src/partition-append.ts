@@ -46,6 +46,10 @@ export class PartitionAppends {
     this.commit = new GroupCommit(env, log);
   }
 
+  get log(): PartitionLog {
+    return this.#log;
+  }
+
   /** To be changed when nothing is under way. */
   set log(log: PartitionLog) {
     this.#log = log;

@@ -5,7 +5,6 @@ import type { PartitionLog } from './partition-log.js';
 import { emptyRecoveryPoint } from './partition-row.js';
 import {
   CleaningPlan,
-  Pace,
   TransactionsCleaned,
   groupSegments,
   writeCleaned,
@@ -18,6 +17,7 @@ import {
   type SwapRange,
 } from './storage/meta-store.js';
 import { Segment } from './storage/segment.js';
+import { Slices } from './storage/slices.js';
 import { moveNewIn, moveOldAway, moveToSwap, removeLeftovers } from './storage/segment-swap.js';
 
 /** For the keys of one pass: a million of them. Where there are more, several passes follow. */
@@ -33,7 +33,7 @@ export class PartitionCompaction {
   readonly #env: LogEnvironment;
   readonly #log: PartitionLog;
   #running: Promise<void> | null = null;
-  #pace: Pace | null = null;
+  #slices: Slices | null = null;
   /** Whether it is this partition's turn. */
   isUnderWay = false;
   /** It is tried again, and fails again: that is told once. */
@@ -55,7 +55,7 @@ export class PartitionCompaction {
     if (!isCompacted(this.#log.settings) || this.#isGivenUp) return Promise.resolve();
     this.#running ??= this.#run().finally(() => {
       this.#running = null;
-      this.#pace = null;
+      this.#slices = null;
     });
     return this.#running;
   }
@@ -65,15 +65,15 @@ export class PartitionCompaction {
    * nothing.
    */
   async stop(): Promise<void> {
-    this.#pace?.stop();
+    this.#slices?.stop();
     if (this.isUnderWay) await this.#running;
   }
 
   async #run(): Promise<void> {
-    const pace = new Pace(this.#env.clock);
-    this.#pace = pace;
+    const slices = new Slices(this.#env.clock, `compaction of ${this.#log.name}`);
+    this.#slices = slices;
     try {
-      await this.#env.compactions.run(() => this.#passes(pace));
+      await this.#env.compactions.run(() => this.#passes(slices));
       this.#hasWarned = false;
     } catch (error) {
       this.#failed(error);
@@ -89,11 +89,11 @@ export class PartitionCompaction {
     this.#env.warn(`${this.#log.name} could not be compacted: ${reason}.`);
   }
 
-  async #passes(pace: Pace): Promise<void> {
-    pace.check();
+  async #passes(slices: Slices): Promise<void> {
+    slices.refuseAborted();
     this.isUnderWay = true;
     try {
-      while (this.#isDue) await this.#pass(pace);
+      while (this.#isDue) await this.#pass(slices);
     } finally {
       this.isUnderWay = false;
     }
@@ -134,7 +134,7 @@ export class PartitionCompaction {
     return dirtyBytes > 0 && dirtyBytes >= bytes * this.#log.settings.minCleanableDirtyRatio;
   }
 
-  async #pass(pace: Pace): Promise<void> {
+  async #pass(slices: Slices): Promise<void> {
     const { swapping } = this.#row;
     if (swapping !== null) await this.#log.changeSegments(() => this.#finishSwap(swapping));
     const { deleteRetentionMs, segmentBytes } = this.#log.settings;
@@ -149,7 +149,7 @@ export class PartitionCompaction {
       deleteRetentionMs,
       now: this.#env.clock.now(),
     };
-    const plan = await CleaningPlan.read(sealed, terms, pace);
+    const plan = await CleaningPlan.read(sealed, terms, slices);
     const cleanable = sealed.filter(({ baseOffset }) => baseOffset < plan.endOffset);
     let transactions = new TransactionsCleaned(aborted);
     for (const group of groupSegments(cleanable, segmentBytes)) {
@@ -159,7 +159,7 @@ export class PartitionCompaction {
       do {
         rest = rest.filter(({ isRemoved }) => !isRemoved);
         reached = transactions.copy();
-      } while (rest.length > 0 && !(await this.#cleanGroup(rest, plan, reached, pace)));
+      } while (rest.length > 0 && !(await this.#cleanGroup(rest, plan, reached, slices)));
       transactions = reached;
     }
     await this.#saveRow({ ...this.#row, firstDirtyOffset: plan.endOffset, swapping: null });
@@ -170,7 +170,7 @@ export class PartitionCompaction {
     group: readonly Segment[],
     plan: CleaningPlan,
     transactions: TransactionsCleaned,
-    pace: Pace,
+    slices: Slices,
   ): Promise<boolean> {
     const { files } = this.#env.openFiles;
     const { directory } = this.#log.place;
@@ -180,7 +180,7 @@ export class PartitionCompaction {
     cleaned.restoreActive(emptyRecoveryPoint(range.baseOffset), true);
     let isChanged: boolean;
     try {
-      isChanged = await writeCleaned(group, cleaned, plan, transactions, pace, this.#env.syncs);
+      isChanged = await writeCleaned(group, cleaned, plan, transactions, slices, this.#env.syncs);
     } catch (error) {
       cleaned.close();
       removeLeftovers(files, directory);
@@ -191,7 +191,7 @@ export class PartitionCompaction {
     let isDone = false;
     await this.#log.changeSegments(async () => {
       isDone = group.every(({ isRemoved }) => !isRemoved);
-      if (isDone && (isChanged || group.length > 1)) await this.#swap(group, row, range, pace);
+      if (isDone && (isChanged || group.length > 1)) await this.#swap(group, row, range, slices);
       else removeLeftovers(files, directory);
     });
     return isDone;
@@ -201,14 +201,14 @@ export class PartitionCompaction {
     group: readonly Segment[],
     row: SegmentRow,
     range: SwapRange,
-    pace: Pace,
+    slices: Slices,
   ): Promise<void> {
     const { files } = this.#env.openFiles;
     const { directory } = this.#log.place;
     try {
       moveToSwap(files, directory, range.baseOffset);
       await files.syncDirectory(directory);
-      pace.check();
+      slices.refuseAborted();
     } catch (error) {
       removeLeftovers(files, directory);
       throw error;

@@ -1,8 +1,7 @@
 import type { Clock } from './clock.js';
 import { asStorageError } from './errors.js';
 import type { Segment } from './storage/segment.js';
-
-const sliceMs = 2;
+import { Slices } from './storage/slices.js';
 
 interface FreedEnvironment {
   readonly clock: Clock;
@@ -52,7 +51,7 @@ export class FreedSegments {
     const { clock } = this.#env;
     const segments = this.#files;
     this.#files = [];
-    let sliceEnd = clock.monotonic() + sliceMs;
+    const slices = new Slices(clock, 'removing of files');
     for (const segment of segments) {
       try {
         await segment.remove();
@@ -62,9 +61,7 @@ export class FreedSegments {
           `${asStorageError(segment.path, error).message}. Its records are deleted; the file stays until that is tried again.`,
         );
       }
-      if (clock.monotonic() < sliceEnd) continue;
-      await new Promise<void>((resolve) => clock.soon(resolve));
-      sliceEnd = clock.monotonic() + sliceMs;
+      await slices.turn();
     }
   }
 

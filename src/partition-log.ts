@@ -5,7 +5,7 @@ import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
 import { StoredPartition, emptyRecoveryPoint, noProducers } from './partition-row.js';
-import type { LogPlace, StoredExtent } from './partition-row.js';
+import type { LogPlace } from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
 import { CountedBytes } from './partition-quota.js';
@@ -19,9 +19,10 @@ import {
   type ProducersRow,
   type RecoveryPoint,
 } from './storage/meta-store.js';
-import { addBatchesUpTo, problemAtEnd, problemAtEnds } from './storage/recovery.js';
+import { addBatchesUpTo, problemAtAnyEnd } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
 import type { BatchHeader } from './record.js';
+import { Slices } from './storage/slices.js';
 import { settleSwap } from './storage/segment-swap.js';
 
 /** A recovery point that may be saved once what lies before it is durable. */
@@ -47,7 +48,8 @@ export class PartitionLog {
   #epochs!: LeaderEpochs;
   /** Who numbers batches in this log. */
   readonly producers: PartitionProducers;
-  readonly #stored: StoredPartition;
+  /** Its rows. */
+  readonly stored: StoredPartition;
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
   /** Whether check() was done. */
@@ -72,7 +74,7 @@ export class PartitionLog {
     this.name = `${place.topic}-${place.partition}`;
     this.settings = settings;
     const { topicId, partition } = place;
-    this.#stored = new StoredPartition(env.store, topicId, partition, !env.readOnly);
+    this.stored = new StoredPartition(env.store, topicId, partition, !env.readOnly);
     this.#freed = new FreedSegments(env);
     this.counted = new CountedBytes(env.quota);
     this.producers = new PartitionProducers(env.openFiles.files, place.directory);
@@ -163,7 +165,7 @@ export class PartitionLog {
 
   #open(toRecover: boolean): LogSegments {
     const { openFiles, readOnly, clock } = this.#env;
-    const found = new LogOpening(this.#env, this.place, this.#stored, this.#newSegment).find();
+    const found = new LogOpening(this.#env, this.place, this.stored, this.#newSegment).find();
     const { row, swapping, swapped, sealed, active, activeBytes, missing, damage } = found;
     for (const base of found.freedRows) this.#freed.rows.add(base);
     for (const segment of found.freedFiles) this.#freed.addFiles(segment);
@@ -202,7 +204,7 @@ export class PartitionLog {
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */
   get wasCompacted(): boolean {
-    return (this.#stored.compaction()?.swaps ?? 0) !== this.#swaps;
+    return (this.stored.compaction()?.swaps ?? 0) !== this.#swaps;
   }
 
   readonly #newSegment = (baseOffset: number): Segment =>
@@ -221,21 +223,9 @@ export class PartitionLog {
   check(): void {
     if (this.#isChecked || this.#env.readOnly) return;
     const { sealed, active } = this.segments;
-    if (this.#failure === null) this.#noticeProblem(problemAtEnd(active));
-    for (const segment of sealed) if (this.#failure === null) this.#checkSealed(segment);
-    this.#isChecked = true;
-  }
-
-  #checkSealed(segment: Segment): void {
-    try {
-      this.#noticeProblem(problemAtEnds(segment));
-    } catch (error) {
-      asStorageError(this.name, error);
-    }
-  }
-
-  #noticeProblem(problem: string | null): void {
+    const problem = this.#failure === null ? problemAtAnyEnd(sealed, active) : null;
     if (problem !== null) this.damaged(problem);
+    this.#isChecked = true;
   }
 
   /** Damage in what was durable: nothing may be written over it. */
@@ -265,7 +255,7 @@ export class PartitionLog {
    * transaction index is to be made anew. Of a log without producers, one look at a file's size.
    */
   needsRecovery(): boolean {
-    const { active, producers, syncFailed } = this.#stored.read();
+    const { active, producers, syncFailed } = this.stored.read();
     if (syncFailed === true) return true;
     const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
     if (Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes) return true;
@@ -274,15 +264,10 @@ export class PartitionLog {
     return this.segments.all.some((segment) => !segment.transactions.isWhole);
   }
 
-  /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
-  get storedExtent(): StoredExtent {
-    return this.#stored.extent();
-  }
-
   /** Whether transactions are open; of a log that was not opened, as it needs no recovery, the row tells. */
   get hasOpenTransactions(): boolean {
     if (this.isOpen) return this.producers.state.openTransactions.size > 0;
-    return this.#stored.read().producers.open > 0;
+    return this.stored.read().producers.open > 0;
   }
 
   /** Takes a batch into account that lies at the end of the active segment. */
@@ -296,7 +281,8 @@ export class PartitionLog {
 
   /** Adds the whole batches that lie between what is known and the end of the file. */
   addBatchesUpTo(fileSize: number): ReturnType<typeof addBatchesUpTo> {
-    return addBatchesUpTo(this.active, fileSize, this.#env.clock, (bytes, at, header) =>
+    const slices = new Slices(this.#env.clock, `reading of ${this.name}`);
+    return addBatchesUpTo(this.active, fileSize, slices, (bytes, at, header) =>
       this.added(bytes, at, header),
     );
   }
@@ -306,7 +292,7 @@ export class PartitionLog {
    * a log that was not opened the rows tell.
    */
   count(): void {
-    this.counted.set(this.#segments?.bytes ?? this.#stored.extent().bytes);
+    this.counted.set(this.#segments?.bytes ?? this.stored.extent().bytes);
   }
 
   /** At a cut. The file is for Kafka's tools: the row counts here. */
@@ -320,7 +306,7 @@ export class PartitionLog {
   }
 
   #saveRow(point: RecoveryPoint, others: readonly Change[] = []): Promise<void> {
-    return this.#stored.write(
+    return this.stored.write(
       () => this.#row(point),
       others,
       () => {
@@ -405,7 +391,7 @@ export class PartitionLog {
 
   /** Writes rows along with the partition's own. `done` is called before anything else of it is written. */
   writeRows(others: readonly Change[], done: () => void): Promise<void> {
-    return this.#stored.write(() => this.#row(this.#savedPoint), others, done);
+    return this.stored.write(() => this.#row(this.#savedPoint), others, done);
   }
 
   /** Runs what takes segments out of the log when nothing else does. */
@@ -449,7 +435,7 @@ export class PartitionLog {
     const { topicId, partition } = this.place;
     const { segments } = this;
     const start = Math.max(offset, segments.startOffset);
-    return this.#stored.write(
+    return this.stored.write(
       () => ({ ...this.#row(this.#savedPoint), logStartOffset: start }),
       bases.map((base) => remove(['segment', topicId, partition, base])),
       () => {
@@ -480,28 +466,6 @@ export class PartitionLog {
     } catch (error) {
       asStorageError(this.name, error);
     }
-  }
-
-  /** Read-only, beside a running owner: takes over which segments it freed. */
-  followLogStart(): void {
-    this.segments.follow(this.#stored.read().logStartOffset);
-  }
-
-  /** Read-only: whether the owner has rolled, compacted, or cut what was torn, so that all must be read anew. */
-  isOutdated(): boolean {
-    const { active, leaderEpochs } = this.#stored.read();
-    return (
-      active.baseOffset !== this.active.baseOffset ||
-      leaderEpochs.at(-1)![0] !== this.epochs.current ||
-      this.wasCompacted
-    );
-  }
-
-  /** Read-only: takes over what the owner has written since, up to the first incomplete batch. */
-  async readOn(): Promise<void> {
-    const { active } = this;
-    const fileSize = active.fileSize();
-    if (fileSize > active.size) await this.addBatchesUpTo(fileSize);
   }
 
   /** Makes the recovery point what is written. The active segment must be synced. */

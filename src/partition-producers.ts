@@ -2,12 +2,13 @@ import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import { readMarker } from './record-marker.js';
 import { readBatchHeader, type BatchHeader } from './record.js';
-import { batchesOf, type Pace } from './storage/compaction.js';
+import { batchesOf } from './storage/compaction.js';
 import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import type { ProducersRow } from './storage/meta-store.js';
 import { ProducerState } from './storage/producer-state.js';
 import type { Segment } from './storage/segment.js';
+import type { Slices } from './storage/slices.js';
 import type { AbortedTransaction } from './storage/transaction-index.js';
 
 /** A snapshot of the producers, to be saved with a recovery point. */
@@ -154,7 +155,7 @@ export class PartitionProducers {
   async rebuild(
     segments: readonly Segment[],
     damaged: readonly Segment[],
-    pace: Pace,
+    slices: Slices,
   ): Promise<void> {
     const limit = damaged[0]?.baseOffset ?? Infinity;
     const bases = new Set(segments.map(({ baseOffset }) => baseOffset));
@@ -171,7 +172,7 @@ export class PartitionProducers {
     for (const segment of segments) {
       if (segment.nextOffset <= from) continue;
       const aborted: AbortedTransaction[] = [];
-      for await (const { bytes, at, header } of batchesOf(segment, 0, pace)) {
+      for await (const { bytes, at, header } of batchesOf(segment, 0, slices)) {
         if (!header.hasProducerId) continue;
         const transaction = this.added(bytes, at, header);
         if (transaction !== null) aborted.push(transaction);

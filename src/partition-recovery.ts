@@ -1,7 +1,7 @@
 import type { LogEnvironment } from './partition-environment.js';
 import type { PartitionLog } from './partition-log.js';
-import { Pace } from './storage/compaction.js';
 import { problemAtEnd, hasLaterBatch, keepAside } from './storage/recovery.js';
+import { Slices } from './storage/slices.js';
 
 /**
  * Takes over what was written behind a log's recovery point, as if it had just been written: what was
@@ -19,6 +19,7 @@ export async function recoverLog(
   { clock, openFiles }: LogEnvironment,
   afterFailedSync: boolean,
 ): Promise<string | null> {
+  const slices = new Slices(clock, `recovery of ${log.name}`);
   const segments = log.open(true);
   log.syncFailed ||= afterFailedSync;
   const { active } = segments;
@@ -28,7 +29,7 @@ export async function recoverLog(
   const damaged = segments.all.filter((segment) => !segment.transactions.isWhole);
   const isRebuilt = log.producers.isLost || damaged.length > 0;
   if (isRebuilt) {
-    await log.producers.rebuild(segments.all, damaged, new Pace(clock));
+    await log.producers.rebuild(segments.all, damaged, slices);
   }
   const fileSize = Math.max(0, active.fileSize());
   if (log.syncFailed) await active.writeAgain(active.size, fileSize);
@@ -37,7 +38,7 @@ export async function recoverLog(
   if (problem !== null) {
     const next = active.nextOffset;
     report = `${log.name}: cut ${fileSize - position} bytes at byte ${position}, next offset ${next}: ${problem}.`;
-    if (await hasLaterBatch(active, position, fileSize, next, clock)) {
+    if (await hasLaterBatch(active, position, fileSize, next, slices)) {
       const path = await keepAside(active, position, fileSize, openFiles.files);
       report += ` Good batches lay behind; they are kept in ${path}.`;
     }

@@ -1,6 +1,7 @@
 import { asStorageError } from './errors.js';
 import type { Partition } from './partition.js';
-import { BatchCursor, Slices } from './storage/batch-cursor.js';
+import { BatchCursor } from './storage/batch-cursor.js';
+import { Slices } from './storage/slices.js';
 import type { Segment } from './storage/segment.js';
 
 /** Where a partition can be read. */

@@ -5,9 +5,11 @@ import type { Isolation, TopicSettings } from './options.js';
 import { PartitionAppends, type AppendListener, type AppendWaiter } from './partition-append.js';
 import { PartitionCompaction } from './partition-compaction.js';
 import type { LogEnvironment } from './partition-environment.js';
+import { followLogStart, isOutdated, readOn } from './partition-follow.js';
 import { PartitionLog } from './partition-log.js';
 import { recoverLog } from './partition-recovery.js';
 import type { StoredExtent } from './partition-row.js';
+import { freeSegments, syncBelow } from './partition-freeing.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
@@ -130,7 +132,7 @@ export class Partition {
 
   /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
   get storedExtent(): StoredExtent {
-    return this.#log.storedExtent;
+    return this.#log.stored.extent();
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
@@ -274,14 +276,10 @@ export class Partition {
    * @throws METADATA_LOST; any other failure is this partition's own
    */
   open(): void {
-    this.#open(this.#log);
-  }
-
-  #open(log: PartitionLog): void {
     try {
-      log.open(true);
+      this.#log.open(true);
     } catch (error) {
-      this.#failOpening(log, error);
+      this.#failOpening(this.#log, error);
     }
   }
 
@@ -322,7 +320,7 @@ export class Partition {
 
   /** Whether the segment was freed: read-only, by the owner, which is looked up. */
   isFreed(segment: Segment): boolean {
-    if (this.#env.readOnly) this.#log.followLogStart();
+    if (this.#env.readOnly) followLogStart(this.#log);
     return segment.isRemoved;
   }
 
@@ -348,11 +346,11 @@ export class Partition {
 
   async #refresh(anew: boolean): Promise<void> {
     try {
-      const isOutdated = anew || this.#log.isOutdated();
-      const log = isOutdated ? this.#newLog(this.settings) : this.#log;
-      log.followLogStart();
-      await log.readOn();
-      if (isOutdated) this.#replaceLog(log);
+      const isAnew = anew || isOutdated(this.#log);
+      const log = isAnew ? this.#newLog(this.settings) : this.#log;
+      followLogStart(log);
+      await readOn(log);
+      if (isAnew) this.#replaceLog(log);
     } catch (error) {
       throw asStorageError(this.name, error);
     }
@@ -459,24 +457,8 @@ export class Partition {
    * them, is rolled first. Does nothing while appends are refused.
    * @throws KAFKA_STORAGE_ERROR
    */
-  async freeSegments(choose: (segments: readonly Segment[]) => number): Promise<void> {
-    while (this.#appends.gate !== null) await this.#appends.gate;
-    if (this.#appends.ended !== null || this.#log.failure !== null) return;
-    const { all, active } = this.#log.segments;
-    const count = choose(all);
-    const last = all[count - 1];
-    if (last === active) {
-      const sealed = all[count - 2];
-      await this.#appends.roll();
-      // A disk too full to roll still lets the sealed ones go.
-      const end = this.#log.active === active ? (sealed?.nextOffset ?? 0) : active.nextOffset;
-      const isExpired = ({ nextOffset }: Segment): boolean => nextOffset <= end;
-      await this.freeSegments((now) => now.slice(0, -1).filter(isExpired).length);
-    } else if (last !== undefined) {
-      await this.#log.moveLogStart(last.nextOffset);
-    } else if (this.#log.hasLeftovers) {
-      await this.#log.removeLeftovers();
-    }
+  freeSegments(choose: (segments: readonly Segment[]) => number): Promise<void> {
+    return freeSegments(this.#appends, choose);
   }
 
   /** Whether what lies below the log start is still to be removed, as far as is known. */
@@ -489,20 +471,10 @@ export class Partition {
    * @throws OFFSET_OUT_OF_RANGE above the high watermark; KAFKA_STORAGE_ERROR
    */
   async deleteRecords(offset: number): Promise<void> {
-    for (let isSynced = false; ; isSynced = true) {
-      // A reopening replaces the log: what is begun on the old one would be written over.
-      while (this.#appends.gate !== null || this.#appends.commit.underWay !== null) {
-        await this.#appends.gate;
-        await this.#appends.commit.underWay;
-      }
+    await syncBelow(this.#appends, offset, () => {
       this.refuseIfEnded();
       if (offset > this.highWatermark) throw this.outOfRange(offset);
-      const { active, failure } = this.#log;
-      // A log must not end below its start after a power loss.
-      const isUnsynced = offset > active.baseOffset && active.syncedSize < active.size;
-      if (isSynced || !isUnsynced || failure !== null) break;
-      await this.#appends.commit.all();
-    }
+    });
     if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
   }
 

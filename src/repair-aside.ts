@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import type { Slices } from './storage/batch-cursor.js';
+import type { Slices } from './storage/slices.js';
 import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
 import { writeAll, type FileSystem } from './storage/file-system.js';
 import type { Segment } from './storage/segment.js';

@@ -3,7 +3,8 @@ import { PartitionProducers } from './partition-producers.js';
 import { emptyRecoveryPoint, noProducers } from './partition-row.js';
 import type { BatchHeader } from './record.js';
 import { KeptAside } from './repair-aside.js';
-import { BatchCursor, type Slices } from './storage/batch-cursor.js';
+import { BatchCursor } from './storage/batch-cursor.js';
+import type { Slices } from './storage/slices.js';
 import {
   decodeLeaderEpochs,
   encodeLeaderEpochs,
@@ -11,7 +12,6 @@ import {
   segmentFileName,
   type LeaderEpoch,
 } from './storage/checkpoint.js';
-import { Pace } from './storage/compaction.js';
 import type { FileSystem } from './storage/file-system.js';
 import { put, type Change, type PartitionRow, type ProducersRow } from './storage/meta-store.js';
 import { OpenFiles } from './storage/open-files.js';
@@ -362,7 +362,7 @@ class PartitionRepair {
     const producers = new PartitionProducers(this.#files, directory);
     producers.removeOthers(new Set());
     if (!this.#hasProducers) return noProducers;
-    await producers.rebuild(this.#kept, this.#kept, new Pace(this.#slices.clock));
+    await producers.rebuild(this.#kept, this.#kept, this.#slices);
     const snapshot = producers.take(0);
     await producers.save(end, snapshot);
     const hasAborted = this.#kept.some((segment) => segment.transactions.mayHaveAborted);

@@ -4,7 +4,7 @@ import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { topicDefaults } from './options.js';
 import { repairPartition } from './repair-partition.js';
-import { Slices } from './storage/batch-cursor.js';
+import { Slices } from './storage/slices.js';
 import {
   decodePartitionMetadata,
   encodePartitionMetadata,

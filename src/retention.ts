@@ -5,6 +5,7 @@ import type { CommittedOffset, OffsetStore } from './offsets.js';
 import { isDeleted } from './options.js';
 import type { Partition } from './partition.js';
 import { expiredSegments } from './partition-retention.js';
+import { Slices } from './storage/slices.js';
 import type { Topic } from './topic.js';
 
 export interface RetentionSource {
@@ -23,7 +24,6 @@ const consumedMs = 1000;
 const stalledMs = 60 * 60 * 1000;
 /** A wall clock that ran ahead of the monotonic one by more than this is believed at the next check only. */
 const clockJumpMs = 60 * 60 * 1000;
-const sliceMs = 2;
 
 type Limits = 'all' | 'consumed';
 
@@ -45,7 +45,7 @@ export class Retention {
   #running: Promise<void> = Promise.resolve();
   #isStarted = false;
   #isStopped = false;
-  #sliceEnd = 0;
+  #slices: Slices;
   /** Wall minus monotonic time at the last check. */
   #clockOffset: number | null = null;
   /** What has been said and still holds. */
@@ -53,6 +53,7 @@ export class Retention {
 
   constructor(source: RetentionSource) {
     this.#source = source;
+    this.#slices = new Slices(source.clock, 'retention');
   }
 
   start(): void {
@@ -104,7 +105,7 @@ export class Retention {
   async #checkTopics(limits: Limits): Promise<void> {
     const { clock, topics } = this.#source;
     const now = limits === 'all' ? this.#now() : null;
-    this.#sliceEnd = clock.monotonic() + sliceMs;
+    this.#slices = new Slices(clock, 'retention');
     for (const topic of topics()) {
       if (limits === 'consumed' && !countsConsumed(topic)) continue;
       if (hasLimits(topic)) {
@@ -181,7 +182,7 @@ export class Retention {
     partition: Partition,
     choose: Parameters<Partition['freeSegments']>[0],
   ): Promise<void> {
-    const { clock, warn } = this.#source;
+    const { warn } = this.#source;
     if (this.#isStopped) return;
     const key = `failed ${partition.topicId} ${partition.index}`;
     try {
@@ -192,9 +193,7 @@ export class Retention {
       if (!this.#said.has(key)) warn(`retention could not free anything: ${message}`);
       this.#said.add(key);
     }
-    if (clock.monotonic() < this.#sliceEnd) return;
-    await new Promise<void>((resolve) => clock.soon(resolve));
-    this.#sliceEnd = clock.monotonic() + sliceMs;
+    await this.#slices.turn();
   }
 
   /** Groups that have committed in a topic, or have members here that read it. */

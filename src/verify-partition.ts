@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import type { TopicPartition } from './assignment.js';
 import { PartitionProducers } from './partition-producers.js';
-import type { Slices } from './storage/batch-cursor.js';
+import type { Slices } from './storage/slices.js';
 import {
   decodePartitionMetadata,
   parseSegmentFileName,

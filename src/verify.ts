@@ -3,7 +3,7 @@ import type { TopicPartition } from './assignment.js';
 import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
-import { Slices } from './storage/batch-cursor.js';
+import { Slices } from './storage/slices.js';
 import { partitionMetadataFile } from './storage/checkpoint.js';
 import { systemDisk, type Disk } from './storage/disk.js';
 import type { FileSystem } from './storage/file-system.js';

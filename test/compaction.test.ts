@@ -7,7 +7,6 @@ import { emptyRecoveryPoint } from '../src/partition-row.js';
 import { readMarker } from '../src/record-marker.js';
 import {
   CleaningPlan,
-  Pace,
   TransactionsCleaned,
   groupSegments,
   writeCleaned,
@@ -17,6 +16,7 @@ import { MemoryFiles } from '../src/storage/memory-files.js';
 import { emptySum } from '../src/storage/meta-store.js';
 import { OpenFiles } from '../src/storage/open-files.js';
 import { Segment } from '../src/storage/segment.js';
+import { Slices } from '../src/storage/slices.js';
 import { SyncQueue } from '../src/storage/sync-queue.js';
 import { ManualClock } from './manual-clock.js';
 
@@ -133,19 +133,19 @@ class Log {
       now: this.clock.now(),
     };
     const sealed = this.segments.filter(({ baseOffset }) => baseOffset < endOffset);
-    return CleaningPlan.read(sealed, terms, new Pace(this.clock));
+    return CleaningPlan.read(sealed, terms, new Slices(this.clock, 'a compaction'));
   }
 
   /** @returns where the next pass begins */
   async clean(firstDirtyOffset: number, options: PassOptions = {}): Promise<number> {
     const plan = await this.plan(firstDirtyOffset, options);
-    const pace = new Pace(this.clock);
+    const slices = new Slices(this.clock, 'a compaction');
     const transactions = new TransactionsCleaned(this.aborted);
     const cleaned: Segment[] = [];
     const cleanable = this.segments.filter(({ baseOffset }) => baseOffset < plan.endOffset);
     for (const group of groupSegments(cleanable, 2 ** 30)) {
       const segment = this.#newSegment(group[0]!.baseOffset);
-      await writeCleaned(group, segment, plan, transactions, pace, new SyncQueue(1));
+      await writeCleaned(group, segment, plan, transactions, slices, new SyncQueue(1));
       segment.nextOffset = group.at(-1)!.nextOffset;
       cleaned.push(segment);
     }

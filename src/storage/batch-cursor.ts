@@ -1,4 +1,3 @@
-import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import {
   BatchHeader,
@@ -8,45 +7,10 @@ import {
   checkBatch,
   readBatchHeader,
 } from '../record.js';
+import type { Slices } from './slices.js';
 
 const chunkBytes = 1024 * 1024;
-const sliceMs = 2;
 const magicAt = 16;
-
-/** Long work in slices of 2 ms, so that the host stays responsive, until a signal ends it. */
-export class Slices {
-  readonly clock: Clock;
-  readonly #signal: AbortSignal | undefined;
-  readonly #what: string;
-  #end: number;
-
-  /** @param what named by the error when the signal aborts */
-  constructor(clock: Clock, what: string, signal?: AbortSignal) {
-    this.clock = clock;
-    this.#what = what;
-    this.#signal = signal;
-    this.#end = clock.monotonic() + sliceMs;
-    this.refuseAborted();
-  }
-
-  /** Whether it is time for next(). */
-  get isOver(): boolean {
-    return this.clock.monotonic() >= this.#end;
-  }
-
-  /** Lets the host's other work have its turn. @throws ABORTED */
-  async next(): Promise<void> {
-    await new Promise<void>((resolve) => this.clock.soon(resolve));
-    this.refuseAborted();
-    this.#end = this.clock.monotonic() + sliceMs;
-  }
-
-  /** @throws ABORTED once the signal has aborted */
-  refuseAborted(): void {
-    if (this.#signal?.aborted !== true) return;
-    throw new OttlaError('ABORTED', `${this.#what} was aborted`, { cause: this.#signal.reason });
-  }
-}
 
 /** Reads up to `length` bytes at `position`, fewer only at the end. */
 export type ReadBytes = (into: Buffer, length: number, position: number) => Promise<number>;

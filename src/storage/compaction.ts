@@ -1,10 +1,10 @@
-import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import { RecordReader } from '../record-reader.js';
 import { BatchHeader, batchSizeAt, checkBatch, readBatchHeader } from '../record.js';
 import { encodeBatch, type PlacedRecord } from '../record-writer.js';
 import { OffsetMap } from './offset-map.js';
 import type { Segment } from './segment.js';
+import type { Slices } from './slices.js';
 import type { SyncQueue } from './sync-queue.js';
 import { AbortedBatches, type AbortedTransaction } from './transaction-index.js';
 
@@ -16,41 +16,10 @@ import { AbortedBatches, type AbortedTransaction } from './transaction-index.js'
  */
 
 const chunkBytes = 1024 * 1024;
-const sliceMs = 2;
 /** A batch may hold thousands of records. */
 const recordsPerTurn = 64;
 const unsyncedBytesTarget = 8 * 1024 * 1024;
 const maxInt32 = 2 ** 31 - 1;
-
-/** Gives the host its turn every 2 ms, and ends the work when it is told to stop. */
-export class Pace {
-  readonly #clock: Clock;
-  #sliceEnd: number;
-  #stopped = false;
-
-  constructor(clock: Clock) {
-    this.#clock = clock;
-    this.#sliceEnd = clock.monotonic() + sliceMs;
-  }
-
-  stop(): void {
-    this.#stopped = true;
-  }
-
-  /** @throws ABORTED once stopped */
-  check(): void {
-    if (this.#stopped) throw new OttlaError('ABORTED', 'the compaction was stopped');
-  }
-
-  /** To be awaited between two pieces of work. @throws ABORTED once stopped */
-  async turn(): Promise<void> {
-    this.check();
-    if (this.#clock.monotonic() < this.#sliceEnd) return;
-    await new Promise<void>((resolve) => this.#clock.soon(resolve));
-    this.#sliceEnd = this.#clock.monotonic() + sliceMs;
-    this.check();
-  }
-}
 
 export interface BatchInPlace {
   readonly bytes: Buffer;
@@ -66,12 +35,12 @@ export interface BatchInPlace {
 export async function* batchesOf(
   segment: Segment,
   from: number,
-  pace: Pace,
+  slices: Slices,
 ): AsyncGenerator<BatchInPlace> {
   const { size } = segment;
   let chunk: Buffer = Buffer.allocUnsafe(Math.min(chunkBytes, size - from));
   for (let position = from; position < size;) {
-    await pace.turn();
+    await slices.turn();
     if (segment.isRemoved) return;
     const wanted = Math.min(chunk.length, size - position);
     const length = await segment.readAsync(chunk, wanted, position);
@@ -82,7 +51,7 @@ export async function* batchesOf(
       checkBatch(chunk, at, header);
       yield { bytes: chunk, at, header };
       at += header.size;
-      await pace.turn();
+      await slices.turn();
     }
     if (at === 0) chunk = largerChunk(chunk, length, segment, position);
     position += at;
@@ -117,7 +86,7 @@ export class CleaningPlan {
   endOffset: number;
   readonly #terms: CleaningTerms;
   readonly #segments: readonly Segment[];
-  readonly #pace: Pace;
+  readonly #slices: Slices;
   readonly #map: OffsetMap;
   /** Last offset of each producer's last batch of records, or of its last marker where there is none. */
   readonly #lastOffsets = new Map<bigint, number>();
@@ -126,10 +95,10 @@ export class CleaningPlan {
   #knowsAllProducers = false;
   readonly #records = new RecordReader();
 
-  private constructor(segments: readonly Segment[], terms: CleaningTerms, pace: Pace) {
+  private constructor(segments: readonly Segment[], terms: CleaningTerms, slices: Slices) {
     this.#segments = segments;
     this.#terms = terms;
-    this.#pace = pace;
+    this.#slices = slices;
     this.endOffset = terms.endOffset;
     const dirtyOffsets = terms.endOffset - terms.firstDirtyOffset;
     this.#map = new OffsetMap(Math.min(OffsetMap.capacityOf(terms.maxMapBytes), dirtyOffsets));
@@ -143,15 +112,15 @@ export class CleaningPlan {
   static async read(
     segments: readonly Segment[],
     terms: CleaningTerms,
-    pace: Pace,
+    slices: Slices,
   ): Promise<CleaningPlan> {
-    const plan = new CleaningPlan(segments, terms, pace);
+    const plan = new CleaningPlan(segments, terms, slices);
     const aborted = new AbortedBatches(terms.aborted);
     const { firstDirtyOffset } = terms;
     for (const segment of segments) {
       if (segment.nextOffset <= firstDirtyOffset || segment.isRemoved) continue;
       const from = segment.positionBefore(firstDirtyOffset);
-      for await (const batch of batchesOf(segment, from, pace)) {
+      for await (const batch of batchesOf(segment, from, slices)) {
         if (batch.header.nextOffset <= firstDirtyOffset) continue;
         if (!(await plan.#readBatch(batch, aborted))) return plan;
       }
@@ -173,7 +142,7 @@ export class CleaningPlan {
     const records = this.#records;
     records.open(bytes, at, header, this.#terms.firstDirtyOffset);
     for (let i = 1; records.next(); i++) {
-      if (i % recordsPerTurn === 0) await this.#pace.turn();
+      if (i % recordsPerTurn === 0) await this.#slices.turn();
       const key = records.key(false);
       if (key === null || this.#map.put(key, records.offset)) continue;
       this.endOffset = records.offset;
@@ -209,7 +178,7 @@ export class CleaningPlan {
     let count = 0;
     records.open(bytes, at, header);
     for (let i = 1; records.next(); i++) {
-      if (i % recordsPerTurn === 0) await this.#pace.turn();
+      if (i % recordsPerTurn === 0) await this.#slices.turn();
       const survives = !isAborted && this.#survives(records, header);
       survivors.push(survives);
       if (!survives) continue;
@@ -222,8 +191,10 @@ export class CleaningPlan {
     records.open(bytes, at, header);
     const kept: PlacedRecord[] = [];
     for (let i = 0; records.next(); i++) {
+      if (i % recordsPerTurn === 0) await this.#slices.turn();
       if (survivors[i] === true) kept.push(recordAt(records));
     }
+    await this.#slices.turn();
     return rewritten(header, kept, needsHorizon ? this.#horizon : undefined);
   }
 
@@ -276,7 +247,7 @@ export class CleaningPlan {
     if (this.#knowsAllProducers) return;
     this.#knowsAllProducers = true;
     for (const segment of this.#segments) {
-      for await (const { header } of batchesOf(segment, 0, this.#pace)) {
+      for await (const { header } of batchesOf(segment, 0, this.#slices)) {
         this.#noteProducer(header);
       }
     }
@@ -380,7 +351,7 @@ export async function writeCleaned(
   cleaned: Segment,
   plan: CleaningPlan,
   transactions: TransactionsCleaned,
-  pace: Pace,
+  slices: Slices,
   syncs: SyncQueue,
 ): Promise<boolean> {
   let isChanged = false;
@@ -388,7 +359,7 @@ export async function writeCleaned(
     for (const aborted of segment.transactions.index.entries) {
       cleaned.transactions.index.append(aborted);
     }
-    for await (const batch of batchesOf(segment, 0, pace)) {
+    for await (const batch of batchesOf(segment, 0, slices)) {
       const outcome = await plan.clean(batch, transactions);
       isChanged ||= outcome !== 'stays';
       if (outcome === 'goes') continue;

@@ -1,16 +1,13 @@
 import type { FileSystem } from './file-system.js';
 import type { Lock } from './lock.js';
-import type { MetaStore } from './meta-store.js';
+import type { MetaStore, StoreOptions } from './meta-store.js';
 import type { Salvage } from './salvage.js';
 
 /** What data directories lie on: files, the metadata among them, and the lock that tells whose they are. */
 export interface Disk {
   readonly files: FileSystem;
   /** As openLmdbStore(). */
-  readonly openStore: (
-    directory: string,
-    options?: { readonly readOnly?: boolean; readonly mayBeEmpty?: boolean },
-  ) => Promise<MetaStore>;
+  readonly openStore: (directory: string, options?: StoreOptions) => Promise<MetaStore>;
   /** As salvageRows(), of the metadata in a directory. */
   readonly salvage: (directory: string) => Salvage;
   /** As acquireLock(). */

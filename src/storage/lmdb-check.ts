@@ -36,11 +36,23 @@ const maxLostPages = 65_536;
  * @throws METADATA_LOST with the place; errors of node:fs
  */
 export function checkLmdbFile(path: string, checkRow?: CheckRow): 'empty' | 'good' {
+  const steps = lmdbFileSteps(path, checkRow);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+  }
+}
+
+/** As checkLmdbFile(), a few pages at each step. */
+export function* lmdbFileSteps(
+  path: string,
+  checkRow?: CheckRow,
+): Generator<undefined, 'empty' | 'good'> {
   const file = readStart(path, checkRow === undefined ? 2 * maxPageBytes : Infinity);
   try {
     if (isUnused(file)) return 'empty';
     const meta = latestMeta(file, checkRow !== undefined);
-    if (checkRow !== undefined) new Walk(file, meta, checkRow).run();
+    if (checkRow !== undefined) yield* new Walk(file, meta, checkRow).steps();
     return 'good';
   } catch (error) {
     if (!(error instanceof Damage)) throw error;
@@ -182,9 +194,9 @@ class Walk {
     this.#used = new Uint8Array(Math.ceil(file.length / meta.pageBytes));
   }
 
-  run(): void {
-    this.#tree(this.#meta.mainTree, false);
-    this.#tree(this.#meta.freeTree, true);
+  *steps(): Generator<undefined> {
+    yield* this.#tree(this.#meta.mainTree, false);
+    yield* this.#tree(this.#meta.freeTree, true);
     if (this.#meta.lastPage > this.#highestPage + maxLostPages) {
       throw new Damage(
         `its last page is ${this.#meta.lastPage}, the last known ${this.#highestPage}`,
@@ -192,16 +204,16 @@ class Walk {
     }
   }
 
-  #tree(tree: Tree, isFree: boolean): void {
+  *#tree(tree: Tree, isFree: boolean): Generator<undefined> {
     this.#entries = 0;
     this.#lastKey = null;
-    if (tree.root !== noPage) this.#page(tree.root, 1, tree.depth, isFree);
+    if (tree.root !== noPage) yield* this.#page(tree.root, 1, tree.depth, isFree);
     if (this.#entries !== tree.entries) {
       throw new Damage(`a tree of ${tree.entries} entries has ${this.#entries}`);
     }
   }
 
-  #page(page: number, level: number, depth: number, isFree: boolean): void {
+  *#page(page: number, level: number, depth: number, isFree: boolean): Generator<undefined> {
     const { pageBytes } = this.#meta;
     const isLeaf = level === depth;
     const at = this.#claim(page, 1, isLeaf ? leafPage : branchPage);
@@ -234,7 +246,8 @@ class Walk {
         if (pointer > 0) this.#inOrder(page, key, true, isFree);
         const child =
           this.#file.readUInt32LE(nodeAt) + this.#file.readUInt16LE(nodeAt + 4) * 2 ** 32;
-        this.#page(child, level + 1, depth, isFree);
+        yield* this.#page(child, level + 1, depth, isFree);
+        yield;
       }
     }
   }

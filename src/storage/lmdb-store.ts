@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { open, type RootDatabase } from 'lmdb';
 import { OttlaError, asStorageError } from '../errors.js';
 import { fileError } from './file-system.js';
-import { checkLmdbFile, lastLmdbTransaction } from './lmdb-check.js';
+import { checkLmdbFile, lastLmdbTransaction, lmdbFileSteps } from './lmdb-check.js';
 import {
   type Change,
   type Key,
@@ -13,9 +13,11 @@ import {
   type Row,
   type RowKind,
   type Rows,
+  type StoreOptions,
 } from './meta-store.js';
 import { checkKey, encodeKey, endOfRange } from './row-key.js';
 import { checkRow, decodeRow, encodeRow } from './rows.js';
+import type { Slices } from './slices.js';
 
 const dataFile = 'data.mdb';
 const pageBytes = 4096;
@@ -25,25 +27,19 @@ type Database = RootDatabase<Buffer, Buffer>;
 /**
  * Opens the metadata in a directory, which must exist. Making the directory's entries durable is the
  * caller's. Imports lmdb and zod: import this file late.
- * @param options readOnly: works beside a running owner, and sees what that one committed at each read;
- *   mayBeEmpty (default: unless readOnly): begins it anew where nothing is there
  * @throws METADATA_LOST if what is there is damaged, or nothing is there and must be; LOCKED if this
  *   process has it open read-only, beside which LMDB cannot write; KAFKA_STORAGE_ERROR
  */
 export async function openLmdbStore(
   directory: string,
-  options: { readonly readOnly?: boolean; readonly mayBeEmpty?: boolean } = {},
+  options: StoreOptions = {},
 ): Promise<MetaStore> {
-  const { readOnly = false, mayBeEmpty = !readOnly } = options;
+  const { readOnly = false, mayBeEmpty = !readOnly, slices } = options;
   try {
     const path = realpathSync(directory);
-    if (!readOnly && readers.has(path)) {
-      throw new OttlaError(
-        'LOCKED',
-        `${directory} is open read-only in this process: close it first`,
-      );
-    }
-    prepare(path, readOnly, mayBeEmpty);
+    if (!readOnly) refuseBesideReader(path);
+    prepare(path, readOnly ? checkForReading(path) : await checkInSlices(path, slices), mayBeEmpty);
+    if (!readOnly) refuseBesideReader(path);
     return new LmdbStore(path, readOnly);
   } catch (error) {
     const failure = asStorageError(directory, error, false);
@@ -56,10 +52,14 @@ export async function openLmdbStore(
 /** Read-only stores of this process by directory: LMDB opens a file once per process, for reading then. */
 const readers = new Map<string, number>();
 
-/** Refuses what LMDB would crash on instead of failing. */
-function prepare(directory: string, readOnly: boolean, mayBeEmpty: boolean): void {
+function refuseBesideReader(path: string): void {
+  if (!readers.has(path)) return;
+  throw new OttlaError('LOCKED', `${path} is open read-only in this process: close it first`);
+}
+
+function prepare(directory: string, state: 'empty' | 'good', mayBeEmpty: boolean): void {
+  if (state === 'good') return;
   const path = join(directory, dataFile);
-  if ((readOnly ? checkForReading(path) : checkLmdbFile(path, checkRow)) === 'good') return;
   if (!mayBeEmpty) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
@@ -72,8 +72,19 @@ function prepare(directory: string, readOnly: boolean, mayBeEmpty: boolean): voi
 /** How often a file is looked through that its owner changed meanwhile. */
 const maxLooks = 5;
 
-/** As checkLmdbFile(), beside an owner: what it changed meanwhile tells nothing, and is looked at again. */
-function checkForReading(path: string): 'empty' | 'good' {
+/** Refuses what LMDB would crash on instead of failing. */
+async function checkInSlices(directory: string, slices?: Slices): Promise<'empty' | 'good'> {
+  const steps = lmdbFileSteps(join(directory, dataFile), checkRow);
+  for (;;) {
+    const { done, value } = steps.next();
+    if (done === true) return value;
+    await slices?.turn();
+  }
+}
+
+/** The same, beside an owner: what it changed meanwhile tells nothing, and is looked at again. */
+function checkForReading(directory: string): 'empty' | 'good' {
+  const path = join(directory, dataFile);
   if (checkLmdbFile(path) === 'empty') return 'empty';
   for (let looks = 1; looks <= maxLooks; looks++) {
     const transaction = lastLmdbTransaction(path);

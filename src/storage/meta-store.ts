@@ -1,4 +1,14 @@
+import type { Slices } from './slices.js';
 import { checkKey } from './row-key.js';
+
+export interface StoreOptions {
+  /** Works beside a running owner, and sees what that one committed at each read. */
+  readonly readOnly?: boolean;
+  /** Begins it anew where nothing is there. @default unless readOnly */
+  readonly mayBeEmpty?: boolean;
+  /** What is there is looked through in these. @default at once */
+  readonly slices?: Slices;
+}
 
 /**
  * Where topics, recovery points, sealed segments and committed offsets are kept: a small ordered map,

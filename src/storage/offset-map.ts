@@ -1,4 +1,5 @@
-import { hash } from 'node:crypto';
+import { randomBytes } from 'node:crypto';
+import { SipHash } from './sip-hash.js';
 
 /** 16 bytes of a key's hash, then its offset + 1 in 8: six words. */
 const wordsPerSlot = 6;
@@ -8,8 +9,9 @@ const loadFactor = 0.75;
 const two32 = 2 ** 32;
 
 /**
- * The latest offset of each key, in memory that never grows: keys are told by 128 bits of their SHA-256,
- * so that one takes 24 bytes however long it is (Kafka's SkimpyOffsetMap, with another hash).
+ * The latest offset of each key, in memory that never grows: keys are told by a hash of 128 bits, so that
+ * one takes 24 bytes however long it is (Kafka's SkimpyOffsetMap, with another hash). Of two keys with the
+ * same hash one would be lost: the hash has a secret, so that nobody can send such keys.
  */
 export class OffsetMap {
   /** Keys so far. */
@@ -18,6 +20,7 @@ export class OffsetMap {
   readonly capacity: number;
   readonly #slots: Uint32Array;
   readonly #slotCount: number;
+  readonly #hash = new SipHash(randomBytes(16));
 
   /** With room for `capacity` keys, at least one. */
   constructor(capacity: number) {
@@ -33,12 +36,11 @@ export class OffsetMap {
 
   /** Sets the offset of a key, which no later call may lower. False, with nothing changed: it is full. */
   put(key: Uint8Array, offset: number): boolean {
-    const digest = digestOf(key);
-    const at = this.#find(digest);
+    const at = this.#find(key);
     if (this.#isFree(at)) {
       if (this.size === this.capacity) return false;
       this.size++;
-      for (let word = 0; word < 4; word++) this.#slots[at + word] = digest.readUInt32LE(4 * word);
+      this.#slots.set(this.#hash.words, at);
     }
     this.#slots[at + 4] = Math.floor((offset + 1) / two32);
     this.#slots[at + 5] = (offset + 1) % two32;
@@ -47,22 +49,25 @@ export class OffsetMap {
 
   /** The offset of a key; -1 for one that was not put. */
   get(key: Uint8Array): number {
-    const at = this.#find(digestOf(key));
+    const at = this.#find(key);
     return this.#slots[at + 4]! * two32 + this.#slots[at + 5]! - 1;
   }
 
   /** The slot of a key, or the free one where it would go. */
-  #find(digest: Buffer): number {
-    const first = digest.readUInt32LE(0);
+  #find(key: Uint8Array): number {
+    this.#hash.update(key);
+    const { words } = this.#hash;
+    const slots = this.#slots;
+    const first = words[0]!;
     let slot = first % this.#slotCount;
     for (;;) {
       const at = slot * wordsPerSlot;
       if (this.#isFree(at)) return at;
       if (
-        this.#slots[at] === first &&
-        this.#slots[at + 1] === digest.readUInt32LE(4) &&
-        this.#slots[at + 2] === digest.readUInt32LE(8) &&
-        this.#slots[at + 3] === digest.readUInt32LE(12)
+        slots[at] === first &&
+        slots[at + 1] === words[1] &&
+        slots[at + 2] === words[2] &&
+        slots[at + 3] === words[3]
       ) {
         return at;
       }
@@ -73,8 +78,4 @@ export class OffsetMap {
   #isFree(at: number): boolean {
     return this.#slots[at + 4] === 0 && this.#slots[at + 5] === 0;
   }
-}
-
-function digestOf(key: Uint8Array): Buffer {
-  return hash('sha256', key, 'buffer');
 }

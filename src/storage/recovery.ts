@@ -1,6 +1,5 @@
 import { join } from 'node:path';
-import type { Clock } from '../clock.js';
-import { OttlaError } from '../errors.js';
+import { OttlaError, asStorageError } from '../errors.js';
 import {
   LOG_OVERHEAD,
   batchSizeAt,
@@ -11,9 +10,9 @@ import {
 import { segmentFileName } from './checkpoint.js';
 import type { FileSystem } from './file-system.js';
 import type { Segment } from './segment.js';
+import type { Slices } from './slices.js';
 
 const chunkBytes = 1024 * 1024;
-const sliceMs = 2;
 /** How often it is looked at the time: some tenths of a ms. */
 const bytesPerLook = 128 * 1024;
 const shortBytes = 32 * 1024;
@@ -45,7 +44,7 @@ export function problemAtEnd(segment: Segment): string | null {
 }
 
 /** The same of the first batch, and of the last one of a segment that is sealed. */
-export function problemAtEnds(segment: Segment): string | null {
+function problemAtEnds(segment: Segment): string | null {
   const { path, size, baseOffset, nextOffset } = segment;
   if (size === 0) return null;
   const first = batchAt(segment, 0);
@@ -54,6 +53,23 @@ export function problemAtEnds(segment: Segment): string | null {
     return `${path} is another file: its first batch has offsets ${first.baseOffset} to ${first.lastOffset}`;
   }
   return problemAtEnd(segment);
+}
+
+/**
+ * The same of a whole log.
+ * @throws KAFKA_STORAGE_ERROR if the active segment cannot be read; others are left to their readers
+ */
+export function problemAtAnyEnd(sealed: readonly Segment[], active: Segment): string | null {
+  let problem = problemAtEnd(active);
+  for (const segment of sealed) {
+    if (problem !== null) break;
+    try {
+      problem = problemAtEnds(segment);
+    } catch (error) {
+      asStorageError(segment.path, error);
+    }
+  }
+  return problem;
 }
 
 /** The valid batch at a position, or why there is none. @param size if it is known */
@@ -89,7 +105,7 @@ export type AddBatch = (bytes: Buffer, at: number, header: BatchHeader) => void;
 export async function addBatchesUpTo(
   segment: Segment,
   fileSize: number,
-  clock: Clock,
+  slices: Slices,
   added: AddBatch,
 ): Promise<ScanEnd> {
   const ended = (problem: string | null): ScanEnd => ({ position: segment.size, problem });
@@ -102,7 +118,6 @@ export async function addBatchesUpTo(
   };
   let ahead: Part | null = null;
   let spare: Buffer | null = null;
-  let sliceEnd = clock.monotonic() + sliceMs;
   try {
     while (segment.size < fileSize) {
       const part: Part = ahead ?? read(spare, segment.size);
@@ -116,9 +131,7 @@ export async function addBatchesUpTo(
       for (let until = 0; until < length && at >= until;) {
         until = Math.min(length, at + bytesPerLook);
         at = addBatches(segment, bytes, at, length, until, added);
-        if (clock.monotonic() < sliceEnd) continue;
-        await new Promise<void>((resolve) => clock.soon(resolve));
-        sliceEnd = clock.monotonic() + sliceMs;
+        if (slices.isOver) await slices.next();
       }
       if (at > 0 && (at === length || start + length < fileSize)) continue;
       const size = batchSizeAt(bytes, at, length);
@@ -216,18 +229,14 @@ export async function hasLaterBatch(
   from: number,
   fileSize: number,
   minOffset: number,
-  clock: Clock,
+  slices: Slices,
 ): Promise<boolean> {
   const maxBytes = fileSize - from;
   if (maxBytes > maxSearchBytes) return true;
-  let sliceEnd = clock.monotonic() + sliceMs;
   const bytes = Buffer.allocUnsafe(maxBytes);
   const length = await segment.readAsync(bytes, maxBytes, from);
   for (let at = 1; at + LOG_OVERHEAD <= length; at++) {
-    if ((at & 0xffff) === 0 && clock.monotonic() >= sliceEnd) {
-      await new Promise<void>((resolve) => clock.soon(resolve));
-      sliceEnd = clock.monotonic() + sliceMs;
-    }
+    if ((at & 0xffff) === 0 && slices.isOver) await slices.next();
     // Magic 2 at byte 16 is rare enough to look closer.
     if (bytes[at + 16] !== 2) continue;
     if (isBatch(bytes, at, length, minOffset)) return true;
