@@ -21,7 +21,7 @@ interface Client {
   readonly name: string;
   readonly whyNot: string | null;
   /** With the server and a name for topics as its last arguments, prints what ends in 'ok'. */
-  readonly command: readonly string[];
+  readonly command: readonly [program: string, ...options: string[]];
   /** Topics of 2 partitions that it wants. */
   readonly topics: (name: string) => string[];
 }
