@@ -92,8 +92,9 @@ describe('A client over the wire', () => {
         const name = `client-${i}`;
         for (const topic of client.topics(name))
           await ottla.topics.create(topic, { partitions: 2 });
-        const [command = '', ...args] = [...client.command, server.bootstrap, name];
-        const { stdout } = await run(command, args, { timeout: 300_000 });
+        const [program, ...options] = client.command;
+        const args = [...options, server.bootstrap, name];
+        const { stdout } = await run(program, args, { timeout: 300_000 });
         expect(stdout.trimEnd()).toMatch(/ ok$/);
       },
       300_000,
