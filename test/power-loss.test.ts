@@ -4,6 +4,7 @@ import { keyedBatch, keyedRecords, latestValues } from './keyed.js';
 import { append, batchOf, createTopic, partitionOf, valuesIn } from './machine.js';
 import { atEveryLoss, type AfterLoss } from './power/every-loss.js';
 import { Figures, simulate } from './power/simulation.js';
+import { simulateTransactions, TransactionFigures } from './power/transactions.js';
 
 const nothing = async (): Promise<void> => undefined;
 const settings = { segmentBytes: 1024, indexIntervalBytes: 256 } as const;
@@ -198,5 +199,25 @@ describe('f37: the power fails at random', () => {
     expect(figures.crashes).toBeGreaterThan(10 * seeds);
     expect(figures.inRecovery).toBeGreaterThan(seeds / 10);
     expect(Math.min(figures.cuts, figures.rewound, figures.lost)).toBeGreaterThan(0);
+  });
+});
+
+describe('f25: the power fails in transactions', () => {
+  const seeds = 40;
+  const first = Math.floor(Math.random() * 2 ** 20);
+
+  it(`of ${seeds} workloads, from seed ${first} on, and each is there wholly or not at all`, async () => {
+    const figures = new TransactionFigures();
+    for (let seed = first; seed < first + seeds; seed++) {
+      try {
+        await simulateTransactions(seed, figures);
+      } catch (error) {
+        const again = `npm run soak:power -- --seed ${seed} --seeds 1 --trace --transactions`;
+        throw new Error(again, { cause: error });
+      }
+    }
+    expect(figures.crashes).toBe(seeds * (4 + 4 * 2 + 4 * 2));
+    const { commits, aborts, rolledForward, wentOn } = figures;
+    expect(Math.min(commits, aborts, rolledForward, wentOn)).toBeGreaterThan(0);
   });
 });
