@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
+import { BatchHeader } from '../src/record.js';
 import { testOttla } from '../src/testing/index.js';
 import { admissions, bytesOf } from './batch-vectors.js';
 import { describeContract } from './contract.js';
@@ -37,7 +38,10 @@ describeContract('Fetch', ({ open }) => {
   });
 
   const kafkas = admissions.filter(
-    ({ result, compactedTopic }) => result === 'accepted' && !compactedTopic,
+    ({ vector, result, compactedTopic }) =>
+      result === 'accepted' &&
+      !compactedTopic &&
+      !new BatchHeader(bytesOf(vector), 0).isTransactional,
   );
   it.each(kafkas.map(({ vector, what }) => [`${vector}, ${what}`, vector] as const))(
     "gives Kafka's batch back as the bytes that it was, but for what the log sets: %s",
@@ -195,6 +199,15 @@ describe('A fetch that waits', () => {
     await clock.advance(1);
     expect(valuesIn((await waiting)[0]!.records)).toEqual([[0, 'a']]);
     expect(clock.timerCount).toBeGreaterThan(0);
+  });
+
+  it('is answered as soon as another request comes on its connection', async (test) => {
+    const { ottla } = testOttla(test);
+    await ottla.topics.create('t');
+    const client = await connected(ottla);
+    const waiting = fetchPartitions(client, 't', { 0: 0 }, { maxWaitMs: 600_000 });
+    expect(await client.ask('DescribeCluster')).toMatchObject({ errorCode: 0 });
+    expect(await waiting).toMatchObject([{ errorCode: 0, highWatermark: 0 }]);
   });
 
   it('is answered for a record of this process, a transaction that ends, and a topic that goes', async () => {

@@ -30,6 +30,10 @@ export interface Peer {
   readonly clientHost: string;
   /** Aborted once nobody waits for answers: it has gone, or the server closes. */
   readonly signal: AbortSignal;
+  /** Whether it has sent another request, which waits for this one's answer. */
+  readonly hasQueued: boolean;
+  /** Called when it sends another request; null: nobody wants to know. */
+  onQueued: (() => void) | null;
 }
 
 export interface RequestContext {

@@ -159,7 +159,7 @@ class Fetching {
       if (this.#maxWaitMs <= 0 || this.#suffices(found)) return this.#answerOf(found);
     }
     const { node, peer } = this.#context;
-    const wait = new FetchWait(this.#partitions(), node.broker.clock, this.#maxWaitMs, peer.signal);
+    const wait = new FetchWait(this.#partitions(), node.broker.clock, this.#maxWaitMs, peer);
     try {
       for (;;) {
         if (wait.isOver || this.#isEnough()) {

@@ -74,17 +74,19 @@ export const produce: Api = api({
 });
 
 function handle(
-  { acks, timeoutMs, topicData }: Decoded<typeof request>,
+  { transactionalId, acks, timeoutMs, topicData }: Decoded<typeof request>,
   context: RequestContext,
 ): Answer | null | Promise<Answer | null> {
   if (acks < -1 || acks > 1) return refuseAll(topicData, errorNumber('INVALID_REQUIRED_ACKS'));
+  const { broker } = context.node;
+  const terms = { version: context.version, transactionalId, transactions: broker.transactions };
   const topics = topicData.map(({ name, partitionData }) => ({
     name,
     appends: partitionData.map(({ index, records: sent }) => {
       const append = new WireAppend(index, acks === -1);
       try {
-        const partition = context.node.broker.partition({ topic: name, partition: index });
-        append.begin(partition, sent, context.version);
+        const partition = broker.partition({ topic: name, partition: index });
+        append.begin(partition, sent, terms);
       } catch (error) {
         if (!(error instanceof OttlaError)) throw error;
         append.failed(error);
