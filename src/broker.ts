@@ -78,6 +78,7 @@ export class Broker {
   readonly #store: MetaStore;
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
+  readonly #topicsById = new Map<string, Topic>();
   readonly #cleaner: LogCleaner;
   /** What is to be done once all partitions were looked at; null: they were. */
   #untilAllAreSeen: (() => void)[] | null = null;
@@ -138,16 +139,16 @@ export class Broker {
       random: options.random,
       store,
       offsets: this.offsets,
-      partition: (topicId, partition) => this.#topicById(topicId)?.partitions[partition],
+      partition: (topicId, partition) => this.topicById(topicId)?.partitions[partition],
       ended: () => this.#tellChange(),
       warn: (warning) => this.onWarning(warning),
     });
     if (options.readOnly) this.#followTopics();
   }
 
-  #topicById(id: string): Topic | undefined {
-    for (const topic of this.#topics.values()) if (topic.id === id) return topic;
-    return undefined;
+  /** As findTopic(), by its id. */
+  topicById(id: string): Topic | undefined {
+    return this.#topicsById.get(id);
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
@@ -217,7 +218,7 @@ export class Broker {
       if (value.state === 'live') continue;
       const topic = this.#makeTopic(key[1], value);
       await this.#makePartitions(topic, 0);
-      this.#topics.set(topic.name, topic);
+      this.#add(topic);
       this.recovery.push(`${key[1]}: finished creating the topic.`);
     }
     const tombstones = [...this.#store.range(['tombstone'])];
@@ -250,8 +251,7 @@ export class Broker {
 
   /** Of the topics that there are now. */
   #finder(): FindPartition {
-    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
-    return (topicId, partition) => byId.get(topicId)?.partitions[partition];
+    return (topicId, partition) => this.topicById(topicId)?.partitions[partition];
   }
 
   #partitions(): Partition[] {
@@ -297,13 +297,19 @@ export class Broker {
         continue;
       }
       if (topic !== undefined) void this.#forget(topic);
-      this.#topics.set(key[1], this.#makeTopic(key[1], value));
+      this.#add(this.#makeTopic(key[1], value));
     }
     for (const topic of this.#topics.values()) if (!names.has(topic.name)) void this.#forget(topic);
   }
 
+  #add(topic: Topic): void {
+    this.#topics.set(topic.name, topic);
+    this.#topicsById.set(topic.id, topic);
+  }
+
   async #forget(topic: Topic): Promise<void> {
     this.#topics.delete(topic.name);
+    this.#topicsById.delete(topic.id);
     const gone = new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${topic.name} was deleted`);
     await Promise.all(topic.partitions.map((partition) => partition.abandon(gone)));
   }
@@ -363,7 +369,7 @@ export class Broker {
       await this.#store.write([put(['topic', name], { ...row, state: 'creating' })]);
       const topic = this.#makeTopic(name, row);
       await this.#makePartitions(topic, 0);
-      this.#topics.set(name, topic);
+      this.#add(topic);
       this.coordinator.topicsChanged();
       this.retention.topicsChanged();
       this.#cleaner.start();

@@ -81,7 +81,7 @@ export async function produce(
   topic: string,
   partitions: Readonly<Record<number, Buffer | null>>,
   more: Fields = {},
-  version?: number,
+  version: number = 12,
 ): Promise<readonly ProducedPartition[]> {
   const answer = await client.ask<{
     responses: { name: string; partitionResponses: ProducedPartition[] }[];
@@ -136,6 +136,6 @@ export async function fetchPartitions(
   client: WireClient,
   ...request: Parameters<typeof fetchRequest>
 ): Promise<readonly FetchedPartition[]> {
-  const answer = await client.ask<FetchAnswer>('Fetch', fetchRequest(...request));
+  const answer = await client.ask<FetchAnswer>('Fetch', fetchRequest(...request), 12);
   return answer.responses.flatMap(({ partitions }) => partitions);
 }

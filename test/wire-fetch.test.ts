@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
+import { BatchHeader } from '../src/record.js';
 import { testOttla } from '../src/testing/index.js';
 import { admissions, bytesOf } from './batch-vectors.js';
 import { describeContract } from './contract.js';
@@ -36,8 +37,33 @@ describeContract('Fetch', ({ open }) => {
     expect(valuesIn(last.responses[0]!.partitions[0]!.records)).toEqual([[2, 'c']]);
   });
 
+  it.each([13, 14, 15, 16, 17, 18])('finds topics by their ids in version %i', async (version) => {
+    const ottla = await open();
+    await ottla.topics.create('t');
+    const { id: topicId } = await ottla.topics.describe('t');
+    const client = await connected(ottla);
+    await produce(client, 't', { 0: batchOf(['a']) });
+    const partitions = [{ partition: 0, fetchOffset: 0, partitionMaxBytes: 1000 }];
+    const fetch = (more: Fields): Promise<FetchAnswer> => {
+      const named = { topics: [], forgottenTopicsData: [], maxWaitMs: 0, minBytes: 0, ...more };
+      return client.ask('Fetch', named, version);
+    };
+    const first = await fetch({ topics: [{ topicId, partitions }], sessionEpoch: 0 });
+    expect(first.responses).toMatchObject([{ topicId, partitions: [{ errorCode: 0 }] }]);
+    expect(valuesIn(first.responses[0]!.partitions[0]!.records)).toEqual([[0, 'a']]);
+    const other = [{ topicId: 'BBBBBBBBBBBBBBBBBBBBBA', partitions }];
+    const { sessionId } = first;
+    const second = await fetch({ sessionId, sessionEpoch: 1, topics: other });
+    expect(second.responses).toMatchObject([{ topicId }, { partitions: [{ errorCode: 100 }] }]);
+    const byName = { ...fetchRequest('t', { 0: 0 }), sessionId, sessionEpoch: 2 };
+    expect(await client.ask('Fetch', byName, 12)).toMatchObject({ errorCode: 106 });
+  });
+
   const kafkas = admissions.filter(
-    ({ result, compactedTopic }) => result === 'accepted' && !compactedTopic,
+    ({ vector, result, compactedTopic }) =>
+      result === 'accepted' &&
+      !compactedTopic &&
+      !new BatchHeader(bytesOf(vector), 0).isTransactional,
   );
   it.each(kafkas.map(({ vector, what }) => [`${vector}, ${what}`, vector] as const))(
     "gives Kafka's batch back as the bytes that it was, but for what the log sets: %s",
@@ -197,6 +223,15 @@ describe('A fetch that waits', () => {
     expect(clock.timerCount).toBeGreaterThan(0);
   });
 
+  it('is answered as soon as another request comes on its connection', async (test) => {
+    const { ottla } = testOttla(test);
+    await ottla.topics.create('t');
+    const client = await connected(ottla);
+    const waiting = fetchPartitions(client, 't', { 0: 0 }, { maxWaitMs: 600_000 });
+    expect(await client.ask('DescribeCluster')).toMatchObject({ errorCode: 0 });
+    expect(await waiting).toMatchObject([{ errorCode: 0, highWatermark: 0 }]);
+  });
+
   it('is answered for a record of this process, a transaction that ends, and a topic that goes', async () => {
     await using ottla = Ottla.memory();
     await ottla.topics.create('t');
@@ -263,7 +298,7 @@ describe('A fetch session', () => {
     await using ottla = Ottla.memory();
     await ottla.topics.create('t', { partitions: 3 });
     const client = await connected(ottla);
-    const fetch = (request: Fields): Promise<FetchAnswer> => client.ask('Fetch', request);
+    const fetch = (request: Fields): Promise<FetchAnswer> => client.ask('Fetch', request, 12);
     const first = await fetch(ask({ 0: 0, 1: 0, 2: 0 }, 0, 0));
     expect(first.errorCode).toBe(0);
     expect(first.responses[0]!.partitions).toHaveLength(3);
@@ -293,25 +328,29 @@ describe('A fetch session', () => {
     const client = await connected(ottla);
     for (const index of [0, 1]) await produce(client, 't', { [index]: batchOf(['x'.repeat(500)]) });
     const small = { maxBytes: 100 };
-    const first = await client.ask<FetchAnswer>('Fetch', {
-      ...ask({ 0: 0, 1: 0 }, 0, 0),
-      ...small,
-    });
+    const first = await client.ask<FetchAnswer>(
+      'Fetch',
+      {
+        ...ask({ 0: 0, 1: 0 }, 0, 0),
+        ...small,
+      },
+      12,
+    );
     const bytes = (answer: FetchAnswer): number[] =>
       answer.responses.flatMap(({ partitions }) =>
         partitions.filter(({ records }) => records.length > 0).map((p) => p.partitionIndex),
       );
     expect(bytes(first)).toEqual([0]);
     const id = first.sessionId;
-    expect(bytes(await client.ask('Fetch', { ...ask({}, id, 1), ...small }))).toEqual([1]);
-    expect(bytes(await client.ask('Fetch', { ...ask({}, id, 2), ...small }))).toEqual([0]);
+    expect(bytes(await client.ask('Fetch', { ...ask({}, id, 1), ...small }, 12))).toEqual([1]);
+    expect(bytes(await client.ask('Fetch', { ...ask({}, id, 2), ...small }, 12))).toEqual([0]);
   });
 
   it('is not found once it was ended, and refuses another epoch', async () => {
     await using ottla = Ottla.memory();
     await ottla.topics.create('t');
     const client = await connected(ottla);
-    const fetch = (request: Fields): Promise<FetchAnswer> => client.ask('Fetch', request);
+    const fetch = (request: Fields): Promise<FetchAnswer> => client.ask('Fetch', request, 12);
     const { sessionId: id } = await fetch(ask({ 0: 0 }, 0, 0));
     expect(await fetch(ask({}, id, 7))).toMatchObject({ errorCode: 71, responses: [] });
     expect(await fetch(ask({}, id, 1))).toMatchObject({ errorCode: 0 });
@@ -323,13 +362,13 @@ describe('A fetch session', () => {
     await using ottla = Ottla.memory();
     await ottla.topics.create('t', { segmentBytes: 3000 });
     const client = await connected(ottla);
-    let { sessionId } = await client.ask<FetchAnswer>('Fetch', ask({ 0: 0 }, 0, 0));
+    let { sessionId } = await client.ask<FetchAnswer>('Fetch', ask({ 0: 0 }, 0, 0), 12);
     const read: string[] = [];
     let epoch = 1;
     for (let i = 0; i < 60; i++) {
       const value = `${i}${'x'.repeat(i * 7)}`;
       await produce(client, 't', { 0: batchOf([value], numbered(1n, i)) }, { acks: 1 });
-      const answer = await client.ask<FetchAnswer>('Fetch', ask({ 0: i }, sessionId, epoch++));
+      const answer = await client.ask<FetchAnswer>('Fetch', ask({ 0: i }, sessionId, epoch++), 12);
       ({ sessionId } = answer);
       for (const { partitions } of answer.responses) {
         for (const { records } of partitions) read.push(...valuesIn(records).map(([, v]) => v));

@@ -3,6 +3,7 @@ import type { Ottla } from '../src/index.js';
 import { testOttla } from '../src/testing/index.js';
 import { withCrc } from './batch-vectors.js';
 import { describeContract } from './contract.js';
+import type { Fields } from './wire-client.js';
 import { batchOf, connected, numbered, produce, produceRequest } from './wire-batches.js';
 
 async function valuesOf(ottla: Ottla, topic: string): Promise<string[]> {
@@ -32,11 +33,29 @@ describeContract('Produce', ({ open }) => {
     },
   );
 
+  it('finds a topic by its id in version 13', async () => {
+    const ottla = await open();
+    await ottla.topics.create('t');
+    const { id: topicId } = await ottla.topics.describe('t');
+    const client = await connected(ottla);
+    const send = async (id: string): Promise<Fields> => {
+      const partitionData = [{ index: 0, records: batchOf(['a']) }];
+      const topicData = [{ topicId: id, partitionData }];
+      return client.ask('Produce', { acks: -1, timeoutMs: 1000, topicData }, 13);
+    };
+    expect(await send(topicId)).toMatchObject({
+      responses: [{ topicId, partitionResponses: [{ errorCode: 0, baseOffset: 0 }] }],
+    });
+    expect(await send('BBBBBBBBBBBBBBBBBBBBBA')).toMatchObject({
+      responses: [{ partitionResponses: [{ errorCode: 100 }] }],
+    });
+  });
+
   it('answers nothing for acks 0, and writes', async () => {
     const ottla = await open();
     await ottla.topics.create('t');
     const client = await connected(ottla);
-    client.tell('Produce', produceRequest('t', { 0: batchOf(['a']) }, { acks: 0 }));
+    client.tell('Produce', produceRequest('t', { 0: batchOf(['a']) }, { acks: 0 }), 12);
     const [after] = await produce(client, 't', { 0: batchOf(['b']) });
     expect(after).toMatchObject({ baseOffset: 1 });
   });
@@ -44,7 +63,7 @@ describeContract('Produce', ({ open }) => {
   it('cuts the connection for what acks 0 cannot be told', async () => {
     const ottla = await open();
     const client = await connected(ottla);
-    client.tell('Produce', produceRequest('none', { 0: batchOf(['a']) }, { acks: 0 }));
+    client.tell('Produce', produceRequest('none', { 0: batchOf(['a']) }, { acks: 0 }), 12);
     await client.closed;
     expect(client.stream.destroyed).toBe(true);
   });

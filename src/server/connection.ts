@@ -46,6 +46,7 @@ interface Pending {
  */
 export class Connection implements Peer {
   readonly clientHost: string;
+  onQueued: (() => void) | null = null;
   readonly login: SaslLogin | null;
   readonly #stream: Duplex;
   readonly #options: ConnectionOptions;
@@ -86,6 +87,10 @@ export class Connection implements Peer {
     return this.#frames.pendingBytes === 0 ? Infinity : this.#beganAt;
   }
 
+  get hasQueued(): boolean {
+    return this.#waiting.length > 0;
+  }
+
   #arrived(bytes: Buffer): void {
     if (this.#isEnding) return;
     this.#progressAt = this.#options.clock.monotonic();
@@ -105,6 +110,7 @@ export class Connection implements Peer {
     }
     this.#keep(this.#keptBytes + bytes.length);
     this.#go();
+    if (this.hasQueued) this.onQueued?.();
   }
 
   /** Begins what may begin, and reads on or stops reading. */

@@ -1,11 +1,21 @@
 import type { Socket } from 'node:net';
-import { Duplex } from 'node:stream';
+import { Duplex, type DuplexOptions } from 'node:stream';
+import type { Clock } from '../clock.js';
 
-/** One end of a stream in this process. As with a socket, nothing of what is written arrives before write() returns. */
+/**
+ * One end of a stream in this process. As with a socket, what is written arrives in a later turn of the event
+ * loop: clients rely on it, and those who talk at length leave turns to others.
+ */
 class End extends Duplex {
   other: End | null = null;
+  readonly #clock: Clock;
   /** To be called once what was pushed last was taken. */
   #taken: (() => void) | null = null;
+
+  constructor(clock: Clock, options?: DuplexOptions) {
+    super(options);
+    this.#clock = clock;
+  }
 
   override _read(): void {
     const taken = this.#taken;
@@ -16,7 +26,7 @@ class End extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, callback: () => void): void {
     // A copy: who wrote it may use its memory again, and who gets it may write into it.
     const bytes = Buffer.from(chunk);
-    process.nextTick(() => {
+    this.#clock.soon(() => {
       if (this.other!.destroyed) return;
       this.other!.#taken = callback;
       this.other!.push(bytes);
@@ -24,21 +34,21 @@ class End extends Duplex {
   }
 
   override _final(callback: () => void): void {
-    process.nextTick(() => {
+    this.#clock.soon(() => {
       if (!this.other!.destroyed) this.other!.push(null);
       callback();
     });
   }
 
   override _destroy(error: Error | null, callback: (error: Error | null) => void): void {
-    process.nextTick(() => this.other!.destroy());
+    this.#clock.soon(() => this.other!.destroy());
     callback(error);
   }
 }
 
 /** Two ends of a stream in this process: what one writes the other reads. When one is gone, both are. */
-export function connectedPair(): readonly [client: Duplex, server: Duplex] {
-  const [client, server] = [new End({ allowHalfOpen: false }), new End()];
+export function connectedPair(clock: Clock): readonly [client: Duplex, server: Duplex] {
+  const [client, server] = [new End(clock, { allowHalfOpen: false }), new End(clock)];
   client.other = server;
   server.other = client;
   return [client, server];

@@ -1,10 +1,10 @@
 import type { Clock } from '../clock.js';
 import { FetchPlace, type FetchAsk } from './fetch-place.js';
+import type { NamedTopic } from './topic-lookup.js';
 import { WireError } from './protocol/errors.js';
 
 /** One partition that a client fetches. */
-export interface FetchedPartition {
-  readonly topic: string;
+export interface FetchedPartition extends NamedTopic {
   readonly partition: number;
   ask: FetchAsk;
   readonly place: FetchPlace;
@@ -14,14 +14,12 @@ export interface FetchedPartition {
 
 /** What a fetch says of partitions. */
 export interface FetchedTopics {
-  readonly topics: readonly {
-    readonly topic: string;
+  readonly topics: readonly (NamedTopic & {
     readonly partitions: readonly ({ readonly partition: number } & FetchAsk)[];
-  }[];
-  readonly forgottenTopicsData: readonly {
-    readonly topic: string;
+  })[];
+  readonly forgottenTopicsData: readonly (NamedTopic & {
     readonly partitions: readonly number[];
-  }[];
+  })[];
   readonly sessionId: number;
   readonly sessionEpoch: number;
 }
@@ -44,11 +42,19 @@ export class FetchSession {
   readonly partitions: Map<string, FetchedPartition>;
   epoch: number = firstEpoch + 1;
   usedAt: number;
+  /** Whether its requests name topics by their ids. */
+  readonly usesIds: boolean;
   /** A request of it is being answered. */
   isBusy = false;
 
-  constructor(id: number, partitions: Map<string, FetchedPartition>, usedAt: number) {
+  constructor(
+    id: number,
+    partitions: Map<string, FetchedPartition>,
+    usedAt: number,
+    usesIds: boolean,
+  ) {
     this.id = id;
+    this.usesIds = usesIds;
     this.partitions = partitions;
     this.usedAt = usedAt;
   }
@@ -74,19 +80,20 @@ export class FetchSessions {
     this.#random = random;
   }
 
-  /** @throws FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH */
-  open(request: FetchedTopics): OpenFetch {
+  /** @throws FETCH_SESSION_ID_NOT_FOUND, INVALID_FETCH_SESSION_EPOCH, FETCH_SESSION_TOPIC_ID_ERROR */
+  open(request: FetchedTopics, usesIds: boolean): OpenFetch {
     const { sessionId, sessionEpoch } = request;
-    if (sessionEpoch !== finalEpoch && sessionEpoch !== firstEpoch) return this.#goOn(request);
+    if (sessionEpoch !== finalEpoch && sessionEpoch !== firstEpoch)
+      return this.#goOn(request, usesIds);
     this.#sessions.delete(sessionId);
     const partitions = new Map<string, FetchedPartition>();
     update(partitions, request);
     const isKept = sessionEpoch === firstEpoch && partitions.size > 0;
-    const session = isKept ? this.#begin(partitions) : null;
+    const session = isKept ? this.#begin(partitions, usesIds) : null;
     return { partitions, session, isIncremental: false };
   }
 
-  #goOn(request: FetchedTopics): OpenFetch {
+  #goOn(request: FetchedTopics, usesIds: boolean): OpenFetch {
     const { sessionId, sessionEpoch } = request;
     const session = this.#sessions.get(sessionId);
     if (session === undefined) {
@@ -96,6 +103,12 @@ export class FetchSessions {
       throw new WireError(
         'INVALID_FETCH_SESSION_EPOCH',
         `fetch session ${sessionId}: epoch ${sessionEpoch}, expected ${session.epoch}`,
+      );
+    }
+    if (session.usesIds !== usesIds) {
+      throw new WireError(
+        'FETCH_SESSION_TOPIC_ID_ERROR',
+        'topics by name and by id in one session',
       );
     }
     const { partitions } = session;
@@ -109,7 +122,7 @@ export class FetchSessions {
   }
 
   /** null: there is no room for another. */
-  #begin(partitions: Map<string, FetchedPartition>): FetchSession | null {
+  #begin(partitions: Map<string, FetchedPartition>, usesIds: boolean): FetchSession | null {
     const now = this.#clock.monotonic();
     let count = partitions.size;
     for (const session of this.#sessions.values()) count += session.partitions.size;
@@ -123,28 +136,34 @@ export class FetchSessions {
     let id: number;
     do id = 1 + Math.floor(this.#random() * (2 ** 31 - 1));
     while (this.#sessions.has(id));
-    const session = new FetchSession(id, partitions, now);
+    const session = new FetchSession(id, partitions, now, usesIds);
     this.#sessions.set(id, session);
     return session;
   }
+}
+
+/** Of a partition among those of a session. */
+export function keyOf({ topic, topicId }: NamedTopic, partition: number): string {
+  return `${topic === '' ? topicId : topic}-${partition}`;
 }
 
 function update(
   known: Map<string, FetchedPartition>,
   { topics, forgottenTopicsData }: FetchedTopics,
 ): void {
-  for (const { topic, partitions } of topics) {
-    for (const { partition, ...ask } of partitions) {
-      const key = `${topic}-${partition}`;
+  for (const named of topics) {
+    const { topic, topicId } = named;
+    for (const { partition, ...ask } of named.partitions) {
+      const key = keyOf(named, partition);
       const found = known.get(key);
       if (found === undefined) {
-        known.set(key, { topic, partition, ask, place: new FetchPlace(), told: null });
+        known.set(key, { topic, topicId, partition, ask, place: new FetchPlace(), told: null });
       } else {
         found.ask = ask;
       }
     }
   }
-  for (const { topic, partitions } of forgottenTopicsData) {
-    for (const partition of partitions) known.delete(`${topic}-${partition}`);
+  for (const named of forgottenTopicsData) {
+    for (const partition of named.partitions) known.delete(keyOf(named, partition));
   }
 }

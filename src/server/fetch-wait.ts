@@ -1,14 +1,18 @@
 import type { Clock, Timer } from '../clock.js';
 import type { AppendWaiter } from '../partition-append.js';
 import type { Partition } from '../partition.js';
+import type { Peer } from './protocol/api.js';
 
-/** Waits for appends to some partitions, for a time, and as long as there is somebody to answer. */
+/**
+ * Waits for appends to some partitions, for a time, and no longer than there is somebody to answer who has
+ * nothing else to ask: clients send heartbeats on the connection on which they fetch, too.
+ */
 export class FetchWait implements AppendWaiter {
-  /** The time is up, or nobody waits for the answer. */
+  /** Nothing is waited for any more. */
   isOver = false;
   readonly #partitions: readonly Partition[];
   readonly #timer: Timer;
-  readonly #signal: AbortSignal;
+  readonly #peer: Peer;
   readonly #end = (): void => {
     this.isOver = true;
     this.wake();
@@ -16,18 +20,14 @@ export class FetchWait implements AppendWaiter {
   #hasChanged = false;
   #resolve: (() => void) | null = null;
 
-  constructor(
-    partitions: readonly Partition[],
-    clock: Clock,
-    maxWaitMs: number,
-    signal: AbortSignal,
-  ) {
+  constructor(partitions: readonly Partition[], clock: Clock, maxWaitMs: number, peer: Peer) {
     this.#partitions = partitions;
-    this.#signal = signal;
+    this.#peer = peer;
     this.#timer = clock.after(maxWaitMs, this.#end);
     for (const partition of partitions) partition.notifyAppends(this);
-    signal.addEventListener('abort', this.#end);
-    if (signal.aborted) this.#end();
+    peer.onQueued = this.#end;
+    peer.signal.addEventListener('abort', this.#end);
+    if (peer.signal.aborted || peer.hasQueued) this.#end();
   }
 
   /** Resolves once something came since the last time, or it is over. */
@@ -47,7 +47,8 @@ export class FetchWait implements AppendWaiter {
   /** To be called in the end. */
   stop(): void {
     this.#timer.cancel();
-    this.#signal.removeEventListener('abort', this.#end);
+    this.#peer.onQueued = null;
+    this.#peer.signal.removeEventListener('abort', this.#end);
     for (const partition of this.#partitions) partition.forget(this);
   }
 }

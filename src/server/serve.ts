@@ -152,7 +152,7 @@ export class Server {
   /** A connection of a client in this process, without a port. @throws CLOSED */
   connect(): Duplex {
     if (this.#closing !== null) throw new OttlaError('CLOSED', 'this server is closed');
-    const [client, server] = connectedPair();
+    const [client, server] = connectedPair(this.#broker.clock);
     this.#accept(server, '');
     return client;
   }
@@ -164,7 +164,7 @@ export class Server {
   socketFactory(): (request: SocketRequest) => Socket {
     return ({ onConnect }) => {
       const socket = asSocket(this.connect());
-      process.nextTick(onConnect);
+      this.#broker.clock.soon(onConnect);
       return socket;
     };
   }

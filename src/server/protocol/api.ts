@@ -31,6 +31,10 @@ export interface Peer {
   readonly clientHost: string;
   /** Aborted once nobody waits for answers: it has gone, or the server closes. */
   readonly signal: AbortSignal;
+  /** Whether it has sent another request, which waits for this one's answer. */
+  readonly hasQueued: boolean;
+  /** Called when it sends another request; null: nobody wants to know. */
+  onQueued: (() => void) | null;
   /** null: nobody is asked who they are. */
   readonly login: SaslLogin | null;
   /** Takes no more requests: those under way are answered, then it is cut. */

@@ -47,7 +47,7 @@ const noId = 'AAAAAAAAAAAAAAAAAAAAAA';
 type Deleted = Encodable<typeof deleted>;
 
 async function remove({ broker }: Node, asked: string | null, topicId: string): Promise<Deleted> {
-  const found = asked ?? [...broker.topics()].find(({ id }) => id === topicId)?.name;
+  const found = asked ?? broker.topicById(topicId)?.name;
   if (found === undefined) {
     return { name: null, topicId, errorCode: errorNumber('UNKNOWN_TOPIC_ID') };
   }

@@ -1,7 +1,8 @@
 import type { Isolation } from '../../options.js';
 import type { Partition } from '../../partition.js';
 import type { FetchRead } from '../fetch-place.js';
-import type { FetchedPartition, OpenFetch } from '../fetch-sessions.js';
+import { keyOf, type FetchedPartition, type OpenFetch } from '../fetch-sessions.js';
+import { findPartition } from '../topic-lookup.js';
 import { FetchWait } from '../fetch-wait.js';
 import { api, type Api, type RequestContext } from '../protocol/api.js';
 import { errorNumberOf, noError } from '../protocol/errors.js';
@@ -16,6 +17,7 @@ import {
   records,
   string,
   struct,
+  uuid,
   type Decoded,
   type Encodable,
 } from '../protocol/schema.js';
@@ -24,7 +26,11 @@ const noRecords = Buffer.alloc(0);
 
 const request = {
   clusterId: string({ since: 12, nullable: 12, tag: 0, default: null }),
-  replicaId: int32({ default: -1 }),
+  replicaId: int32({ until: 14, default: -1 }),
+  replicaState: struct(
+    { replicaId: int32({ default: -1 }), replicaEpoch: int64({ default: -1 }) },
+    { since: 15, tag: 1 },
+  ),
   maxWaitMs: int32(),
   minBytes: int32(),
   maxBytes: int32({ default: 2147483647 }),
@@ -32,7 +38,8 @@ const request = {
   sessionId: int32({ since: 7, default: 0 }),
   sessionEpoch: int32({ since: 7, default: -1 }),
   topics: array({
-    topic: string(),
+    topic: string({ until: 12 }),
+    topicId: uuid({ since: 13 }),
     partitions: array({
       partition: int32(),
       currentLeaderEpoch: int32({ since: 9, default: -1 }),
@@ -40,11 +47,14 @@ const request = {
       lastFetchedEpoch: int32({ since: 12, default: -1 }),
       logStartOffset: int64({ since: 5, default: -1 }),
       partitionMaxBytes: int32(),
+      replicaDirectoryId: uuid({ since: 17, tag: 0 }),
+      highWatermark: bigint64({ since: 18, tag: 1, default: 2n ** 63n - 1n }),
     }),
   }),
   forgottenTopicsData: array(
     {
-      topic: string({ since: 7 }),
+      topic: string({ since: 7, until: 12 }),
+      topicId: uuid({ since: 13 }),
       partitions: arrayOf(int32(), { since: 7 }),
     },
     { since: 7 },
@@ -94,12 +104,29 @@ const response = {
   throttleTimeMs: int32({ default: 0 }),
   errorCode: int16({ since: 7, default: 0 }),
   sessionId: int32({ since: 7, default: 0 }),
-  responses: array({ topic: string(), partitions: array(partitionResponse) }),
+  responses: array({
+    topic: string({ until: 12 }),
+    topicId: uuid({ since: 13 }),
+    partitions: array(partitionResponse),
+  }),
+  nodeEndpoints: array(
+    {
+      nodeId: int32(),
+      host: string(),
+      port: int32(),
+      rack: string({ nullable: 16, default: null }),
+    },
+    { since: 16, tag: 0, default: [] },
+  ),
 };
 
 type Request = Decoded<typeof request>;
 type Answer = Encodable<typeof response>;
 type PartitionAnswer = Encodable<typeof partitionResponse>;
+type TopicAnswer = { topic: string; topicId: string; partitions: PartitionAnswer[] };
+
+/** From this version on topics are named by their ids (KIP-516). */
+const idsSince = 13;
 
 /** Kafka's fetch.max.bytes. */
 const maxAnswerBytes = 55 * 1024 * 1024;
@@ -107,7 +134,7 @@ const maxAnswerBytes = 55 * 1024 * 1024;
 export const fetch: Api = api({
   key: 1,
   name: 'Fetch',
-  versions: [4, 12],
+  versions: [4, 18],
   flexible: 12,
   request,
   response,
@@ -117,7 +144,7 @@ export const fetch: Api = api({
 async function handle(asked: Request, context: RequestContext): Promise<Answer> {
   let open: OpenFetch;
   try {
-    open = context.node.fetchSessions.open(asked);
+    open = context.node.fetchSessions.open(asked, context.version >= idsSince);
   } catch (error) {
     return { errorCode: errorNumberOf(error), responses: [] };
   }
@@ -159,7 +186,7 @@ class Fetching {
       if (this.#maxWaitMs <= 0 || this.#suffices(found)) return this.#answerOf(found);
     }
     const { node, peer } = this.#context;
-    const wait = new FetchWait(this.#partitions(), node.broker.clock, this.#maxWaitMs, peer.signal);
+    const wait = new FetchWait(this.#partitions(), node.broker.clock, this.#maxWaitMs, peer);
     try {
       for (;;) {
         if (wait.isOver || this.#isEnough()) {
@@ -173,16 +200,21 @@ class Fetching {
     }
   }
 
-  #partitionOf({ topic, partition }: FetchedPartition): Partition {
-    return this.#context.node.broker.partition({ topic, partition });
+  /** @throws UNKNOWN_TOPIC_OR_PARTITION, UNKNOWN_TOPIC_ID */
+  #partitionOf(fetched: FetchedPartition): Partition {
+    const { node, version } = this.#context;
+    return findPartition(node.broker, fetched, fetched.partition, version >= idsSince);
   }
 
   /** Those that there are. */
   #partitions(): Partition[] {
-    const { broker } = this.#context.node;
-    return [...this.#open.partitions.values()].flatMap(
-      ({ topic, partition }) => broker.findTopic(topic)?.partitions[partition] ?? [],
-    );
+    return [...this.#open.partitions.values()].flatMap((fetched) => {
+      try {
+        return this.#partitionOf(fetched);
+      } catch {
+        return [];
+      }
+    });
   }
 
   /** Whether there are as many bytes as asked for, or something else to tell; before anything is read. */
@@ -232,24 +264,25 @@ class Fetching {
 
   #answerOf(found: ReadonlyMap<FetchedPartition, Found | number>): Answer['responses'] {
     const { session, isIncremental } = this.#open;
-    const byTopic = new Map<string, PartitionAnswer[]>();
+    const byTopic = new Map<string, TopicAnswer>();
     for (const [fetched, read] of found) {
-      const { topic, partition: partitionIndex } = fetched;
+      const { topic, topicId, partition: partitionIndex } = fetched;
       const answer = answerFor(partitionIndex, read);
       const hasNews = isNews(fetched, answer);
       const isError = answer.errorCode !== noError;
       const { highWatermark, logStartOffset = -1 } = answer;
       fetched.told = isError ? null : { highWatermark, logStartOffset };
       if (isIncremental && !hasNews) continue;
-      const answers = byTopic.get(topic);
-      if (answers === undefined) byTopic.set(topic, [answer]);
-      else answers.push(answer);
+      const answers = byTopic.get(topic + topicId);
+      if (answers === undefined)
+        byTopic.set(topic + topicId, { topic, topicId, partitions: [answer] });
+      else answers.partitions.push(answer);
       if (session === null || answer.records?.length === 0) continue;
       // The others have their turn first next time.
-      const key = `${topic}-${partitionIndex}`;
+      const key = keyOf(fetched, partitionIndex);
       if (session.partitions.delete(key)) session.partitions.set(key, fetched);
     }
-    return [...byTopic].map(([topic, partitions]) => ({ topic, partitions }));
+    return [...byTopic.values()];
   }
 }
 

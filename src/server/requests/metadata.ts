@@ -104,7 +104,7 @@ function led(partition: Partition): { errorCode: number; leaderEpoch?: number } 
 }
 
 function byId(node: Node, topicId: string): TopicMetadata {
-  const topic = [...node.broker.topics()].find(({ id }) => id === topicId);
+  const topic = node.broker.topicById(topicId);
   if (topic !== undefined) return known(node, topic);
   return { errorCode: errorNumber('UNKNOWN_TOPIC_ID'), name: null, topicId, partitions: [] };
 }

@@ -1,7 +1,8 @@
 import { OttlaError } from '../../errors.js';
+import { findPartition } from '../topic-lookup.js';
 import { WireAppend } from '../append.js';
 import { api, type Api, type RequestContext } from '../protocol/api.js';
-import { errorNumber, errorNumberOf, noError } from '../protocol/errors.js';
+import { errorNumber, errorNumberOf, noError, WireError } from '../protocol/errors.js';
 import { HangUp } from '../protocol/reader.js';
 import {
   array,
@@ -11,6 +12,7 @@ import {
   records,
   string,
   struct,
+  uuid,
   type Decoded,
   type Encodable,
 } from '../protocol/schema.js';
@@ -20,7 +22,8 @@ const request = {
   acks: int16(),
   timeoutMs: int32(),
   topicData: array({
-    name: string(),
+    name: string({ until: 12 }),
+    topicId: uuid({ since: 13 }),
     partitionData: array({
       index: int32(),
       records: records({ nullable: 0 }),
@@ -46,7 +49,11 @@ const partitionResponse = {
 };
 
 const response = {
-  responses: array({ name: string(), partitionResponses: array(partitionResponse) }),
+  responses: array({
+    name: string({ until: 12 }),
+    topicId: uuid({ since: 13 }),
+    partitionResponses: array(partitionResponse),
+  }),
   throttleTimeMs: int32({ default: 0 }),
   nodeEndpoints: array(
     {
@@ -59,13 +66,16 @@ const response = {
   ),
 };
 
+/** From this version on topics are named by their ids (KIP-516). */
+const idsSince = 13;
+
 type Answer = Encodable<typeof response>;
 type PartitionAnswer = Encodable<typeof partitionResponse>;
 
 export const produce: Api = api({
   key: 0,
   name: 'Produce',
-  versions: [3, 12],
+  versions: [3, 13],
   flexible: 9,
   overlaps: true,
   request,
@@ -74,19 +84,23 @@ export const produce: Api = api({
 });
 
 function handle(
-  { acks, timeoutMs, topicData }: Decoded<typeof request>,
+  { transactionalId, acks, timeoutMs, topicData }: Decoded<typeof request>,
   context: RequestContext,
 ): Answer | null | Promise<Answer | null> {
   if (acks < -1 || acks > 1) return refuseAll(topicData, errorNumber('INVALID_REQUIRED_ACKS'));
-  const topics = topicData.map(({ name, partitionData }) => ({
+  const { broker } = context.node;
+  const isById = context.version >= idsSince;
+  const terms = { version: context.version, transactionalId, transactions: broker.transactions };
+  const topics = topicData.map(({ name, topicId, partitionData }) => ({
     name,
+    topicId,
     appends: partitionData.map(({ index, records: sent }) => {
       const append = new WireAppend(index, acks === -1);
       try {
-        const partition = context.node.broker.partition({ topic: name, partition: index });
-        append.begin(partition, sent, context.version);
+        const partition = findPartition(broker, { topic: name, topicId }, index, isById);
+        append.begin(partition, sent, terms);
       } catch (error) {
-        if (!(error instanceof OttlaError)) throw error;
+        if (!(error instanceof OttlaError || error instanceof WireError)) throw error;
         append.failed(error);
       }
       return append;
@@ -95,9 +109,10 @@ function handle(
   const appends = topics.flatMap((topic) => topic.appends);
   const answer = (): Answer | null => {
     if (acks !== 0) {
-      const responses = topics.map((topic) => ({
-        name: topic.name,
-        partitionResponses: topic.appends.map(answerOf),
+      const responses = topics.map(({ name, topicId, appends: ofTopic }) => ({
+        name,
+        topicId,
+        partitionResponses: ofTopic.map(answerOf),
       }));
       return { responses };
     }
@@ -143,8 +158,9 @@ function answerOf(append: WireAppend): PartitionAnswer {
 
 function refuseAll(topicData: Decoded<typeof request>['topicData'], errorCode: number): Answer {
   return {
-    responses: topicData.map(({ name, partitionData }) => ({
+    responses: topicData.map(({ name, topicId, partitionData }) => ({
       name,
+      topicId,
       partitionResponses: partitionData.map(({ index }) => ({ index, errorCode })),
     })),
   };
