@@ -117,3 +117,12 @@ export function asStorageError(where: string, error: unknown, retriable = true):
   }
   throw error;
 }
+
+/** Whatever code of a user threw, in words. Never throws itself. */
+export function inWords(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return `${typeof thrown} that cannot be put into words`;
+  }
+}

@@ -1,7 +1,7 @@
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
 import type { AppendSink, Engine, ProducerMetrics, TransactionalWriter, Writer } from './engine.js';
-import { OttlaError, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, inWords, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -145,7 +145,7 @@ export class Producer {
     this.#events.error(
       error instanceof OttlaError
         ? error
-        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
+        : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
     );
   }
 
