@@ -1,7 +1,7 @@
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
 import type { AppendSink, Engine, ProducerMetrics, TransactionalWriter, Writer } from './engine.js';
-import { OttlaError, inWords, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, inWords, isOttlaError, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -143,7 +143,7 @@ export class Producer {
   /** The engine tells of failed batches itself. */
   #tell(error: unknown): void {
     this.#events.error(
-      error instanceof OttlaError
+      isOttlaError(error)
         ? error
         : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
     );
