@@ -1,5 +1,5 @@
 import { Ottla, type Consumer } from 'ottla';
-import { logsOf, scan, scanAndMake } from './floors.js';
+import { logsOf, scan, scanAndMake, scanMakeAndAwait } from './floors.js';
 import {
   oneByOne,
   records,
@@ -53,6 +53,13 @@ export async function consume(
   return result;
 }
 
+const made = '; and for each record an object with two Buffers over copied bytes';
+/** What floors do besides reading the files. */
+const besides: ReadonlyMap<typeof scan, string> = new Map([
+  [scanAndMake, made],
+  [scanMakeAndAwait, `${made}, handed over by for await`],
+]);
+
 function row(
   name: string,
   partitions: number,
@@ -65,7 +72,7 @@ function row(
   return {
     name,
     unit: 'records',
-    what: `a group of one consumer reads ${where} by ${how}, with automatic commits; floor: the files read 1 MiB at a time, and their CRC-32C${least === scan ? '' : '; and for each record an object with two Buffers over copied bytes'}`,
+    what: `a group of one consumer reads ${where} by ${how}, with automatic commits; floor: the files read 1 MiB at a time, and their CRC-32C${besides.get(least) ?? ''}`,
     ...(goal === undefined ? {} : { goal }),
     async prepare(setting) {
       const { ottla, count, logs } = await filled(setting, partitions);
@@ -118,6 +125,14 @@ export const rows: readonly Row[] = [
   row('deliver batches(), beside records made', 1, 'batches()', byBatches, undefined, scanAndMake),
   row('deliver batches(), 8 partitions', 8, 'batches()', byBatches),
   row('deliver for await', 1, 'for await', byRecords, { least: 0.15 }),
+  row(
+    'deliver for await, beside records made',
+    1,
+    'for await',
+    byRecords,
+    undefined,
+    scanMakeAndAwait,
+  ),
   {
     name: 'deliver latency, sendBatch',
     unit: 'round trips',

@@ -52,35 +52,98 @@ export async function scan(paths: readonly string[], count: number): Promise<Mea
 
 /** As scan(), and of so many records in all an object each, with two Buffers over copied bytes: what a consumer gets. */
 export async function scanAndMake(paths: readonly string[], count: number): Promise<Measured> {
-  const buffer = Buffer.allocUnsafeSlow(chunkBytes);
-  const size = Math.floor(sizeOf(paths) / count);
-  let crc = 0;
-  let offset = 0;
-  let made: MadeRecord[] = [];
+  const maker = new Maker(paths, count);
   const measured = await timed(count, () => {
-    for (const path of paths) {
-      const fd = fs.openSync(path, 'r');
-      for (let length = -1; length !== 0;) {
-        length = fs.readSync(fd, buffer, 0, chunkBytes, null);
-        crc = crc32c(buffer.subarray(0, length), crc);
-        for (let at = 0; at + size <= length;) {
-          const slab = Buffer.allocUnsafeSlow(slabBytes);
-          const copied = Math.min(slabBytes, length - at);
-          buffer.copy(slab, 0, at, at + copied);
-          const { buffer: memory } = slab;
-          let i = 0;
-          for (; i + size <= copied; i += size) {
-            if (made.length === runCount) made = [];
-            made.push(new MadeRecord(offset++, memory, i, size));
-          }
-          at += i;
-        }
-      }
-      fs.closeSync(fd);
-    }
+    while (maker.next() !== null);
   });
-  if (crc === 0 || made.length === 0) throw new Error('nothing was read');
+  maker.refuseEmpty();
   return measured;
+}
+
+/** As scanAndMake(), and each record handed over by `for await`. */
+export async function scanMakeAndAwait(paths: readonly string[], count: number): Promise<Measured> {
+  const maker = new Maker(paths, count);
+  let run: readonly MadeRecord[] = [];
+  let i = 0;
+  const records: AsyncIterableIterator<MadeRecord, undefined> = {
+    next() {
+      if (i < run.length) return Promise.resolve({ value: run[i++]!, done: false });
+      const next = maker.next();
+      if (next === null) return Promise.resolve({ value: undefined, done: true });
+      run = next;
+      i = 1;
+      return Promise.resolve({ value: run[0]!, done: false });
+    },
+    [Symbol.asyncIterator]: () => records,
+  };
+  const measured = await timed(count, async () => {
+    for await (const record of records) if (record.value.length === 0) throw new Error('no value');
+  });
+  maker.refuseEmpty();
+  return measured;
+}
+
+/** Makes records of the files' bytes, all of one size, in runs of up to 500. */
+class Maker {
+  readonly #paths: readonly string[];
+  readonly #size: number;
+  readonly #buffer = Buffer.allocUnsafeSlow(chunkBytes);
+  #file = 0;
+  #fd = -1;
+  #length = 0;
+  #at = 0;
+  #crc = 0;
+  #offset = 0;
+  #memory: ArrayBufferLike = new ArrayBuffer(0);
+  #copied = 0;
+  #used = 0;
+
+  constructor(paths: readonly string[], count: number) {
+    this.#paths = paths;
+    this.#size = Math.floor(sizeOf(paths) / count);
+  }
+
+  next(): MadeRecord[] | null {
+    const size = this.#size;
+    const made: MadeRecord[] = [];
+    while (made.length < runCount) {
+      if (this.#used + size > this.#copied && !this.#copy()) return made.length > 0 ? made : null;
+      made.push(new MadeRecord(this.#offset++, this.#memory, this.#used, size));
+      this.#used += size;
+    }
+    return made;
+  }
+
+  /** Copies what comes next into a slab; false at the end. */
+  #copy(): boolean {
+    this.#at += this.#used;
+    while (this.#at + this.#size > this.#length) if (!this.#read()) return false;
+    const slab = Buffer.allocUnsafeSlow(slabBytes);
+    this.#copied = Math.min(slabBytes, this.#length - this.#at);
+    this.#buffer.copy(slab, 0, this.#at, this.#at + this.#copied);
+    this.#memory = slab.buffer;
+    this.#used = 0;
+    return true;
+  }
+
+  #read(): boolean {
+    if (this.#fd === -1) {
+      const path = this.#paths[this.#file++];
+      if (path === undefined) return false;
+      this.#fd = fs.openSync(path, 'r');
+    }
+    this.#length = fs.readSync(this.#fd, this.#buffer, 0, chunkBytes, null);
+    this.#crc = crc32c(this.#buffer.subarray(0, this.#length), this.#crc);
+    [this.#at, this.#copied, this.#used] = [0, 0, 0];
+    if (this.#length > 0) return true;
+    fs.closeSync(this.#fd);
+    this.#fd = -1;
+    return this.#read();
+  }
+
+  refuseEmpty(): void {
+    if (this.#crc === 0 || this.#offset === 0) throw new Error('nothing was read');
+  }
 }
 
 const slabBytes = 16 * 1024;

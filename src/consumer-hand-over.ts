@@ -125,14 +125,14 @@ export class HandOver {
     letter: Letter,
     sink: AppendSink,
   ): Promise<void> {
-    const record = { ...letter, timestamp: this.#clock.now() };
+    const { key, value, headers } = letter;
+    const now = this.#clock.now();
     for (;;) {
       const topic = this.#engine.topic(name);
       if (topic === undefined) throw unknownTopic(name, 'run: ');
-      const { key } = record;
       const partition = key === null ? -1 : partitionForKey(key, topic.partitionCount);
-      if (writer.append(topic, partition, record, sink) !== -1) return;
-      await writer.room(sizeOf(record));
+      if (writer.append(topic, partition, now, key, value, headers, sink) !== -1) return;
+      await writer.room(sizeOf(key, value));
     }
   }
 

@@ -4,7 +4,7 @@ import type { Compression } from './compression.js';
 import type { OttlaError } from './errors.js';
 import type { GroupState, MemberDescription } from './group.js';
 import type { Acks, From, Isolation, TopicSettings } from './options.js';
-import type { RecordHeaders } from './record.js';
+import type { Bytes, RecordHeaders } from './record.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
 
 /*
@@ -207,20 +207,13 @@ export interface AppendSink {
   failed(error: OttlaError, partition: number, baseOffset: number, count: number): void;
 }
 
-/** One record on its way in. Strings are written as UTF-8. */
-export interface RawRecord {
-  readonly timestamp: number;
-  readonly key: Uint8Array | string | null;
-  readonly value: Uint8Array | string | null;
-  readonly headers: RecordHeaders;
-}
-
 /** Many records on their way in, column by column: of each the first `count` entries. */
 export interface RawRecords {
   readonly count: number;
   readonly timestamps: Float64Array;
-  readonly keys: readonly RawRecord['key'][];
-  readonly values: readonly RawRecord['value'][];
+  /** Strings are written as UTF-8. So are those of values. */
+  readonly keys: readonly (Bytes | null)[];
+  readonly values: readonly (Bytes | null)[];
   readonly headers: readonly RecordHeaders[];
   /** -1 is filled in by the engine's sticky rule. */
   readonly partitions: Int32Array;
@@ -236,7 +229,15 @@ export interface Writer {
    * rule. Returns the partition; -1, having done nothing, while the buffer has no room: await room().
    * @throws MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION
    */
-  append(topic: TopicInfo, partition: number, record: RawRecord, sink: AppendSink): number;
+  append(
+    topic: TopicInfo,
+    partition: number,
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+    sink: AppendSink,
+  ): number;
   /**
    * Takes many records over at once, written in as few calls as possible. False, having done nothing,
    * while the buffer is full. What is refused is refused before anything is written.

@@ -1,7 +1,7 @@
 import type { Clock } from './clock.js';
 import type { Compression } from './compression.js';
 import { loadCompressor } from './compressor.js';
-import type { AppendSink, RawRecord, RawRecords } from './engine.js';
+import type { AppendSink, RawRecords } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account } from './local-account.js';
 import { BulkWrite, OpenBatch, type BatchKeeper, type Lane } from './local-batch.js';
@@ -45,7 +45,7 @@ export class Accumulator implements BatchKeeper {
   readonly #options: AccumulatorOptions;
   readonly #topics = new Map<Topic, TopicLanes>();
   readonly #pool: Buffer[] = [];
-  readonly #open = new Set<OpenBatch>();
+  readonly #open: OpenBatch[] = [];
   #dueSoon: OpenBatch[] = [];
   #bulk: Buffer | null = null;
   #last: TopicLanes | null = null;
@@ -80,25 +80,28 @@ export class Accumulator implements BatchKeeper {
     account: Account,
     info: TopicInfo,
     partition: number,
-    record: RawRecord,
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
     sink: AppendSink,
   ): number {
     const topicLanes = this.#lanesOf(info);
     const { topic } = topicLanes;
-    if (record.key === null) refuseKeyless(topic);
+    if (key === null) refuseKeyless(topic);
     if (account.options.bufferMemory < topic.settings.maxMessageBytes) {
-      refuseTooLarge(topic, account, batchSizeFor(record.key, record.value, record.headers));
+      refuseTooLarge(topic, account, batchSizeFor(key, value, headers));
     }
     const sticky = partition === -1 ? account.stickyFor(topic) : null;
     const index = sticky === null ? partition : sticky.current();
     const lane = laneOf(topicLanes, index);
     let batch = lane.open;
     const fits = batch !== null && batch.takes(account, compressionOf(topic, account));
-    let bytes = fits ? batch!.add(account, record, sink) : 0;
+    let bytes = fits ? batch!.add(account, timestamp, key, value, headers, sink) : 0;
     if (batch === null || bytes === 0) {
       if (batch !== null) this.write(batch);
-      batch = this.#begin(topic, lane, account, record);
-      bytes = batch.add(account, record, sink);
+      batch = this.#begin(topic, lane, account, batchSizeFor(key, value, headers));
+      bytes = batch.add(account, timestamp, key, value, headers, sink);
     }
     const { lingerMs } = account.options;
     if (lingerMs < batch.lingerMs) this.#linger(batch, lingerMs);
@@ -111,9 +114,9 @@ export class Accumulator implements BatchKeeper {
     return index;
   }
 
-  #begin(topic: Topic, lane: Lane, account: Account, record: RawRecord): OpenBatch {
+  /** `needed`: bytes of a batch with only the record that comes first. */
+  #begin(topic: Topic, lane: Lane, account: Account, needed: number): OpenBatch {
     const { batchSize, deliveryTimeoutMs } = account.options;
-    const needed = batchSizeFor(record.key, record.value, record.headers);
     refuseTooLarge(topic, account, needed);
     const compression = compressionOf(topic, account);
     loadCompressor(compression);
@@ -121,7 +124,7 @@ export class Accumulator implements BatchKeeper {
     const buffer = this.#takeBuffer(limit);
     const batch = new OpenBatch(this, lane, buffer, limit, compression, deliveryTimeoutMs);
     lane.open = batch;
-    this.#open.add(batch);
+    batch.place = this.#open.push(batch) - 1;
     return batch;
   }
 
@@ -157,18 +160,35 @@ export class Accumulator implements BatchKeeper {
 
   /** Writes an open batch. Fine if that was done already. */
   write(batch: OpenBatch): void {
-    if (!this.#open.delete(batch)) return;
+    if (!this.#close(batch)) return;
     batch.write();
     this.#giveBack(batch.buffer);
   }
 
   /** Writes everything that is open. */
   writeAll(): void {
-    for (const batch of this.#open) this.write(batch);
+    for (const batch of this.#open.slice()) this.write(batch);
   }
 
   release(batch: OpenBatch): void {
-    if (this.#open.delete(batch)) this.#giveBack(batch.buffer);
+    if (this.#close(batch)) this.#giveBack(batch.buffer);
+  }
+
+  /**
+   * Takes a batch from the open ones; false if it is none of them. They are no Set, whose outgrown tables
+   * refer to the next: once one of them is old, all that was ever in a later one lives until a full garbage
+   * collection, here each record's promise.
+   */
+  #close(batch: OpenBatch): boolean {
+    const { place } = batch;
+    if (place === -1) return false;
+    const last = this.#open.pop()!;
+    if (last !== batch) {
+      this.#open[place] = last;
+      last.place = place;
+    }
+    batch.place = -1;
+    return true;
   }
 
   /**
@@ -201,29 +221,35 @@ export class Accumulator implements BatchKeeper {
       sticky.appended(bytes, false);
     }
     loadCompressor(compressionOf(topic, account));
+    if (topic.partitionCount === 1) {
+      this.#writeRun(account, laneOf(topicLanes, 0), records, null, 0, count, sink);
+      return;
+    }
     const byPartition = orderByPartition(partitions, count, topic.partitionCount);
     let from = 0;
     while (from < count) {
       const index = partitions[byPartition[from]!]!;
       let to = from + 1;
       while (to < count && partitions[byPartition[to]!] === index) to++;
-      const lane = laneOf(topicLanes, index);
-      if (lane.open !== null) this.write(lane.open);
-      this.#writeRun(account, lane, records, byPartition, from, to, sink);
+      this.#writeRun(account, laneOf(topicLanes, index), records, byPartition, from, to, sink);
       from = to;
     }
   }
 
-  /** Writes records of one partition, up to 1 MiB of whole batches in each call; none behind one that fails. */
+  /**
+   * Writes records of one partition, up to 1 MiB of whole batches in each call; none behind one that fails.
+   * `order` has their indexes; null: they are all there are.
+   */
   #writeRun(
     account: Account,
     lane: Lane,
     { timestamps, keys, values, headers }: RawRecords,
-    order: Int32Array,
+    order: Int32Array | null,
     from: number,
     to: number,
     sink: AppendSink,
   ): void {
+    if (lane.open !== null) this.write(lane.open);
     const { partition } = lane;
     const { maxMessageBytes, segmentBytes } = partition.settings;
     const batchBytes = Math.min(bulkBatchBytes, maxMessageBytes);
@@ -264,7 +290,7 @@ export class Accumulator implements BatchKeeper {
       builder.begin(buffer, at, Math.min(at + batchBytes, writeBytes), compression);
       let added = 0;
       while (i < to) {
-        const index = order[i]!;
+        const index = order === null ? i : order[i]!;
         if (!builder.append(timestamps[index]!, keys[index]!, values[index]!, headers[index]!)) {
           break;
         }
@@ -277,7 +303,8 @@ export class Accumulator implements BatchKeeper {
         writeOut();
       } else {
         // Larger than a bulk batch: alone in one of its own.
-        const large = order[i++]!;
+        const large = order === null ? i : order[i]!;
+        i++;
         buffer = this.#takeBulk(Math.max(bulkWriteBytes, maxMessageBytes));
         builder.begin(buffer, 0, maxMessageBytes, compression);
         builder.append(timestamps[large]!, keys[large]!, values[large]!, headers[large]!);
@@ -326,10 +353,6 @@ function orderByPartition(
   partitionCount: number,
 ): Int32Array {
   const order = new Int32Array(count);
-  if (partitionCount === 1) {
-    for (let i = 0; i < count; i++) order[i] = i;
-    return order;
-  }
   const starts = new Int32Array(partitionCount + 1);
   for (let i = 0; i < count; i++) starts[partitions[i]! + 1]!++;
   for (let i = 0; i < partitionCount; i++) starts[i + 1]! += starts[i]!;

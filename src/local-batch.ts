@@ -1,13 +1,14 @@
 import { channel, type Channel } from 'node:diagnostics_channel';
 import type { Clock, Timer } from './clock.js';
 import type { Compression } from './compression.js';
-import type { AppendSink, ProducerBatchMessage, RawRecord } from './engine.js';
+import type { AppendSink, ProducerBatchMessage } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account, Taken } from './local-account.js';
 import type { BatchSender, SendListener } from './local-sender.js';
-import { behindFailure } from './partition-append.js';
+import { behindFailure, type AppendListener } from './partition-append.js';
 import type { Partition } from './partition.js';
 import { BatchBuilder } from './record-writer.js';
+import type { Bytes, RecordHeaders } from './record.js';
 
 /** Told of every batch of a producer, once it is settled. */
 const batchChannel: Channel = channel('ottla:producer:batch');
@@ -100,10 +101,11 @@ abstract class Delivery implements SendListener {
   /** Hands the bytes to the partition. */
   protected deliver(buffer: Buffer, bytes: number, load: Load): void {
     this.#begin(load);
-    this.keeper.sender.append(this.lane.partition, buffer, 0, bytes, this.wantsDurable, this);
+    const { lane, wantsDurable } = this;
+    const sent = this.keeper.sender.append(lane.partition, buffer, 0, bytes, wantsDurable, this);
     if (this.#isOver) return;
     const leftMs = this.deliveryTimeoutMs - this.queueMs;
-    this.#deadline = this.keeper.clock.after(Math.max(0, leftMs), () => this.#expire());
+    this.#deadline = this.keeper.clock.after(Math.max(0, leftMs), () => this.#expire(sent));
   }
 
   /** How long its records waited for being handed over. */
@@ -151,7 +153,7 @@ abstract class Delivery implements SendListener {
     this.fail(error);
   }
 
-  #expire(): void {
+  #expire(sent: AppendListener): void {
     const { partition } = this.lane;
     const late = `${partition.name}: not acknowledged within ${this.deliveryTimeoutMs} ms (deliveryTimeoutMs)`;
     const outcome =
@@ -162,7 +164,7 @@ abstract class Delivery implements SendListener {
         : `written at offset ${this.baseOffset}, not known to be durable`;
     const error = new OttlaError('REQUEST_TIMED_OUT', `${late}; ${outcome}`);
     if (this.baseOffset >= 0) this.#fail(error);
-    this.keeper.sender.withdraw(partition, this, error);
+    this.keeper.sender.withdraw(partition, sent, error);
   }
 
   #end(error: OttlaError | null): void {
@@ -202,6 +204,8 @@ export class OpenBatch extends Delivery {
   readonly compression: Compression;
   linger: Timer | null = null;
   lingerMs: number = Infinity;
+  /** Among the open batches; -1: it is none of them any more. */
+  place = -1;
   protected wantsDurable: boolean = false;
   protected readonly deliveryTimeoutMs: number;
   readonly #limit: number;
@@ -241,13 +245,22 @@ export class OpenBatch extends Delivery {
   }
 
   /** @returns the record's bytes in the batch, 0 if it does not fit */
-  add(account: Account, record: RawRecord, sink: AppendSink): number {
-    const before = this.#builder.bytes;
-    if (!this.#builder.append(record.timestamp, record.key, record.value, record.headers)) return 0;
-    const bytes = this.#builder.bytes - before;
+  add(
+    account: Account,
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+    sink: AppendSink,
+  ): number {
+    const builder = this.#builder;
+    const before = builder.bytes;
+    if (!builder.append(timestamp, key, value, headers)) return 0;
+    const bytes = builder.bytes - before;
     if (account.options.acks === 'all') this.wantsDurable = true;
     const taken = account.take(bytes);
-    const end = this.#sinks.push(sink);
+    const end = builder.count;
+    this.#sinks[end - 1] = sink;
     const share = this.#lastShare;
     if (share?.taken === taken) {
       share.bytes += bytes;

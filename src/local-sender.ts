@@ -15,7 +15,7 @@ export interface SendListener extends AppendListener {
 export interface BatchSender {
   /** What the header of the next batch says of who wrote it. It is sent before the next one is asked for. */
   origin(partition: Partition, recordCount: number): BatchOrigin | undefined;
-  /** As Partition.append(). */
+  /** As Partition.append(). @returns what withdraw() wants to know of it */
   append(
     partition: Partition,
     bytes: Buffer,
@@ -23,17 +23,19 @@ export interface BatchSender {
     end: number,
     wantsDurable: boolean,
     listener: SendListener,
-  ): void;
+  ): AppendListener;
   /** What took too long: what is not written never will be, and fails, with what waits behind it. */
-  withdraw(partition: Partition, listener: SendListener, error: OttlaError): void;
+  withdraw(partition: Partition, sent: AppendListener, error: OttlaError): void;
 }
 
 /** Batches of nobody in particular: a failure is the caller's to act on. */
 export const plainSender: BatchSender = {
   origin: () => undefined,
-  append: (partition, bytes, start, end, wantsDurable, listener) =>
-    partition.append(bytes, start, end, wantsDurable, listener),
-  withdraw: (partition, listener, error) => partition.withdraw(listener, error),
+  append(partition, bytes, start, end, wantsDurable, listener) {
+    partition.append(bytes, start, end, wantsDurable, listener);
+    return listener;
+  },
+  withdraw: (partition, sent, error) => partition.withdraw(sent, error),
 };
 
 const maxSequence = 2 ** 31 - 1;
@@ -66,8 +68,6 @@ export interface IdempotenceOptions {
 export class IdempotentSender implements BatchSender {
   readonly options: IdempotenceOptions;
   readonly #streams = new Map<Partition, Stream>();
-  /** What is not settled, by whom it tells. */
-  readonly #sent = new Map<SendListener, SentBatches>();
   #producerId: bigint;
 
   constructor(options: IdempotenceOptions) {
@@ -106,29 +106,23 @@ export class IdempotentSender implements BatchSender {
     end: number,
     wantsDurable: boolean,
     listener: SendListener,
-  ): void {
+  ): SentBatches {
     const stream = this.#stream(partition);
     const batches = new SentBatches(this, stream, wantsDurable, listener);
-    this.#sent.set(listener, batches);
     if (stream.queue.length > 0) {
       batches.keep(bytes, start, end);
       stream.queue.push(batches);
-      return;
+    } else {
+      batches.send(bytes, start, end);
     }
-    batches.send(bytes, start, end);
+    return batches;
   }
 
-  settled(batches: SentBatches): void {
-    this.#sent.delete(batches.listener);
-  }
-
-  withdraw(partition: Partition, listener: SendListener, error: OttlaError): void {
-    const batches = this.#sent.get(listener);
-    if (batches === undefined) return;
-    const { stream } = batches;
-    batches.isWithdrawn = true;
-    if (stream.queue.includes(batches)) this.#giveUp(stream, error);
-    else partition.withdraw(batches, error);
+  withdraw(partition: Partition, sent: SentBatches, error: OttlaError): void {
+    const { stream } = sent;
+    sent.isWithdrawn = true;
+    if (stream.queue.includes(sent)) this.#giveUp(stream, error);
+    else partition.withdraw(sent, error);
   }
 
   /** Puts batches back, to be sent again. */
@@ -254,22 +248,17 @@ class SentBatches implements AppendListener {
   written(baseOffset: number, timestamp: number): void {
     this.#baseOffset = baseOffset;
     this.#leaderEpoch = this.stream.partition.leaderEpoch;
-    if (!this.#wantsDurable) this.#settle();
+    if (!this.#wantsDurable) this.#isSettled = true;
     this.listener.written(baseOffset, timestamp);
   }
 
   durable(): void {
-    this.#settle();
+    this.#isSettled = true;
     this.listener.durable();
   }
 
-  #settle(): void {
-    this.#isSettled = true;
-    this.#sender.settled(this);
-  }
-
   giveUp(error: OttlaError): void {
-    this.#settle();
+    this.#isSettled = true;
     this.listener.failed(error);
   }
 
@@ -284,8 +273,6 @@ export class TransactionalSender implements BatchSender {
   readonly #coordinator: TransactionCoordinator;
   readonly #transactionalId: string;
   readonly #sequences = new Map<Partition, number>();
-  /** Who is told, and who tells it. */
-  readonly #sent = new Map<AppendListener, AppendListener>();
   #identity: ProducerIdentity | null = null;
   /** Of the transaction that is open: whether anything was sent, and whether some of that failed. */
   hasSent = false;
@@ -322,15 +309,11 @@ export class TransactionalSender implements BatchSender {
     end: number,
     wantsDurable: boolean,
     listener: AppendListener,
-  ): void {
+  ): AppendListener {
     const told: AppendListener = {
-      written: (baseOffset, timestamp) => {
-        this.#sent.delete(listener);
-        listener.written(baseOffset, timestamp);
-      },
+      written: (baseOffset, timestamp) => listener.written(baseOffset, timestamp),
       durable: () => listener.durable(),
       failed: (error) => {
-        this.#sent.delete(listener);
         this.hasFailed = true;
         listener.failed(error);
       },
@@ -339,15 +322,14 @@ export class TransactionalSender implements BatchSender {
       this.#coordinator.add(this.#transactionalId, this.#identity!, partition);
     } catch (error) {
       told.failed(error as OttlaError);
-      return;
+      return told;
     }
     this.hasSent = true;
-    this.#sent.set(listener, told);
     partition.append(bytes, start, end, wantsDurable, told);
+    return told;
   }
 
-  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
-    const told = this.#sent.get(listener);
-    if (told !== undefined) partition.withdraw(told, error);
+  withdraw(partition: Partition, sent: AppendListener, error: OttlaError): void {
+    partition.withdraw(sent, error);
   }
 }

@@ -32,8 +32,8 @@ export class LocalTransactions implements TransactionalWriter {
     this.#onClosed = onClosed;
     this.transactionalId = options.transactionalId;
     this.#timeoutMs = options.transactionTimeoutMs;
-    this.append = (...args) => writer.append(...args);
-    this.appendAll = (...args) => writer.appendAll(...args);
+    this.append = writer.append.bind(writer);
+    this.appendAll = writer.appendAll.bind(writer);
     this.room = (bytes) => writer.room(bytes);
     this.flush = () => writer.flush();
   }

@@ -1,16 +1,9 @@
 import type { Clock } from './clock.js';
-import type {
-  AppendSink,
-  RawRecord,
-  RawRecords,
-  Writer,
-  WriterMetrics,
-  WriterOptions,
-} from './engine.js';
+import type { AppendSink, RawRecords, Writer, WriterMetrics, WriterOptions } from './engine.js';
 import { Account } from './local-account.js';
 import type { Accumulator } from './local-accumulator.js';
 import { WriterStatistics } from './local-statistics.js';
-import { sizeOf } from './record.js';
+import { sizeOf, type Bytes, type RecordHeaders } from './record.js';
 import type { Topic, TopicInfo } from './topic.js';
 
 export interface WriterEnvironment {
@@ -39,9 +32,19 @@ export class LocalWriter implements Writer {
     return this.#account.metrics;
   }
 
-  append(topic: TopicInfo, partition: number, record: RawRecord, sink: AppendSink): number {
-    if (!this.#account.hasRoom(sizeOf(record))) return -1;
-    return this.#env.accumulator.append(this.#account, topic, partition, record, sink);
+  append(
+    topic: TopicInfo,
+    partition: number,
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+    sink: AppendSink,
+  ): number {
+    const account = this.#account;
+    if (!account.hasRoom(sizeOf(key, value))) return -1;
+    const { accumulator } = this.#env;
+    return accumulator.append(account, topic, partition, timestamp, key, value, headers, sink);
   }
 
   appendAll(topic: TopicInfo, records: RawRecords, sink: AppendSink): boolean {

@@ -1,16 +1,19 @@
 import type { Clock } from './clock.js';
-import type { AppendSink, RawRecord, Writer } from './engine.js';
+import type { AppendSink, Writer } from './engine.js';
 import { OttlaError } from './errors.js';
 import { ignore } from './producer-outcome.js';
-import { sizeOf } from './record.js';
+import { sizeOf, type Bytes, type RecordHeaders } from './record.js';
 import type { TopicInfo } from './topic.js';
 
 /** A send that found the buffer full. */
 export interface BlockedSend {
   readonly info: TopicInfo;
   readonly partition: number;
-  /** With bytes of its own: the caller may use its own again. */
-  readonly raw: RawRecord;
+  readonly timestamp: number;
+  /** Key, value and headers have bytes of their own: the caller may use its own again. */
+  readonly key: Bytes | null;
+  readonly value: Bytes | null;
+  readonly headers: RecordHeaders;
   readonly sink: AppendSink;
 }
 
@@ -83,7 +86,7 @@ export class BlockedSends {
           this.#waiting.shift();
           head.passed();
         } else {
-          await this.room(head.info.name, sizeOf(head.raw), head.deadline);
+          await this.room(head.info.name, sizeOf(head.key, head.value), head.deadline);
         }
       } catch (error) {
         if (this.#waiting[0] !== head) continue;

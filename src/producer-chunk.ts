@@ -7,7 +7,7 @@ import {
   rawTimestamp,
   type RecordToSend,
 } from './producer-record.js';
-import { noHeaders, type Bytes, type RecordHeaders } from './record.js';
+import { noHeaders, sizeOf, type Bytes, type RecordHeaders } from './record.js';
 import { encode, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
@@ -58,7 +58,7 @@ export class Chunk implements RawRecords {
   clear(): void {
     this.keys.fill(null, 0, this.count);
     this.values.fill(null, 0, this.count);
-    this.headers.fill(noHeaders, 0, this.count);
+    if (this.longest === Infinity) this.headers.fill(noHeaders, 0, this.count);
     this.count = 0;
     this.longest = 0;
     this.bytes = 0;
@@ -91,7 +91,7 @@ export class Chunk implements RawRecords {
     this.keys[count] = key;
     this.values[count] = value;
     this.headers[count] = headers;
-    const bytes = (key === null ? 0 : key.length) + (value === null ? 0 : value.length);
+    const bytes = sizeOf(key, value);
     this.bytes += bytes;
     if (headers.length > 0) this.longest = Infinity;
     else if (bytes > this.longest) this.longest = bytes;

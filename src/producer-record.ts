@@ -1,14 +1,6 @@
-import type { RawRecord } from './engine.js';
 import { checkValue, got, integer } from './options.js';
 import { noHeaders, type Bytes, type RecordHeaders } from './record.js';
-import {
-  encode,
-  type KeyIn,
-  type NameOf,
-  type TopicDefinition,
-  type TopicRef,
-  type ValueIn,
-} from './serde.js';
+import type { KeyIn, NameOf, TopicDefinition, TopicRef, ValueIn } from './serde.js';
 
 /** Headers to send: pairs, in which a name may come more than once, or an object. */
 export type HeadersIn =
@@ -38,24 +30,7 @@ export interface RecordMetadata<T = string> {
 
 const timestampCheck = integer(0);
 
-/**
- * Checks a record and encodes its key and value.
- * @throws TypeError, RangeError
- */
-export function rawRecord(
-  definition: TopicDefinition,
-  record: RecordToSend<TopicRef>,
-  now: number,
-): RawRecord {
-  return {
-    timestamp: rawTimestamp(definition, record, now),
-    key: encode(definition, 'key', record.key),
-    value: encode(definition, 'value', record.value),
-    headers: rawHeaders(definition, record),
-  };
-}
-
-/** @throws TypeError for what is no record, too; RangeError */
+/** The record's timestamp, or now. @throws TypeError, also for what is no record; RangeError */
 export function rawTimestamp(
   { name }: TopicDefinition,
   record: RecordToSend<TopicRef>,
@@ -69,7 +44,7 @@ export function rawTimestamp(
   return timestamp;
 }
 
-/** @throws TypeError */
+/** The record's headers as pairs. @throws TypeError */
 export function rawHeaders(
   { name }: TopicDefinition,
   { headers }: RecordToSend<TopicRef>,
@@ -104,19 +79,11 @@ function isPairs(headers: HeadersIn): headers is RecordHeaders {
 }
 
 /** For keeping after the caller may have used its bytes again. */
-export function copied({ timestamp, key, value, headers }: RawRecord): RawRecord {
-  return {
-    timestamp,
-    key: copiedBytes(key),
-    value: copiedBytes(value),
-    headers: copiedHeaders(headers),
-  };
-}
-
 export function copiedBytes(bytes: Bytes | null): Bytes | null {
   return bytes instanceof Uint8Array ? Buffer.from(bytes) : bytes;
 }
 
+/** As copiedBytes(). */
 export function copiedHeaders(headers: RecordHeaders): RecordHeaders {
   return headers.map(([name, value]) => [name, copiedBytes(value)] as const);
 }

@@ -1,13 +1,6 @@
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
-import type {
-  AppendSink,
-  Engine,
-  ProducerMetrics,
-  RawRecord,
-  TransactionalWriter,
-  Writer,
-} from './engine.js';
+import type { AppendSink, Engine, ProducerMetrics, TransactionalWriter, Writer } from './engine.js';
 import { OttlaError, inWords, isOttlaError, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
@@ -20,14 +13,22 @@ import {
   type Acks,
   type ProducerOptions,
 } from './options.js';
-import { BlockedSends, type BlockedSend } from './producer-blocked.js';
+import { BlockedSends } from './producer-blocked.js';
 import { BulkSends } from './producer-bulk.js';
 import { PendingBatch, PendingSend, Watched, nobody } from './producer-outcome.js';
 import { PartitionChoice } from './producer-partition.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
-import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
+import {
+  copiedBytes,
+  copiedHeaders,
+  rawHeaders,
+  rawTimestamp,
+  type RecordMetadata,
+  type RecordToSend,
+} from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
-import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+import type { Bytes, RecordHeaders } from './record.js';
+import { definitionOf, encode, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** Options of a send. */
@@ -99,7 +100,8 @@ export class Producer {
       clock,
       this.#writer,
       maxBlockMs,
-      (blocked) => this.#tryAppend(blocked),
+      ({ info, partition, timestamp, key, value, headers, sink }) =>
+        this.#tryAppend(info, partition, timestamp, key, value, headers, sink),
       (error) => this.#tell(error),
     );
     this.#choice = new PartitionChoice(partitioner, random);
@@ -156,23 +158,35 @@ export class Producer {
     const definition = this.#definitionOf(topic);
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
-    const raw = rawRecord(definition, record, this.#clock.now());
-    const partition = this.#choice.of(info, record.partition, raw.key);
-    const send = new PendingSend(info.name, raw.timestamp);
-    this.#append(info, partition, raw, send, options?.signal);
+    const timestamp = rawTimestamp(definition, record, this.#clock.now());
+    const send = new PendingSend(info.name, timestamp);
+    this.#append(definition, info, record, timestamp, send, options?.signal);
     return send.promise;
   }
 
+  /** Encodes a record and hands it to the engine, or to those that wait for room. */
   #append(
+    definition: TopicDefinition,
     info: TopicInfo,
-    partition: number,
-    raw: RawRecord,
+    record: RecordToSend<TopicRef>,
+    timestamp: number,
     sink: AppendSink,
-    signal?: AbortSignal,
+    signal: AbortSignal | undefined,
   ): void {
-    if (this.#blocked.count > 0 || !this.#tryAppend({ info, partition, raw, sink })) {
-      this.#blocked.add({ info, partition, raw: copied(raw), sink }, signal);
-    }
+    const key = encode(definition, 'key', record.key);
+    const value = encode(definition, 'value', record.value);
+    const headers = rawHeaders(definition, record);
+    const partition = this.#choice.of(info, record.partition, key);
+    const isTaken =
+      this.#blocked.count === 0 &&
+      this.#tryAppend(info, partition, timestamp, key, value, headers, sink);
+    if (isTaken) return;
+    const own = {
+      key: copiedBytes(key),
+      value: copiedBytes(value),
+      headers: copiedHeaders(headers),
+    };
+    this.#blocked.add({ info, partition, timestamp, ...own, sink }, signal);
   }
 
   #refuseTransactional(what: string): void {
@@ -192,8 +206,17 @@ export class Producer {
   }
 
   /** @returns false if there is no room */
-  #tryAppend({ info, partition, raw, sink }: BlockedSend): boolean {
-    const chosen = this.#writer.append(info, partition, raw, this.#acks === 0 ? nobody : sink);
+  #tryAppend(
+    info: TopicInfo,
+    partition: number,
+    timestamp: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+    sink: AppendSink,
+  ): boolean {
+    const told = this.#acks === 0 ? nobody : sink;
+    const chosen = this.#writer.append(info, partition, timestamp, key, value, headers, told);
     if (chosen === -1) return false;
     if (this.#acks === 0) sink.acknowledged(chosen, -1, 1, -1);
     return true;
@@ -298,9 +321,8 @@ export class Producer {
   #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
     const definition = definitionOf('send', topic);
     const info = this.#topic(definition.name);
-    const raw = rawRecord(definition, record, this.#clock.now());
-    const partition = this.#choice.of(info, record.partition, raw.key);
-    this.#append(info, partition, raw, sink);
+    const timestamp = rawTimestamp(definition, record, this.#clock.now());
+    this.#append(definition, info, record, timestamp, sink, undefined);
   }
 
   /**

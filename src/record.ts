@@ -37,11 +37,7 @@ const DELETE_HORIZON = 0x40;
 export type Bytes = Uint8Array | string;
 
 /** Bytes of a key and a value, or units of a string; headers are not counted. */
-export function sizeOf(record: {
-  readonly key: Bytes | null;
-  readonly value: Bytes | null;
-}): number {
-  const { key, value } = record;
+export function sizeOf(key: Bytes | null, value: Bytes | null): number {
   return (key === null ? 0 : key.length) + (value === null ? 0 : value.length);
 }
 
