@@ -9,6 +9,7 @@ import { PartitionLog } from './partition-log.js';
 import { recoverLog } from './partition-recovery.js';
 import type { StoredExtent } from './partition-row.js';
 import { encodeMarker, type Marker } from './record-marker.js';
+import { Pace } from './storage/compaction.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
@@ -88,9 +89,13 @@ export class Partition {
     return this.logEndOffset;
   }
 
-  /** First offset of the oldest open transaction, else the high watermark. */
+  /**
+   * First offset of the oldest open transaction, else the high watermark.
+   * @throws CORRUPT_MESSAGE if a damaged snapshot leaves unknown which are open
+   */
   get lastStableOffset(): number {
-    const unstable = this.#log.producers.state.firstUnstableOffset;
+    this.open();
+    const unstable = this.#log.producers.known.firstUnstableOffset;
     return unstable === -1 ? this.highWatermark : Math.max(unstable, this.logStartOffset);
   }
 
@@ -343,6 +348,9 @@ export class Partition {
       const isOutdated = anew || this.#log.isOutdated();
       const log = isOutdated ? this.#newLog(this.settings) : this.#log;
       log.followLogStart();
+      if (log.producers.isLost) {
+        await log.producers.rebuild(log.segments.all, [], new Pace(this.#env.clock));
+      }
       await log.readOn();
       if (isOutdated) this.#replaceLog(log);
     } catch (error) {
