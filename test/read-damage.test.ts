@@ -64,7 +64,7 @@ function allBut(from: number, to: number): number[] {
   return Array.from({ length: count }, (_, i) => i).filter((i) => i < from || i >= to);
 }
 
-describe('reading past damage', () => {
+describe('f06 reading past damage', () => {
   const damages: [what: string, edit: (bytes: Buffer, at: number) => void, lost: number][] = [
     ['in a record', (bytes, at) => (bytes[at + 70]! ^= 1), 1],
     ['in a CRC', (bytes, at) => (bytes[at + 18]! ^= 1), 1],
