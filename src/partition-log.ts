@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
-import type { TopicSettings } from './options.js';
+import { isCompacted, type TopicSettings } from './options.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
@@ -196,6 +196,11 @@ export class PartitionLog {
     // Not now: first every partition is looked at, and nothing is changed if metadata turns out to be lost.
     if (this.hasLeftovers) clock.soon(() => void this.removeLeftovers());
     return segments;
+  }
+
+  /** What was compacted once stays so, whatever its policy is now. */
+  get mayHaveGaps(): boolean {
+    return isCompacted(this.settings) || this.#stored.compaction() !== undefined;
   }
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */

@@ -124,6 +124,11 @@ export class Partition {
     return this.#log.epochs.current;
   }
 
+  /** Whether compaction may have left gaps between batches. */
+  get mayHaveGaps(): boolean {
+    return this.#log.mayHaveGaps;
+  }
+
   /** Bytes of all segments. */
   get bytes(): number {
     return this.#log.segments.bytes;

@@ -16,7 +16,7 @@ import { DamageTrial, type Outcome } from '../damage/trial.js';
 import { Random } from '../power/random.js';
 
 /** Longer than any seed takes: what has not ended by then hangs. */
-const patienceMs = 120_000;
+const patienceMs = 600_000;
 
 const { values } = parseArgs({
   options: {
