@@ -178,20 +178,31 @@ export class Commits {
       },
     );
     this.#lastAt = clock.monotonic();
-    const commit = reader.commit(positions);
+    await this.#writeBy(
+      reader.commit(positions).then(() => {
+        list.forEach((progress, i) => {
+          const { offset, version = 0 } = offsets[i]!;
+          progress.committed = offset;
+          progress.beyondCommitted = version;
+        });
+      }),
+    );
+  }
+
+  /** Until it settles no other commit is under way. */
+  async #writeBy(commit: Promise<void>): Promise<void> {
     const done = (): void => {
       this.#writing = null;
       if (this.#isDue) this.commitNow();
     };
-    this.#writing = commit.then(() => {
-      list.forEach((progress, i) => {
-        const { offset, version = 0 } = offsets[i]!;
-        progress.committed = offset;
-        progress.beyondCommitted = version;
-      });
-      done();
-    }, done);
+    this.#writing = commit.then(done, done);
     await commit;
+  }
+
+  /** Once no commit is under way, lets somebody else write one. */
+  async writeBy(write: () => Promise<void>): Promise<void> {
+    while (this.#writing !== null) await this.#writing;
+    await this.#writeBy(write());
   }
 
   /** No automatic commit begins any more. */

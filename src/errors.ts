@@ -117,3 +117,21 @@ export function asStorageError(where: string, error: unknown, retriable = true):
   }
   throw error;
 }
+
+/** As instanceof, of whatever code of a user threw. Never throws itself. */
+export function isOttlaError(thrown: unknown): thrown is OttlaError {
+  try {
+    return thrown instanceof OttlaError;
+  } catch {
+    return false;
+  }
+}
+
+/** Whatever code of a user threw, in words. Never throws itself. */
+export function inWords(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return `${typeof thrown} that cannot be put into words`;
+  }
+}

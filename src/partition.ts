@@ -110,9 +110,9 @@ export class Partition {
     return this.#log.producers.state;
   }
 
-  /** Whether transactions were open at the recovery point, as far as the metadata tells. */
-  get hadOpenTransactions(): boolean {
-    return this.#log.hadOpenTransactions;
+  /** Whether transactions are open, as far as is known without opening it. */
+  get hasOpenTransactions(): boolean {
+    return this.#log.hasOpenTransactions;
   }
 
   /** Aborted transactions that reach into the offsets from `from` to below `end`. @throws CORRUPT_MESSAGE */
@@ -152,6 +152,11 @@ export class Partition {
   segmentAfter(segment: Segment): Segment | null {
     const { segments } = this.#log;
     return segment === segments.active ? null : segments.at(segment.nextOffset);
+  }
+
+  /** The latest of its batches' timestamps; -1: there is none. */
+  get maxTimestamp(): number {
+    return this.#log.segments.all.reduce((max, segment) => Math.max(max, segment.maxTimestamp), -1);
   }
 
   /** An offset before which every record is older than `timestamp`; null if all records are. */
@@ -303,8 +308,11 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST; any other failure is this partition's own
    */
-  recover(): Promise<string | null> {
-    return this.#recover(this.#log, false);
+  async recover(): Promise<string | null> {
+    const report = await this.#recover(this.#log, false);
+    // In the background, if it is much: the next open shall not have to read all of it again.
+    if (this.#log.failure === null) this.#appends.commit.settle(null);
+    return report;
   }
 
   async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {
@@ -388,7 +396,10 @@ export class Partition {
     try {
       log.open(true);
       report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
-      if (!log.isUnrecovered) log.check();
+      if (!log.isUnrecovered) {
+        log.check();
+        await this.#markCut(log);
+      }
     } catch (error) {
       throw asStorageError(this.name, error);
     }
@@ -400,6 +411,15 @@ export class Partition {
     this.#replaceLog(log);
     if (log.failure !== null) throw log.failure;
     return report;
+  }
+
+  /** A log that ends sooner, at the end of a batch, shows no damage: but its offsets are given out again. */
+  async #markCut(log: PartitionLog): Promise<void> {
+    const before = this.#log;
+    if (!before.isOpen || before.isUnrecovered) return;
+    if (before.epochs.current !== log.epochs.current) return;
+    const { nextOffset } = log.active;
+    if (nextOffset < before.active.nextOffset) await log.beginEpoch(nextOffset);
   }
 
   #replaceLog(log: PartitionLog): void {

@@ -8,7 +8,7 @@ import type {
   TransactionalWriter,
   Writer,
 } from './engine.js';
-import { OttlaError, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, inWords, isOttlaError, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -141,9 +141,9 @@ export class Producer {
   /** The engine tells of failed batches itself. */
   #tell(error: unknown): void {
     this.#events.error(
-      error instanceof OttlaError
+      isOttlaError(error)
         ? error
-        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
+        : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
     );
   }
 

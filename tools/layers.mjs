@@ -20,7 +20,7 @@ export const layers = [
   ['assignment'],
   ['assignor', 'assignor-*'],
   ['partition', 'partition-*'],
-  ['offsets'],
+  ['offsets', 'offsets-*'],
   ['topic'],
   ['group', 'group-*', 'groups'],
   ['retention'],
@@ -42,8 +42,7 @@ export const layers = [
   ['ottla'],
   ['index'],
   ['testing/*'],
-  ['server/protocol/*'],
-  ['server/*', 'server/requests/*'],
+  ['server/*', 'server/protocol/*', 'server/requests/*'],
   ['cli/*'],
 ];
 
