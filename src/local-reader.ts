@@ -133,6 +133,7 @@ export class LocalReader<R> implements Reader<R> {
   async assign(positions: readonly Position[]): Promise<void> {
     const resolved = [];
     for (const { topic, partition, offset } of positions) {
+      if (this.#broker.readOnly) await this.#broker.partition({ topic, partition }).refresh();
       const start =
         offset >= 0 ? offset : await this.#startOf({ topic, partition }, this.#options.from);
       resolved.push({ topic, partition, offset: start });

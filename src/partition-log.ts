@@ -1,6 +1,6 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
-import type { TopicSettings } from './options.js';
+import { isCompacted, type TopicSettings } from './options.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
@@ -200,6 +200,11 @@ export class PartitionLog {
     }
     if (this.hasLeftovers) this.#env.onceAllAreSeen(() => void this.removeLeftovers());
     return segments;
+  }
+
+  /** What was compacted once stays so, whatever its policy is now. */
+  get mayHaveGaps(): boolean {
+    return isCompacted(this.settings) || this.#stored.compaction() !== undefined;
   }
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */

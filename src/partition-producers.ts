@@ -63,6 +63,15 @@ export class PartitionProducers {
     return join(this.#directory, segmentFileName(offset, 'snapshot'));
   }
 
+  /** The state. @throws CORRUPT_MESSAGE if it is lost, until it was made anew */
+  get known(): ProducerState {
+    if (!this.isLost) return this.state;
+    throw new OttlaError(
+      'CORRUPT_MESSAGE',
+      `a .snapshot in ${this.#directory} is missing or damaged: the next open, or topics.reopen, makes it anew`,
+    );
+  }
+
   /** What is known now, to be saved. */
   take(now: number): ProducerSnapshot {
     this.state.expire(now);

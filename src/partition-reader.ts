@@ -13,9 +13,11 @@ const tailBytes = 1024 * 1024;
 export class PartitionReader {
   readonly #partition: Partition;
   #segment: Segment;
-  #position: number;
+  #position = 0;
   /** Below it all was read. */
   #offset: number;
+  /** Where the next batch must begin, whose base offset no checksum covers; -1: it is not known. */
+  #expected = -1;
 
   /**
    * Begins at or somewhat before the batch that holds `offset`: the caller skips what lies below it.
@@ -28,7 +30,13 @@ export class PartitionReader {
     this.#partition = partition;
     this.#offset = offset;
     this.#segment = partition.segmentFor(offset);
-    this.#position = this.#segment.positionBefore(offset);
+    this.#moveTo(this.#segment, this.#segment.positionBefore(offset));
+  }
+
+  #moveTo(segment: Segment, position: number): void {
+    this.#segment = segment;
+    this.#position = position;
+    this.#expected = position === 0 ? segment.baseOffset : -1;
   }
 
   /**
@@ -46,8 +54,7 @@ export class PartitionReader {
       if (nextOffset < next.baseOffset && nextOffset < this.#partition.logStartOffset) {
         throw this.#partition.outOfRange(nextOffset);
       }
-      this.#segment = next;
-      this.#position = 0;
+      this.#moveTo(next, 0);
       this.#offset = Math.max(this.#offset, next.baseOffset);
     }
     return this.#segment.size - this.#position;
@@ -67,8 +74,8 @@ export class PartitionReader {
     const { logStartOffset, highWatermark } = this.#partition;
     if (offset < logStartOffset || offset > highWatermark) throw this.#partition.outOfRange(offset);
     this.#offset = offset;
-    this.#segment = this.#partition.segmentFor(offset);
-    this.#position = this.#segment.positionOf(offset);
+    const segment = this.#partition.segmentFor(offset);
+    this.#moveTo(segment, segment.positionOf(offset));
   }
 
   /**
@@ -144,6 +151,7 @@ export class PartitionReader {
       while (at < length) {
         size = batchSizeAt(buffer, at, length);
         if (size === -1 || at + size > length) break;
+        this.#follow(new BatchHeader(buffer, at));
         last = at;
         at += size;
       }
@@ -162,10 +170,23 @@ export class PartitionReader {
     return -Math.max(size, 64);
   }
 
+  /** Offsets only grow, and leave no gap but where compaction has been. */
+  #follow({ baseOffset, nextOffset }: BatchHeader): void {
+    const expected = this.#expected;
+    const isNext = expected === -1 || baseOffset === expected;
+    if (!isNext && (baseOffset < expected || !this.#partition.mayHaveGaps)) {
+      throw new OttlaError(
+        'CORRUPT_MESSAGE',
+        `a batch of offset ${baseOffset} where ${expected} is next`,
+      );
+    }
+    this.#expected = nextOffset;
+  }
+
   /** Goes on at a byte of a segment where a batch begins. */
   goOnAt(segment: Segment, position: number): void {
-    this.#segment = segment;
-    this.#position = position;
+    this.#moveTo(segment, position);
+    this.#expected = -1;
   }
 
   /** Where the last `length` bytes were read, and so the place of damage found in them later. */

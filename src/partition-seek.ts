@@ -20,7 +20,7 @@ export interface ReadablePlace {
 export async function findReadable(partition: Partition, offset: number): Promise<ReadablePlace> {
   const slices = new Slices(partition.clock, `read of ${partition.name}`);
   for (let segment = partition.segmentFor(offset); ;) {
-    const found = await findIn(segment, offset, slices);
+    const found = await findIn(segment, offset, partition.mayHaveGaps, slices);
     if (found !== null) return found;
     const next = partition.segmentAfter(segment);
     if (next === null) {
@@ -33,6 +33,7 @@ export async function findReadable(partition: Partition, offset: number): Promis
 async function findIn(
   segment: Segment,
   offset: number,
+  mayHaveGaps: boolean,
   slices: Slices,
 ): Promise<ReadablePlace | null> {
   const { baseOffset, nextOffset } = segment;
@@ -44,6 +45,8 @@ async function findIn(
   );
   let position = end > 0 ? segment.positionBefore(offset) : 0;
   let minOffset = baseOffset;
+  // No checksum covers a base offset: it is right if it is the next one.
+  let isNextKnown = position === 0 && !mayHaveGaps;
   try {
     while (position !== -1 && position < end) {
       if (slices.isOver) await slices.next();
@@ -51,6 +54,7 @@ async function findIn(
       const fits =
         typeof found !== 'string' &&
         found.baseOffset >= minOffset &&
+        (found.baseOffset === minOffset || !isNextKnown) &&
         found.nextOffset <= nextOffset;
       if (fits && found.nextOffset > offset) {
         return { segment, position, offset: Math.max(offset, found.baseOffset) };
@@ -58,7 +62,9 @@ async function findIn(
       if (fits) {
         minOffset = found.nextOffset;
         position += found.size;
+        isNextKnown = !mayHaveGaps;
       } else {
+        isNextKnown = false;
         position = await cursor.findBehind(position, minOffset, nextOffset);
       }
     }

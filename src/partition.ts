@@ -14,6 +14,7 @@ import { encodeMarker, type Marker } from './record-marker.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
+import { Slices } from './storage/slices.js';
 import type { AbortedTransaction } from './storage/transaction-index.js';
 
 /** A log whose segments are held. */
@@ -90,9 +91,13 @@ export class Partition {
     return this.logEndOffset;
   }
 
-  /** First offset of the oldest open transaction, else the high watermark. */
+  /**
+   * First offset of the oldest open transaction, else the high watermark.
+   * @throws CORRUPT_MESSAGE if a damaged snapshot leaves unknown which are open
+   */
   get lastStableOffset(): number {
-    const unstable = this.#log.producers.state.firstUnstableOffset;
+    this.open();
+    const unstable = this.#log.producers.known.firstUnstableOffset;
     return unstable === -1 ? this.highWatermark : Math.max(unstable, this.logStartOffset);
   }
 
@@ -119,6 +124,11 @@ export class Partition {
 
   get leaderEpoch(): number {
     return this.#log.epochs.current;
+  }
+
+  /** Whether compaction may have left gaps between batches. */
+  get mayHaveGaps(): boolean {
+    return this.#log.mayHaveGaps;
   }
 
   /** Bytes of all segments. */
@@ -349,6 +359,9 @@ export class Partition {
       const isAnew = anew || isOutdated(this.#log);
       const log = isAnew ? this.#newLog(this.settings) : this.#log;
       followLogStart(log);
+      if (log.producers.isLost) {
+        await log.producers.rebuild(log.segments.all, [], new Slices(this.#env.clock));
+      }
       await readOn(log);
       if (isAnew) this.#replaceLog(log);
     } catch (error) {

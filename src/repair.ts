@@ -3,6 +3,7 @@ import { systemClock, type Clock } from './clock.js';
 import { loadNativeCrc32c } from './crc32c.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { topicDefaults } from './options.js';
+import { holdsKnownLog } from './repair-owner.js';
 import { repairPartition } from './repair-partition.js';
 import { Slices } from './storage/slices.js';
 import {
@@ -188,7 +189,7 @@ interface FoundPartition {
   readonly topic: string;
   readonly partition: number;
   readonly directory: string;
-  /** null: partition.metadata is missing or damaged. */
+  /** null: partition.metadata is missing, or wrong. */
   readonly topicId: string | null;
 }
 
@@ -216,16 +217,23 @@ export async function repairLogs(
   const { files, directory, rows, clock, signal } = source;
   const slices = new Slices(clock, `repair of ${directory}`, signal);
   const dying = new Set(rows.tombstone.map(({ key }) => key[1]));
+  const known = new Map(rows.topic.map(({ key, value }) => [key[1], value]));
+  const store = new MemoryStore();
+  await store.write(Object.values(rows).flat());
+  /** Of a topic whose log it holds, only its partition.metadata is wrong. */
+  const isMislabelled = ({ topic, topicId, partition }: FoundPartition): boolean => {
+    const row = known.get(topic);
+    if (row === undefined || topicId === null || topicId === row.id) return false;
+    return holdsKnownLog(files, knownPartition(store, directory, topic, row, partition));
+  };
   const found = new Map<string, FoundPartition[]>();
-  for (const partition of partitionsIn(files, directory)) {
+  for (const listed of partitionsIn(files, directory)) {
+    const partition = isMislabelled(listed) ? { ...listed, topicId: null } : listed;
     if (dying.has(partition.topicId ?? '')) continue;
     const others = found.get(partition.topic);
     if (others === undefined) found.set(partition.topic, [partition]);
     else others.push(partition);
   }
-  const known = new Map(rows.topic.map(({ key, value }) => [key[1], value]));
-  const store = new MemoryStore();
-  await store.write(Object.values(rows).flat());
   const owners = new Map<string, string>();
   const names = new Map(rows.topic.map(({ key, value }) => [value.id, key[1]]));
   for (const { key, value } of rows.segment) {
@@ -364,7 +372,7 @@ async function claimDirectory(
   if (found?.topicId === topicId) return;
   if (found !== undefined && found.topicId === null) {
     tell(
-      `${name}: ${partitionMetadataFile} was missing or damaged: it names topic id ${topicId} again.`,
+      `${name}: ${partitionMetadataFile} was missing or wrong: it names topic id ${topicId} again.`,
     );
   } else {
     if (files.isDirectory(path)) {

@@ -76,14 +76,14 @@ export class TransactionMarkers {
     const partition = this.#options.partition(topicId, index);
     if (partition === undefined) return [];
     partition.open();
-    const { producerId } = holder;
-    const isShort = partition.logEndOffset < endOffset;
-    const firstOffset = partition.producers.openTransactions.get(producerId) ?? Infinity;
-    if (!isShort && partition.failure === null && firstOffset >= endOffset) return [];
-    const producerEpoch = Math.max(0, partition.producers.epochOf(producerId));
-    const of = { producerId, producerEpoch, topicId, partition: index };
-    const marker = { ...of, isCommit: true, endOffset };
+    const { producerId, producerEpoch } = holder;
+    const of = { producerId, topicId, partition: index, isCommit: true, endOffset };
+    let marker: PendingMarker = { ...of, producerEpoch };
     try {
+      const isShort = partition.logEndOffset < endOffset;
+      const firstOffset = partition.producers.openTransactions.get(producerId) ?? Infinity;
+      if (!isShort && partition.failure === null && firstOffset >= endOffset) return [];
+      marker = { ...of, producerEpoch: Math.max(0, partition.producers.epochOf(producerId)) };
       await writeMarker(holder, partition, marker);
     } catch (error) {
       asStorageError(partition.name, error);
@@ -100,6 +100,7 @@ export class TransactionMarkers {
   async abortOpen(partition: Partition, remote: readonly Holder[]): Promise<string[]> {
     if (!partition.hasOpenTransactions) return [];
     partition.open();
+    partition.check();
     if (partition.failure !== null) return [];
     const report: string[] = [];
     for (const [producerId, firstOffset] of partition.producers.openTransactions) {

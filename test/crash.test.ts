@@ -17,7 +17,7 @@ describe('a process that is killed while it writes', () => {
   });
   afterAll(() => source.remove());
 
-  it(`has lost, repeated or reordered nothing it acknowledged, ${rounds} times over`, async () => {
+  it(`f01 has lost, repeated or reordered nothing it acknowledged, ${rounds} times over`, async () => {
     const totals = await crashRounds({
       entry: pathToFileURL(join(source.directory, 'dist', 'index.js')).href,
       directory: join(place, 'data'),

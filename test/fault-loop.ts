@@ -155,15 +155,10 @@ export async function callsOf(workload: string): Promise<{
   return { calls, problems: trial.problems };
 }
 
-/** Its other directory away, too, nothing is left that speaks for the id which the metadata has. */
-function isBeyondRepair(workload: string, kind: FaultKind, { path }: DiskCall): boolean {
-  return workload === 'repair of an id' && kind === 'away' && path.includes('/orders-1/');
-}
-
 /** Every fault that a call can meet. */
 export function faultsAt(workload: string, call: number, what: DiskCall): Fault[] {
   return kinds
-    .filter((kind) => meets[kind](what) && !isBeyondRepair(workload, kind, what))
+    .filter((kind) => meets[kind](what))
     .flatMap((kind) =>
       // A directory stays away until it heals, and a write that is short once is only gone on with.
       (kind === 'away' ? [true] : [false, true]).flatMap((forEver) =>

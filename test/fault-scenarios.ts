@@ -380,9 +380,13 @@ const losses: Readonly<Record<string, (trial: Trial) => void>> = {
     forgetCommits(trial);
   },
   'of an id': (trial) => {
-    trial.damage(`orders-0/${partitionMetadataFile}`, () =>
-      Buffer.from('version: 0\ntopic_id: AAAAAAAAQAGAAAAAAAAAAQ'),
-    );
+    isOfAnotherTopic(trial);
+  },
+  'of a log of another topic': (trial) => {
+    isOfAnotherTopic(trial);
+    for (const base of bases(trial)) {
+      trial.damage(name(base, 'log'), (bytes) => flip(bytes.length - 50)(bytes));
+    }
     forgetLog(trial, 0);
     forgetCommits(trial);
   },
@@ -395,6 +399,12 @@ const losses: Readonly<Record<string, (trial: Trial) => void>> = {
     forgetFrom(trial, base + 2);
   },
 };
+
+function isOfAnotherTopic(trial: Trial): void {
+  trial.damage(`orders-0/${partitionMetadataFile}`, () =>
+    Buffer.from('version: 0\ntopic_id: AAAAAAAAQAGAAAAAAAAAAQ'),
+  );
+}
 
 function forgetFrom(trial: Trial, offset: number): void {
   const log = trial.model.get('orders')!.logs[0]!;

@@ -11,7 +11,7 @@ function lastTransaction(file: Buffer): number {
   return Math.max(...[0, file.readUInt32LE(48)].map((at) => file.readUInt32LE(at + 152)));
 }
 
-describe('LMDB’s data file', () => {
+describe('f23 LMDB’s data file', () => {
   let directory: string;
   let dataFile: string;
   let source: CompiledSource;
@@ -113,7 +113,7 @@ describe('LMDB’s data file', () => {
     await expect(openLmdbStore(directory)).rejects.toThrow(/keys that are not in order\. /);
   });
 
-  it('with any bit flipped is right, or METADATA_LOST, and the process lives', async () => {
+  it('f05 f23 with any bit flipped is right, or METADATA_LOST, and the process lives', async () => {
     await begin();
     const child = startChild(
       source,

@@ -5,7 +5,7 @@ import { crc32 } from 'node:zlib';
 import { open } from 'lmdb';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it, vi } from 'vitest';
 import { openLmdbStore } from '../src/storage/lmdb-store.js';
-import { put, remove, type MetaStore } from '../src/storage/meta-store.js';
+import { put, remove, type MetaStore, type TombstoneRow } from '../src/storage/meta-store.js';
 import { encodeKey } from '../src/storage/row-key.js';
 import { compileSource, startChild, type CompiledSource } from './child-process.js';
 
@@ -352,7 +352,21 @@ describe('the LMDB store', () => {
     });
   });
 
-  it('refuses a write before the disk is full, and goes on when it no longer is', async () => {
+  it('f22 grows with what is stored, and by nothing that is only written again', async () => {
+    const row = (partitions: number): TombstoneRow => ({ name: 'x'.repeat(4096), partitions });
+    const store = await openLmdbStore(directory);
+    for (let i = 0; i < 1000; i++) await store.write([put(['tombstone', `${i}`], row(i))]);
+    const grown = fs.statSync(dataFile).size;
+    expect(grown).toBeGreaterThan(4 * 1024 * 1024);
+    for (let i = 0; i < 1000; i++) await store.write([put(['tombstone', `${i % 10}`], row(i))]);
+    expect(fs.statSync(dataFile).size).toBeLessThan(1.1 * grown);
+    await store.close();
+    const again = await openLmdbStore(directory);
+    expect(again.get(['tombstone', '999'])).toEqual(row(999));
+    await again.close();
+  });
+
+  it('f10 refuses a write before the disk is full, and goes on when it no longer is', async () => {
     const child = startChild(
       source,
       `import fs from 'node:fs';

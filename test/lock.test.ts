@@ -30,7 +30,7 @@ describe('acquireLock', () => {
     expect(text()).toEqual({ pid: process.pid, since });
   });
 
-  it('refuses a second owner in the same process, naming path, pid and since when', () => {
+  it('f16 refuses a second owner in the same process, naming path, pid and since when', () => {
     const lock = acquireLock(path, since);
     expect(() => acquireLock(path, '2030-01-01T00:00:00.000Z')).toThrow(
       expect.objectContaining({
@@ -79,7 +79,7 @@ describe('acquireLock', () => {
     );
   });
 
-  describe('beside another process', () => {
+  describe('f16 beside another process', () => {
     let child: Child;
     beforeEach(async () => {
       child = startChild(

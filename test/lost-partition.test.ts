@@ -1,4 +1,4 @@
-import { mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdtempSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
@@ -111,6 +111,26 @@ describe('a partition whose directory is gone', () => {
     expect(ottla.recovery).toEqual([
       expect.stringMatching(/^t-1 takes no records .*ENOENT.*\.$/) as unknown,
     ]);
+  });
+
+  it('leaves a transaction that was decided to be ended where it can be', async () => {
+    await using ottla = await Ottla.open(directory);
+    const producer = ottla.producer({ transactionalId: 'decider' });
+    await producer.transaction(async (t) => {
+      for (const partition of [0, 1]) t.send('t', { value: 'decided', partition });
+      await Promise.resolve();
+    });
+    // As a kill leaves it: the decision stands in its row until its markers are durable.
+    const copy = join(place, 'copy');
+    cpSync(directory, copy, { recursive: true });
+    renameSync(join(copy, 't-1'), join(place, 'away'));
+    await using opened = await Ottla.open(copy);
+    const records = await collect(opened.read('t', { partitions: [0] }));
+    expect(records.map(({ value }) => String(value)).at(-1)).toBe('decided');
+    renameSync(join(place, 'away'), join(copy, 't-1'));
+    await opened.topics.reopen('t', 1);
+    const others = await collect(opened.read('t', { partitions: [1] }));
+    expect(others.map(({ value }) => String(value)).at(-1)).toBe('decided');
   });
 
   it('takes no records, and leaves the others as they are', async () => {

@@ -156,7 +156,7 @@ function valuesUpTo(offset: number): string[] {
   return Array.from({ length: offset }, (_, i) => recordOf(i).value);
 }
 
-describe('another file in the place of a segment', () => {
+describe('f08 another file in the place of a segment', () => {
   it.each([
     ['a sealed one', 1],
     ['the active one', -1],

@@ -102,7 +102,7 @@ describe('Kafka’s errors', () => {
   );
 });
 
-describe('append', () => {
+describe('f31 append', () => {
   it('says what it got and expected, and adds nothing', () => {
     const index = indexOf(100, [[105, 7]]);
     expect(() => index.append(105, 8)).toThrow(/offset from 106 to 2147483747, got 105/);

@@ -79,7 +79,7 @@ describe.each(['memory', 'directory'] as const)('a process with an Ottla (%s)', 
   });
 });
 
-describe('a process that ends', () => {
+describe('f33 a process that ends', () => {
   const unwritten = `
     const producer = ottla.producer({ acks: 0, lingerMs: ${endless} });
     for (let i = 0; i < 100; i++) void producer.send('orders', { value: String(i) });`;

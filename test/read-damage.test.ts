@@ -64,7 +64,7 @@ function allBut(from: number, to: number): number[] {
   return Array.from({ length: count }, (_, i) => i).filter((i) => i < from || i >= to);
 }
 
-describe('reading past damage', () => {
+describe('f06 reading past damage', () => {
   const damages: [what: string, edit: (bytes: Buffer, at: number) => void, lost: number][] = [
     ['in a record', (bytes, at) => (bytes[at + 70]! ^= 1), 1],
     ['in a CRC', (bytes, at) => (bytes[at + 18]! ^= 1), 1],
@@ -109,6 +109,31 @@ describe('reading past damage', () => {
   });
 
   it.each([
+    ['larger by one', 1],
+    ['larger by two', 2],
+    ['smaller by one', -1],
+    ['smaller by three', -3],
+  ])('a base offset within the segment, %s, costs one record', async (_what, by) => {
+    for (const number of [4, 1, 0]) {
+      if (number + by < 0) continue;
+      const before = read(logs[1]!);
+      change(1, (bytes) => {
+        bytes.writeUInt32BE(baseOf(1) + number + by, number * batchBytes + 4);
+      });
+      const damaged = baseOf(1) + number;
+      await using ottla = await Ottla.open(directory);
+      ottla.on('warning', () => undefined);
+      const failure = await failureOf(collect(ottla.read('t')));
+      expect(failure.message).toContain(`offset ${damaged} cannot be read`);
+      for (const start of [0, damaged - 1, damaged, damaged + 1, damaged + 3]) {
+        const { offsets } = await readAll(ottla, { from: { 0: start } });
+        expect(offsets).toEqual(allBut(damaged, damaged + 1).filter((i) => i >= start));
+      }
+      write(logs[1]!, before);
+    }
+  });
+
+  it.each([
     ['an earlier batch', 2],
     ['a much earlier batch', 4],
   ])('the length of %s that leads past the offset sought hides nothing', async (_what, behind) => {
@@ -145,7 +170,7 @@ describe('reading past damage', () => {
     write(logs[2]!, one);
     await using ottla = await Ottla.open(directory);
     const failure = await failureOf(collect(ottla.read('t')));
-    expect(failure.message).toMatch(/a batch of offsets \d+ to \d+ in a segment of/);
+    expect(failure.message).toMatch(/a batch of offset \d+ where \d+ is next/);
     const { offsets, skipped } = await readAll(ottla);
     expect(offsets).toEqual(allBut(baseOf(1), baseOf(3)));
     expect(skipped[0]!.offset).toBe(baseOf(1));

@@ -14,6 +14,7 @@ import {
   partitionOf,
   valuesIn,
 } from './machine.js';
+import { numberedBatch } from './numbered.js';
 import { WatchedFiles, ioError } from './watched-files.js';
 
 const changing = new Set(['write', 'truncate', 'sync', 'replaceFile', 'makeDirectory', 'rename']);
@@ -136,6 +137,28 @@ describe('a read-only partition beside its owner', () => {
     }
     await followed.refresh();
     expect(await valuesIn(followed)).toEqual(['a']);
+  });
+
+  it('knows aborted records, though the snapshot of the producers is damaged', async () => {
+    await owner.alterTopic('t', { segmentMs: 2 ** 50 });
+    const of = { producerId: 1n, producerEpoch: 0 };
+    const begun = { ...of, baseSequence: 0, isTransactional: true, timestamp: machine.clock.now() };
+    await append(partitionOf(owner), numberedBatch(['aborted'], begun), 'all');
+    await machine.clock.advance(5000);
+    for (const value of ['a', 'b']) await append(partitionOf(owner), batchOf([value]), 'all');
+    await partitionOf(owner).appendMarker({ ...of, isCommit: false, coordinatorEpoch: 0 });
+    const aborted = partitionOf(owner).abortedBetween(0, 4);
+    expect(aborted).toHaveLength(1);
+    const snapshots = machine.names().filter((name) => name.endsWith('.snapshot'));
+    expect(snapshots).toHaveLength(1);
+    machine.write(snapshots[0]!, Buffer.from('damaged'));
+    const followed = partitionOf((await follow(machine)).broker);
+    expect(() => followed.lastStableOffset).toThrow(
+      expect.objectContaining({ code: 'CORRUPT_MESSAGE' }),
+    );
+    await followed.refresh();
+    expect(followed.lastStableOffset).toBe(4);
+    expect(followed.abortedBetween(0, 4)).toEqual(aborted);
   });
 
   it('sees what a new owner had to cut, and what came instead', async () => {

@@ -187,7 +187,7 @@ const verdicts: Readonly<Record<(typeof corrupted)[number]['expect'], readonly W
   ],
 };
 
-describe('damage', () => {
+describe('f27 damage', () => {
   it.each(corrupted)('$id of $from, $what: $expect', ({ id, expect: verdict }) => {
     expect(verdicts[verdict]).toContainEqual(walk(bytesOf(id)));
   });

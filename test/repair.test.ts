@@ -331,11 +331,27 @@ describe('repair of a damaged partition', () => {
     await expectSound();
   });
 
+  it.each([
+    ["another topic's", () => readFileSync(join(directory, 'u-0', 'partition.metadata'))],
+    ["no topic's", () => 'version: 0\ntopic_id: AAAAAAAAQAGAAAAAAAAAAQ'],
+  ])('knows a log by its batches where partition.metadata is %s', async (_whose, metadata) => {
+    for (const partition of [0, 1])
+      writeFileSync(fileOf('partition.metadata', partition), metadata());
+    expect(await failureOf(Ottla.open(directory))).toMatchObject({ code: 'METADATA_LOST' });
+    const report = await Ottla.repair(directory);
+    expect(report[0]).toMatch(/^t-0: partition\.metadata was missing or wrong/);
+    await using ottla = await Ottla.open(directory);
+    for (const partition of [0, 1]) {
+      expect(await valuesOf(ottla, 't', partition)).toEqual(expected(partition));
+    }
+    expect((await ottla.groups.describe('g')).partitions[0]).toMatchObject({ committed: 7 });
+  });
+
   it('gives a directory its topic id back, and makes a missing one', async () => {
     writeFileSync(fileOf('partition.metadata'), 'garbage');
     rmSync(join(directory, 'u-0'), { recursive: true });
     const report = await Ottla.repair(directory);
-    expect(report.join('\n')).toMatch(/t-0: partition\.metadata was missing or damaged/);
+    expect(report.join('\n')).toMatch(/t-0: partition\.metadata was missing or wrong/);
     expect(report.join('\n')).toMatch(/u-0: there was no directory/);
     expect((await Ottla.verify(directory)).problems).toEqual([]);
     await using ottla = await Ottla.open(directory);

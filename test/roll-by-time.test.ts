@@ -66,7 +66,7 @@ describeContract('a log with segmentMs', ({ open }) => {
     expect(await send(start + 5001)).toBe(2);
   });
 
-  it('takes one record a century into the future as any other', async () => {
+  it('f15 takes one record a century into the future as any other', async () => {
     const { send } = await opened(1000);
     const century = 100 * 365 * 24 * 60 * 60 * 1000;
     await send(start);

@@ -101,7 +101,7 @@ describe('append', () => {
     expect(index.append(6, 10 + 2 ** 31 - 1)).toBe(true);
   });
 
-  it('keeps timestamps beyond 32 bits, up to 2^53, and refuses larger ones', () => {
+  it('f31 keeps timestamps beyond 32 bits, up to 2^53, and refuses larger ones', () => {
     const index = indexOf(0, [
       [2 ** 32 - 1, 1],
       [2 ** 32, 2],

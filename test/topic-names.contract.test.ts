@@ -31,7 +31,7 @@ const collides = {
   message: expect.stringContaining('collides'),
 };
 
-describeContract('names of topics', ({ open, files }) => {
+describeContract('f29 names of topics', ({ open, files }) => {
   it.each(names.filter(({ valid }) => valid))('$shown names a topic', async ({ name }) => {
     const ottla = await open();
     await ottla.topics.create(name, { partitions: 2 });

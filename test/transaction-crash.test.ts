@@ -93,7 +93,7 @@ const after: State = {
   offset: 2,
 };
 
-describe('a kill during a transaction', () => {
+describe('f25 a kill during a transaction', () => {
   it.each([
     ['that commits', true],
     ['that aborts', false],

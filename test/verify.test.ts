@@ -59,7 +59,7 @@ describe('verify', () => {
     expect(seen.at(-1)).toBe(`t-1 ${2 * logs.length}`);
   });
 
-  it('a bit flip anywhere in a .log is found and named; nothing is changed', async () => {
+  it('f05 a bit flip anywhere in a .log is found and named; nothing is changed', async () => {
     for (const name of [logs[1]!, logs.at(-1)!]) {
       const good = copy(name);
       // Every byte of the first batches, and some of the others.
@@ -103,7 +103,7 @@ describe('verify', () => {
     expect(problems[0]!.message).toContain(`the log goes on at byte ${4 * batchBytes}`);
   });
 
-  it('two segments that were swapped are both named, and whose they are', async () => {
+  it('f08 two segments that were swapped are both named, and whose they are', async () => {
     const [one, two] = [copy(logs[1]!), copy(logs[2]!)];
     machine.write(logs[1]!, two);
     machine.write(logs[2]!, one);
@@ -117,14 +117,14 @@ describe('verify', () => {
     expect(problems[1]!.message).toContain(`It is the segment of t-0, offset ${bases[0]}`);
   });
 
-  it("another partition's segment of the same name, size and offsets is named", async () => {
+  it("f08 another partition's segment of the same name, size and offsets is named", async () => {
     machine.write(logs[1]!, copy(logs[1]!, '/t-1'));
     const { problems } = await check(machine);
     expect(problems).toHaveLength(1);
     expect(problems[0]!.message).toMatch(/^t-0: .*the segment of t-1, offset/);
   });
 
-  it("another partition's active segment is named", async () => {
+  it("f08 another partition's active segment is named", async () => {
     machine.write(logs.at(-1)!, copy(logs.at(-1)!, '/t-1'));
     const report = await check(machine);
     expect(codesOf(report)).toEqual(['SEGMENT_MISMATCH']);

@@ -11,7 +11,16 @@ const follower = fileURLToPath(new URL('soak-follower.mjs', import.meta.url));
 const acks = ['all', 1, 0];
 
 export class SoakLoad {
-  counts = { sent: 0, read: 0, opened: 0, rebalanced: 0, retention: 0, compaction: 0, backup: 0 };
+  counts = {
+    sent: 0,
+    read: 0,
+    followed: 0,
+    opened: 0,
+    rebalanced: 0,
+    retention: 0,
+    compaction: 0,
+    backup: 0,
+  };
   warnings = new Map();
   #entry;
   #place;
@@ -284,9 +293,10 @@ export class SoakLoad {
     child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
     child.ended = new Promise((resolve) => {
       child.once('close', (code) => {
-        this.counts.followed = Number(output);
-        if (code !== 0)
-          this.#fail(new Error(`the read-only process ended with ${code}: ${errors}`));
+        // Others may print, too: what counts is the last line.
+        const count = /(?:^|\n)(\d+)\n$/.exec(output)?.[1];
+        if (code === 0 && count !== undefined) this.counts.followed = Number(count);
+        else this.#fail(new Error(`the read-only process ended with ${code}: ${output}${errors}`));
         resolve();
       });
     });
