@@ -27,7 +27,7 @@ import { PartitionChoice } from './producer-partition.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
-import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** Options of a send. */
@@ -153,7 +153,7 @@ export class Producer {
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
     this.#refuseTransactional('send');
-    const definition = this.#definitionOf(topic);
+    const definition = shared(this.#engine, this.#definitionOf(topic));
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
@@ -238,7 +238,7 @@ export class Producer {
   ): Promise<WrittenRun[]> {
     try {
       this.#refuseTransactional('sendBatch');
-      const definition = definitionOf('sendBatch', topic);
+      const definition = shared(this.#engine, definitionOf('sendBatch', topic));
       checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
       await this.#bulk.send(definition, records, batch, options?.signal);
@@ -296,7 +296,7 @@ export class Producer {
   }
 
   #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
-    const definition = definitionOf('send', topic);
+    const definition = shared(this.#engine, definitionOf('send', topic));
     const info = this.#topic(definition.name);
     const raw = rawRecord(definition, record, this.#clock.now());
     const partition = this.#choice.of(info, record.partition, raw.key);
