@@ -11,7 +11,7 @@ const order = z.object({
   paid: z.boolean(),
   lines: z.array(z.object({ item: z.string(), count: z.number() })),
 });
-const orders = defineTopic('orders', { value: order });
+const validate = order['~standard'].validate;
 const batchSize = 1000;
 
 function orderOf(i: number): z.input<typeof order> {
@@ -36,7 +36,17 @@ function lmdbAt(directory: string) {
   });
 }
 
-async function prepare({ directory, scaled }: Setting) {
+/** Both sides check each object with zod, when it is written and when it is read. */
+function checked(value: unknown): z.output<typeof order> {
+  const result = validate(value);
+  if (result instanceof Promise || result.issues !== undefined) throw new Error('it is no order');
+  return result.value;
+}
+
+type ObjectCodec = 'msgpack' | 'msgpack-shared';
+
+async function prepare({ directory, scaled }: Setting, codec: ObjectCodec) {
+  const orders = defineTopic('orders', { value: { codec, schema: order } });
   const count = scaled(200_000);
   const values = Array.from({ length: count }, (_, i) => orderOf(i));
   const ottla = await Ottla.open(join(directory, 'data'));
@@ -53,36 +63,40 @@ async function prepare({ directory, scaled }: Setting) {
   };
   const put = async (): Promise<void> => {
     let last: Promise<boolean> | undefined;
-    for (const [i, value] of values.entries()) last = database.put(i, value);
+    for (const [i, value] of values.entries()) {
+      checked(value);
+      last = database.put(i, value);
+    }
     await last;
   };
   const close = async (): Promise<void> => {
     await ottla.close();
     await database.close();
   };
-  return { count, ottla, database, send, put, close };
+  return { orders, count, ottla, database, send, put, close };
 }
 
-const what = 'objects of five properties, checked by zod, as msgpack, acks 1';
+const what = (codec: ObjectCodec): string =>
+  `objects of five properties, as ${codec}, acks 1, each checked by zod`;
 
-const written: Row = {
-  name: 'objects written',
+const written = (name: string, codec: ObjectCodec, goal: Pick<Row, 'goal'> = {}): Row => ({
+  name,
   unit: 'objects',
-  what: `${what}; floor: put() into lmdb with shared structures and no sync, unchecked`,
-  goal: { least: 3 },
+  what: `${what(codec)}; floor: put() into lmdb with shared structures and no sync, checked too`,
+  ...goal,
   prepare: async (setting): Promise<Subject> => {
-    const { count, send, put, close } = await prepare(setting);
+    const { count, send, put, close } = await prepare(setting, codec);
     return { run: () => timed(count, send), floor: () => timed(count, put), close };
   },
-};
+});
 
-const readBack: Row = {
-  name: 'objects read',
+const readBack = (name: string, codec: ObjectCodec, goal: Pick<Row, 'goal'> = {}): Row => ({
+  name,
   unit: 'objects',
-  what: `${what}; floor: getRange() of lmdb with shared structures`,
-  goal: { least: 1.5 },
+  what: `${what(codec)}; floor: getRange() of lmdb with shared structures, checked too`,
+  ...goal,
   prepare: async (setting): Promise<Subject> => {
-    const { count, ottla, database, send, put, close } = await prepare(setting);
+    const { orders, count, ottla, database, send, put, close } = await prepare(setting, codec);
     await send();
     await put();
     return {
@@ -97,12 +111,17 @@ const readBack: Row = {
       floor: () =>
         timed(count, () => {
           let total = 0;
-          for (const { value } of database.getRange()) total += value.total ?? 0;
+          for (const { value } of database.getRange()) total += checked(value).total;
           if (total === 0 && count > 1) throw new Error('nothing was read');
         }),
       close,
     };
   },
-};
+});
 
-export const rows: readonly Row[] = [written, readBack];
+export const rows: readonly Row[] = [
+  written('objects written', 'msgpack-shared', { goal: { least: 3 } }),
+  written('objects written alone', 'msgpack'),
+  readBack('objects read', 'msgpack-shared', { goal: { least: 1.5 } }),
+  readBack('objects read alone', 'msgpack'),
+];

@@ -3,6 +3,7 @@ import { countingPolls, type Clock } from './clock.js';
 import { OttlaError, asStorageError, unknownTopic } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
+import { maxStructures } from './msgpack.js';
 import type { OffsetStore } from './offsets.js';
 import { commitsIn, rewindCommits, type FindPartition } from './offsets-rewind.js';
 import { topicDefaults, type TopicSettings } from './options.js';
@@ -415,6 +416,20 @@ export class Broker {
       topic.alter(settings);
       this.retention.topicsChanged();
       this.#cleaner.start();
+    });
+  }
+
+  /** Stores property names for a topic's records to refer to, unless it has them, or enough. */
+  learnStructure(name: string, what: 'key' | 'value', structure: readonly string[]): Promise<void> {
+    return this.#inOrder(async () => {
+      const topic = this.topic(name);
+      const row = topic.row();
+      const known = topic.structures[what];
+      const isKnown = known.some((other) => JSON.stringify(other) === JSON.stringify(structure));
+      if (isKnown || known.length >= maxStructures) return;
+      const structures = { ...topic.structures, [what]: [...known, structure] };
+      await this.#store.write([put(['topic', name], { ...row, structures })]);
+      topic.structures = structures;
     });
   }
 

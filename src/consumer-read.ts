@@ -28,7 +28,7 @@ import {
   type Ago,
   type Isolation,
 } from './options.js';
-import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
 
 /** Where to begin: everywhere alike, or by partition (others from the beginning). */
 export type ReadFrom = 'earliest' | 'latest' | Date | Ago | Readonly<Record<number, number>>;
@@ -137,7 +137,7 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
     signal: AbortSignal,
   ): AsyncGenerator<ConsumerBatch<RecordOf<T>>, undefined, undefined> {
     const { name } = this.#topic;
-    const format = new ConsumerFormat(this.#topic, 0, null);
+    const format = new ConsumerFormat(shared(this.#engine, this.#topic), 0, null);
     let ends: Map<number, number> | null = null;
     const reader: Reader<ConsumerRecord> = this.#engine.reader({
       from: 'earliest',

@@ -33,7 +33,7 @@ import { batchSource, checkOffsetsOf, offsetsSource } from './consumer-transacti
 import type { Engine, Fetched, Position, Reader, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
 import { aSignal, checkOptions, milliseconds, type From } from './options.js';
-import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
+import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
 
 /** Reads records, alone or as a member of a group. Made by `ottla.consumer()`. */
 export class Consumer<T extends TopicRef = TopicRef>
@@ -117,7 +117,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   #formatFor(topic: string, ownership: number): RecordFormat<ConsumerRecord> {
     const committer = this.#hasGroup ? this : null;
     const definition = (name: string): TopicDefinition =>
-      this.#settings.topics.get(name) ?? definitionOf('consumer', name);
+      shared(this.#engine, this.#settings.topics.get(name) ?? definitionOf('consumer', name));
     return topic === this.#membership.retryTopic
       ? new RetriedFormat(topic, ownership, committer, definition)
       : new ConsumerFormat(definition(topic), ownership, committer);

@@ -88,6 +88,8 @@ export interface Engine {
   createTopic(spec: TopicSpec): Promise<TopicInfo>;
   alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void>;
   addPartitions(name: string, total: number): Promise<void>;
+  /** Sees to it that topic(name) has these property names among its structures, as soon as they are durable. */
+  learnStructure(name: string, what: 'key' | 'value', structure: readonly string[]): void;
   deleteTopic(name: string): Promise<void>;
   /** @returns the log start offset then */
   deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number>;

@@ -46,6 +46,8 @@ export class LocalEngine implements Engine {
   readonly #writers = new Set<LocalWriter>();
   readonly #transactional = new Set<LocalTransactions>();
   readonly #readers = new Set<LocalReader<unknown>>();
+  /** Structures that are being stored. */
+  readonly #learning = new Set<string>();
   #closing: Promise<void> | null = null;
   #isClosed = false;
 
@@ -101,6 +103,15 @@ export class LocalEngine implements Engine {
   async addPartitions(name: string, total: number): Promise<void> {
     this.#refuseClosed();
     return this.#broker.addPartitions(name, total);
+  }
+
+  learnStructure(name: string, what: 'key' | 'value', structure: readonly string[]): void {
+    const key = JSON.stringify([name, what, structure]);
+    if (this.#learning.has(key)) return;
+    this.#learning.add(key);
+    // What cannot be stored now is asked for again with the next record.
+    const done = (): boolean => this.#learning.delete(key);
+    this.#broker.learnStructure(name, what, structure).then(done, done);
   }
 
   async deleteTopic(name: string): Promise<void> {

@@ -28,7 +28,7 @@ import {
 } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
 import type { Bytes, RecordHeaders } from './record.js';
-import { definitionOf, encode, type TopicDefinition, type TopicRef } from './serde.js';
+import { definitionOf, encode, shared, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** Options of a send. */
@@ -155,7 +155,7 @@ export class Producer {
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
     this.#refuseTransactional('send');
-    const definition = this.#definitionOf(topic);
+    const definition = shared(this.#engine, this.#definitionOf(topic));
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const timestamp = rawTimestamp(definition, record, this.#clock.now());
@@ -261,7 +261,7 @@ export class Producer {
   ): Promise<WrittenRun[]> {
     try {
       this.#refuseTransactional('sendBatch');
-      const definition = definitionOf('sendBatch', topic);
+      const definition = shared(this.#engine, definitionOf('sendBatch', topic));
       checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
       await this.#bulk.send(definition, records, batch, options?.signal);
@@ -319,7 +319,7 @@ export class Producer {
   }
 
   #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
-    const definition = definitionOf('send', topic);
+    const definition = shared(this.#engine, definitionOf('send', topic));
     const info = this.#topic(definition.name);
     const timestamp = rawTimestamp(definition, record, this.#clock.now());
     this.#append(definition, info, record, timestamp, sink, undefined);

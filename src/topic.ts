@@ -10,6 +10,13 @@ export interface TopicInfo {
   readonly partitionCount: number;
   readonly settings: TopicSettings;
   readonly codecs: CodecNames;
+  readonly structures: StoredStructures;
+}
+
+/** Property names of kinds of objects, to which records refer by number; only grow. */
+export interface StoredStructures {
+  readonly key: readonly (readonly string[])[];
+  readonly value: readonly (readonly string[])[];
 }
 
 /** Names of a topic's codecs; null where it stores plain bytes. */
@@ -37,6 +44,7 @@ export class Topic implements TopicInfo {
   /** Only what was given. */
   given: Partial<TopicSettings>;
   settings: TopicSettings;
+  structures: StoredStructures;
   readonly #env: LogEnvironment;
   readonly #directory: string;
   readonly #defaults: TopicSettings;
@@ -54,6 +62,7 @@ export class Topic implements TopicInfo {
     this.name = name;
     this.id = row.id;
     this.codecs = row.codecs;
+    this.structures = row.structures ?? { key: [], value: [] };
     this.given = row.options;
     this.settings = { ...defaults, ...row.options };
     this.grow(row.partitions);
@@ -76,8 +85,9 @@ export class Topic implements TopicInfo {
   }
 
   /** Read-only: takes over what the owner has changed. */
-  follow({ partitions, options }: TopicRow): void {
+  follow({ partitions, options, structures }: TopicRow): void {
     this.grow(partitions);
+    if (structures !== undefined) this.structures = structures;
     const given: Partial<Record<string, unknown>> = this.given;
     if (Object.entries(options).some(([name, value]) => given[name] !== value)) this.alter(options);
   }
@@ -93,8 +103,16 @@ export class Topic implements TopicInfo {
   }
 
   row(): TopicRow {
-    const { id, codecs, given, partitionCount } = this;
-    return { id, partitions: partitionCount, state: 'live', codecs, options: given };
+    const { id, codecs, given, partitionCount, structures } = this;
+    const hasStructures = structures.key.length + structures.value.length > 0;
+    return {
+      id,
+      partitions: partitionCount,
+      state: 'live',
+      codecs,
+      options: given,
+      ...(hasStructures && { structures }),
+    };
   }
 
   /** What a second creation asks for that this topic has not: empty if the two are equal. */

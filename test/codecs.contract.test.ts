@@ -1,6 +1,12 @@
 import { describe, expect, it } from 'vitest';
 import { z } from 'zod';
-import { defineTopic, type Codec, type Ottla, type StandardSchema } from '../src/index.js';
+import {
+  defineTopic,
+  type Codec,
+  type CodecName,
+  type Ottla,
+  type StandardSchema,
+} from '../src/index.js';
 import { collect, describeContract, describeDirectory, failureOf } from './contract.js';
 
 /** Dates as their milliseconds, in 8 bytes. */
@@ -42,25 +48,25 @@ async function rawValue(ottla: Ottla): Promise<string> {
 describeContract('codecs', ({ open }) => {
   const nested = { id: 'o1', lines: [{ count: 2, note: null }], tags: {}, ok: true, total: 9.5 };
 
-  it.each<[codec: 'string' | 'json' | 'msgpack', values: unknown[]]>([
+  const anything = [
+    nested,
+    [],
+    '',
+    -1,
+    2 ** 40,
+    0.1,
+    false,
+    new Date(1_700_000_000_123),
+    Buffer.from([0, 255, 3]),
+    { when: new Date(0), bytes: Buffer.from('x'), deep: [[[{ a: [1, 'b'] }]]] },
+    2n ** 60n,
+  ];
+
+  it.each<[codec: CodecName, values: unknown[]]>([
     ['string', ['', 'a', 'é\u20ac\u{1f600}', '\u0000\n', 'x'.repeat(70_000)]],
     ['json', [nested, [], 'text', 7, true, { a: null }, '']],
-    [
-      'msgpack',
-      [
-        nested,
-        [],
-        '',
-        -1,
-        2 ** 40,
-        0.1,
-        false,
-        new Date(1_700_000_000_123),
-        Buffer.from([0, 255, 3]),
-        { when: new Date(0), bytes: Buffer.from('x'), deep: [[[{ a: [1, 'b'] }]]] },
-        2n ** 60n,
-      ],
-    ],
+    ['msgpack', anything],
+    ['msgpack-shared', anything],
   ])('%s gives back equal values, and keys', async (codec, values) => {
     const ottla = await open();
     const orders = defineTopic('orders', { key: codec, value: codec });
@@ -75,18 +81,21 @@ describeContract('codecs', ({ open }) => {
     expect(read.map(({ key }) => plain(key))).toEqual(expected.map(plain));
   });
 
-  it.each(['json', 'msgpack'] as const)('%s keeps many apart in one sendBatch', async (codec) => {
-    const ottla = await open();
-    const orders = defineTopic('orders', { value: codec });
-    await ottla.topics.create(orders);
-    const values = Array.from({ length: 10_000 }, (_, i) => ({ i, text: 't'.repeat(i % 50) }));
-    await ottla.producer().sendBatch(
-      orders,
-      values.map((value) => ({ value })),
-    );
-    const read = await collect(ottla.read(orders));
-    expect(read.map(({ value }) => value)).toEqual(values);
-  });
+  it.each(['json', 'msgpack', 'msgpack-shared'] as const)(
+    '%s keeps many apart in one sendBatch',
+    async (codec) => {
+      const ottla = await open();
+      const orders = defineTopic('orders', { value: codec });
+      await ottla.topics.create(orders);
+      const values = Array.from({ length: 10_000 }, (_, i) => ({ i, text: 't'.repeat(i % 50) }));
+      await ottla.producer().sendBatch(
+        orders,
+        values.map((value) => ({ value })),
+      );
+      const read = await collect(ottla.read(orders));
+      expect(read.map(({ value }) => value)).toEqual(values);
+    },
+  );
 
   it('bytes takes a Uint8Array, and gives a Buffer', async () => {
     const ottla = await open();
@@ -131,30 +140,33 @@ describeContract('codecs', ({ open }) => {
     expect(await collect(ottla.read(orders))).toMatchObject([{ key: null }, { key: null }]);
   });
 
-  it.each(['json', 'msgpack'] as const)('%s does not let __proto__ pollute', async (codec) => {
-    const ottla = await open();
-    const orders = defineTopic('orders', { value: codec });
-    await ottla.topics.create(orders);
-    const evil = '{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}';
-    await ottla.producer().send(orders, { value: JSON.parse(evil) as unknown });
-    await ottla.producer().send('orders', {
-      // {"__proto__": {"polluted": true}}, as another program may write it.
-      value: Buffer.concat([
-        Buffer.from([0x81, 0xa9]),
-        Buffer.from('__proto__'),
-        Buffer.from([0x81, 0xa8]),
-        Buffer.from('polluted'),
-        Buffer.from([0xc3]),
-      ]),
-    });
-    const reading = ottla.read(orders)[Symbol.asyncIterator]();
-    const { value: record } = await reading.next();
-    const outcome = await Promise.allSettled([reading.next()]);
-    expect(outcome).toHaveLength(1);
-    expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
-    expect((record!.value as { polluted?: boolean }).polluted).toBeUndefined();
-    expect(Object.getPrototypeOf(record!.value)).toBe(Object.prototype);
-  });
+  it.each(['json', 'msgpack', 'msgpack-shared'] as const)(
+    '%s does not let __proto__ pollute',
+    async (codec) => {
+      const ottla = await open();
+      const orders = defineTopic('orders', { value: codec });
+      await ottla.topics.create(orders);
+      const evil = '{"__proto__":{"polluted":true},"constructor":{"prototype":{"polluted":true}}}';
+      await ottla.producer().send(orders, { value: JSON.parse(evil) as unknown });
+      await ottla.producer().send('orders', {
+        // {"__proto__": {"polluted": true}}, as another program may write it.
+        value: Buffer.concat([
+          Buffer.from([0x81, 0xa9]),
+          Buffer.from('__proto__'),
+          Buffer.from([0x81, 0xa8]),
+          Buffer.from('polluted'),
+          Buffer.from([0xc3]),
+        ]),
+      });
+      const reading = ottla.read(orders)[Symbol.asyncIterator]();
+      const { value: record } = await reading.next();
+      const outcome = await Promise.allSettled([reading.next()]);
+      expect(outcome).toHaveLength(1);
+      expect(({} as { polluted?: boolean }).polluted).toBeUndefined();
+      expect((record!.value as { polluted?: boolean }).polluted).toBeUndefined();
+      expect(Object.getPrototypeOf(record!.value)).toBe(Object.prototype);
+    },
+  );
 
   it.each(['string', 'json', 'msgpack', 'bytes', numeric, dates] as const)(
     'null is no value where there is a codec (%o)',

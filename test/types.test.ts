@@ -215,6 +215,70 @@ describe('a consumer of several topics', () => {
   });
 });
 
+describe('a handler', () => {
+  it('gets records, or batches, of the definitions', async () => {
+    await ottla.producer().send(orders, { key: 'u1', value: { id: 'o1', total: 9 } });
+    await ottla.producer().send(visits, { key: 'web', value: { at: '2024-05-06T07:08:09.000Z' } });
+    const seen: unknown[] = [];
+    const each = ottla.consumer({ group: 'each', topics: [orders, visits] });
+    void each.run({
+      eachRecord: (record, { attempt, signal }) => {
+        expectTypeOf(attempt).toEqualTypeOf<number>();
+        expectTypeOf(signal).toEqualTypeOf<AbortSignal>();
+        if (record.topic === 'orders') {
+          expectTypeOf(record.value).toEqualTypeOf<Order>();
+          seen.push(record.value.total);
+        } else {
+          expectTypeOf(record.key).toEqualTypeOf<'web' | 'app' | null>();
+          expectTypeOf(record.value.at).toEqualTypeOf<Date>();
+          seen.push(record.value.at.getUTCFullYear());
+        }
+        // @ts-expect-error of another topic
+        expect(record.topic === 'prices').toBe(false);
+      },
+    });
+    const all = ottla.consumer({ group: 'all', topics: [orders] });
+    void all.run({
+      eachBatch: (batch) => {
+        expectTypeOf(batch.records[0]!.value).toEqualTypeOf<Order>();
+        for (const { key, value } of batch) seen.push(`${key} ${value.id}`);
+      },
+    });
+    await ottla.idle();
+    expect(new Set(seen)).toEqual(new Set([9, 2024, 'u1 o1']));
+  });
+});
+
+describe('a transaction', () => {
+  it('sends what the definitions take, and gives what its function returns', async () => {
+    const producer = ottla.producer({ transactionalId: 't' });
+    const done = producer.transaction((t) => {
+      t.send(orders, { key: 'u1', value: { id: 'o1', total: 9 } });
+      t.send(visits, { key: 'app', value: { at: '2024-05-06T07:08:09.000Z' } });
+      return 7;
+    });
+    expectTypeOf(done).toEqualTypeOf<Promise<number>>();
+    expect(await done).toBe(7);
+    const wrong = producer.transaction((t) => {
+      // @ts-expect-error a total is a number
+      t.send(orders, { key: 'u1', value: { id: 'o1', total: '9' } });
+    });
+    await expect(wrong).rejects.toThrow(TypeError);
+    const consumer = ottla.consumer({ group: 'g', topics: [orders] });
+    for await (const batch of consumer.batches()) {
+      await producer.transaction(batch, (t) => {
+        for (const { key, value } of batch) {
+          expectTypeOf(value).toEqualTypeOf<Order>();
+          t.send(orders, { key, value: { ...value, total: value.total + 1 } });
+        }
+      });
+      break;
+    }
+    const totals = (await collect(ottla.read(orders))).map(({ value }) => value.total);
+    expect(totals).toEqual([9, 10]);
+  });
+});
+
 describe('options', () => {
   it('are of the types they say', () => {
     // @ts-expect-error no acks

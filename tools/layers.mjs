@@ -13,6 +13,7 @@ export const layers = [
   ['options'],
   ['crc32c'],
   ['varint'],
+  ['msgpack'],
   ['record', 'record-*'],
   ['admission'],
   ['storage/*'],

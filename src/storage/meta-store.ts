@@ -108,6 +108,11 @@ export interface TopicRow {
   readonly codecs: { readonly key: string | null; readonly value: string | null };
   /** The options that were given; what is absent has its default. */
   readonly options: Readonly<Record<string, string | number | readonly string[]>>;
+  /** Property names that its records refer to by number; absent: they stand alone. */
+  readonly structures?: {
+    readonly key: readonly (readonly string[])[];
+    readonly value: readonly (readonly string[])[];
+  };
 }
 
 /** A deleted topic whose files are being removed. Nothing is ever removed without one. */

@@ -11,6 +11,7 @@ const orNone = z.int().min(-1);
 const place = { topicId: z.string(), partition: count };
 const committed = { offset: count, leaderEpoch: orNone, metadata: z.string() };
 const knownEnd = { nextOffset: count, bytes: count, lastBatchBytes: count, lastCrc: crc };
+const structures = z.array(z.array(z.string()));
 const fileSum = z.object({ bytes: count, checksum: crc });
 
 const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
@@ -21,6 +22,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     state: z.enum(['creating', 'live']),
     codecs: z.object({ key: z.string().nullable(), value: z.string().nullable() }),
     options: z.record(z.string(), z.union([z.string(), z.number(), z.array(z.string())])),
+    structures: z.object({ key: structures, value: structures }).exactOptional(),
   }),
   tombstone: z.object({ name: z.string(), partitions: count }),
   partition: z.object({
