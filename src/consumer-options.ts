@@ -81,7 +81,10 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
   readonly clientId?: string;
 }
 
-/** Told which partitions of which topics move. What it throws is told by the 'error' event; the rebalance goes on. */
+/**
+ * Told which partitions of which topics move; called when the one before has ended. What it throws is told by the
+ * 'error' event; the rebalance goes on.
+ */
 export type RebalanceHook = (partitions: readonly TopicPartition[]) => void | Promise<void>;
 
 export interface RebalanceHooks {

@@ -1,4 +1,3 @@
-import { AsyncLocalStorage } from 'node:async_hooks';
 import { keyOf, type TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { Commits, beginProgress, type Progress } from './consumer-commits.js';
@@ -8,9 +7,9 @@ import {
   checkPlace,
   checkPlaces,
   type ConsumerOptions,
-  type RebalanceHook,
   type RebalanceHooks,
 } from './consumer-options.js';
+import { Hooks } from './consumer-hooks.js';
 import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
 import {
@@ -25,12 +24,10 @@ import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
 import { Run } from './consumer-run.js';
 import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
 import type { Engine, Fetched, Position, Reader } from './engine.js';
-import { OttlaError, unknownTopic } from './errors.js';
+import { OttlaError, asUnheard, unknownTopic } from './errors.js';
 import { aSignal, checkOptions, got, milliseconds, type From, type Isolation } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
-
-/** The consumer whose hook is being run: there it must not wait for itself. */
-const runningHook = new AsyncLocalStorage<unknown>();
+import { Watched } from './watched.js';
 
 /** What a consumer asks of the Ottla that made it. */
 export interface ConsumerEvents {
@@ -75,9 +72,11 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #autoCommit: boolean;
   readonly #groupId: string | null;
   #run: Run | null = null;
-  readonly #revokeTimeoutMs: number;
-  readonly #hooks: RebalanceHooks;
+  readonly #hooks: Hooks;
+  readonly #on: RebalanceHooks;
   readonly #progress = new Map<string, Progress>();
+  /** Of partitions that are being given up. */
+  readonly #releases = new Set<Promise<void>>();
   #joined: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #hasLeft = false;
@@ -102,8 +101,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#random = random;
     this.#maxPollRecords = checked.maxPollRecords;
     this.#autoCommit = checked.autoCommit;
-    this.#revokeTimeoutMs = checked.revokeTimeoutMs;
-    this.#hooks = checked.hooks;
+    this.#hooks = new Hooks(clock, checked.revokeTimeoutMs, (error) => events.error(error));
+    this.#on = checked.hooks;
     const committer = this.#hasGroup ? this : null;
     this.#reader = engine.reader({
       ...(checked.group === undefined ? {} : { group: checked.group }),
@@ -117,14 +116,14 @@ export class Consumer<T extends TopicRef = TopicRef>
           committer,
         ),
       idle: () => this.#commits.commitNow(),
-      isBusy: () => this.#run?.isBusy === true,
+      isAtWork: () => this.#run?.isBusy ?? null,
     });
     this.#commits = new Commits({
       reader: this.#reader,
       clock,
       autoCommit: checked.autoCommit && this.#hasGroup,
       owned: () => this.#progress.values(),
-      failed: (error) => events.error(error as OttlaError),
+      failed: (error) => events.error(error),
     });
     this.#passesOver = (invalid) =>
       passesOver(checked.onInvalid, invalid, (warning) => events.warning(warning));
@@ -153,7 +152,7 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     checkOptions('ready', { signal: aSignal }, options);
-    if (runningHook.getStore() === this) return;
+    if (this.#hooks.isAsking) return;
     this.#join();
     this.#reader.alive();
     const ready = this.#joined!.then(() => this.#reader.ready());
@@ -171,10 +170,10 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.subscribe(subscription, {
       assigned: async (positions) => {
         for (const position of positions) this.#begin(position);
-        await this.#call(this.#hooks.onAssigned, positions);
+        await this.#hooks.call(this.#on.onAssigned, positions);
       },
       revoked: (partitions, signal) => this.#release(partitions, signal),
-      lost: (partitions) => void this.#call(this.#hooks.onLost, this.#drop(partitions)),
+      lost: (partitions) => void this.#hooks.call(this.#on.onLost, this.#drop(partitions)),
       failed: () => undefined,
     });
     this.#joined = Promise.resolve();
@@ -193,6 +192,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     partitions: readonly TopicPartition[],
     signal: AbortSignal,
   ): { busy: boolean; released: Promise<void> } {
+    // close() gives up everything, with one call of the hook.
+    if (this.#closing !== null) return { busy: true, released: this.#closing };
     const leaving = this.#progressOf(partitions);
     for (const progress of leaving) progress.isLeaving = true;
     const running = this.#run?.leaving(leaving) ?? [];
@@ -201,28 +202,20 @@ export class Consumer<T extends TopicRef = TopicRef>
       if (this.#iteration.isLeavingInFlight) await this.#iteration.landing(signal);
       for (const partition of running) await partition.landing(signal);
       if (signal.aborted) return;
-      await this.#commits.commitMarked(leaving);
-      await this.#call(this.#hooks.onRevoked, leaving);
+      const committed = this.#commits.commitMarked(leaving);
+      await committed.catch(() => undefined);
+      if (signal.aborted) return;
+      await this.#hooks.call(this.#on.onRevoked, leaving);
+      await this.#commits.settled();
       for (const progress of leaving) this.#forget(progress);
+      await committed;
     };
-    const busy = isInFlight || this.#hooks.onRevoked !== undefined;
-    return { busy, released: release() };
-  }
-
-  /** Calls a hook of the user, and waits for it within bounds. Never rejects. */
-  async #call(
-    hook: RebalanceHook | undefined,
-    partitions: readonly TopicPartition[],
-  ): Promise<void> {
-    if (hook === undefined || partitions.length === 0) return;
-    const places = partitions.map(({ topic, partition }) => ({ topic, partition }));
-    try {
-      const called = runningHook.run(this, async () => hook(places));
-      await withDeadline(this.#clock, called, this.#revokeTimeoutMs, 'a hook of the consumer');
-    } catch (cause) {
-      const message = `a hook of the consumer failed: ${String(cause)}`;
-      this.#events.error(new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause }));
-    }
+    const busy = isInFlight || this.#on.onRevoked !== undefined;
+    const released = release();
+    const ended = (): void => void this.#releases.delete(released);
+    this.#releases.add(released);
+    released.then(ended, ended);
+    return { busy, released };
   }
 
   #drop(partitions: readonly TopicPartition[]): Progress[] {
@@ -326,7 +319,8 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Ends run(): nothing more is begun, what is at work is finished, for `timeoutMs` at the most (then its
-   * signals abort), what is finished is committed, and the group is left. Otherwise as close().
+   * signals abort), what is finished is committed, and the group is left. Otherwise as close(). A handler that
+   * awaited it would be waited for by it: there it is called without `await`.
    */
   async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('stop', { timeoutMs: milliseconds }, options);
@@ -341,11 +335,22 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Commits these offsets, or without an argument all that is marked as processed. Durable once
-   * resolved.
+   * resolved; need not be awaited: commits are written in the order of the calls, before partitions move
+   * and before close() leaves, and a failure that nobody awaits is told by the 'error' event.
    * @throws ILLEGAL_GENERATION, writing nothing, unless every partition is owned; RangeError for an
    *   offset that is none
    */
-  async commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
+  commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
+    return this.#watched(this.#commit(offsets));
+  }
+
+  /** A commit that fails and that nobody awaits ends no process. */
+  #watched(commit: Promise<void>): Promise<void> {
+    const watched = new Watched<void>((resolve) => resolve(commit));
+    return watched.watch(this.#clock, (error) => this.#events.error(asUnheard(error)));
+  }
+
+  async #commit(offsets: readonly OffsetToCommit[] | undefined): Promise<void> {
     // onRevoked, called by close(), may still commit.
     if (this.#hasLeft) throw closed();
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
@@ -374,15 +379,14 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /** @internal */
-  async commitTo(
-    topic: string,
-    partition: number,
-    offset: number,
-    ownership: number,
-  ): Promise<void> {
+  commitTo(topic: string, partition: number, offset: number, ownership: number): Promise<void> {
+    return this.#watched(this.#commitTo({ topic, partition }, offset, ownership));
+  }
+
+  async #commitTo(at: TopicPartition, offset: number, ownership: number): Promise<void> {
     this.#refuseInRun('a commit');
-    const progress = this.#owned({ topic, partition });
-    if (progress.ownership !== ownership) throw notOwned({ topic, partition });
+    const progress = this.#owned(at);
+    if (progress.ownership !== ownership) throw notOwned(at);
     await this.#commits.commitForward(progress, offset);
     this.#iteration.committed(progress, offset);
   }
@@ -464,13 +468,23 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /**
-   * Reads these partitions instead of a group's share of topics. Replaces what was assigned before.
-   * @throws TypeError for a consumer with a group; UNKNOWN_TOPIC_OR_PARTITION
+   * Reads these partitions instead of a group's share of topics. Replaces what was assigned before. Where they
+   * begin is looked up first: assignment(), position() and pause() know them after ready().
+   * @throws TypeError for a consumer with a group, or a partition that is given twice;
+   *   UNKNOWN_TOPIC_OR_PARTITION
    */
   assign(partitions: readonly (TopicPartition & { readonly offset?: number })[]): void {
     this.#refuseClosed();
     if (this.#hasGroup) throw new TypeError('assign: this consumer has a group that assigns');
     checkPlaces('assign', partitions);
+    const places = new Set<string>();
+    for (const at of partitions) {
+      if (places.size === places.add(keyOf(at)).size) {
+        throw new TypeError(
+          `assign: expected each partition once, got ${at.topic}-${at.partition} twice`,
+        );
+      }
+    }
     const positions = partitions.map(({ topic, partition, offset }) => {
       if (offset !== undefined) checkOffset('assign', offset);
       const count = this.#engine.topic(topic)?.partitionCount;
@@ -538,7 +552,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.seek({ topic, partition, offset });
     this.#iteration.drop(progress);
     this.#run?.drop(progress);
-    this.#commits.mark(progress, offset);
+    this.#commits.move(progress, offset);
   }
 
   /**
@@ -566,7 +580,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.resume(partitions);
   }
 
-  /** The next offset that will be handed out. @throws ILLEGAL_GENERATION unless the partition is assigned */
+  /** The next offset that will be handed out; in run(), taken over. @throws ILLEGAL_GENERATION unless the partition is assigned */
   position(at: TopicPartition): number {
     const progress = this.#assigned('position', at);
     const next = this.#iteration.nextOffset(progress);
@@ -607,7 +621,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
-    if (runningHook.getStore() === this) {
+    if (this.#hooks.isAsking) {
       this.#closing.catch(() => undefined);
       return;
     }
@@ -618,14 +632,15 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#commits.stop();
     this.#iteration.stop();
     this.#run?.abort();
+    await Promise.allSettled(this.#releases);
     try {
       await this.#commits.commitMarked(this.#progress.values());
-      if (this.#hasGroup) await this.#call(this.#hooks.onRevoked, this.assignment());
     } finally {
+      if (this.#hasGroup) await this.#hooks.call(this.#on.onRevoked, this.assignment());
+      await this.#commits.settled();
       this.#hasLeft = true;
       await this.#reader.close();
       this.#progress.clear();
-      this.#iteration.giveUp();
       this.#events.closed();
     }
   }

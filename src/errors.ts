@@ -104,6 +104,12 @@ export function unknownTopic(name: string, where = ''): OttlaError {
   );
 }
 
+/** What the 'error' event tells of a call that was refused, and that nobody awaited. */
+export function asUnheard(error: unknown): OttlaError {
+  if (error instanceof OttlaError) return error;
+  return new OttlaError('INVALID_REQUEST', String(error), { cause: error });
+}
+
 /**
  * The OttlaError for an error of the operating system; an OttlaError as it is.
  * @throws what is no failure of an operation: a defect of ours

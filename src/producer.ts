@@ -9,7 +9,7 @@ import type {
   TransactionalWriter,
   Writer,
 } from './engine.js';
-import { OttlaError, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, asUnheard, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -24,13 +24,14 @@ import {
 } from './options.js';
 import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
 import { BlockedSends, type BlockedSend } from './producer-blocked.js';
-import { PendingBatch, PendingSend, Watched, ignore, nobody } from './producer-outcome.js';
+import { PendingBatch, PendingSend, ignore, nobody } from './producer-outcome.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
 import { sizeOf, type Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
+import { Watched } from './watched.js';
 
 /** Options of a send. */
 export interface SendOptions {
@@ -141,11 +142,7 @@ export class Producer {
 
   /** The engine tells of failed batches itself. */
   #tell(error: unknown): void {
-    this.#events.error(
-      error instanceof OttlaError
-        ? error
-        : new OttlaError('INVALID_REQUEST', String(error), { cause: error }),
-    );
+    this.#events.error(asUnheard(error));
   }
 
   #send(
