@@ -178,7 +178,7 @@ class Backup {
     const rows: Row<RowKind>[] = [
       ...topics,
       ...store.range(['group']),
-      ...store.range(['transaction']),
+      ...withoutOpen(store.range(['transaction'])),
       ...[...store.range(['offset'])].filter(({ key }) => known.has(key[3])),
     ];
     const partitions = [...this.#held].flatMap(([name, { topic, partition, look }]) => {
@@ -272,6 +272,11 @@ class Backup {
       source.close();
     }
   }
+}
+
+/** A transaction that is open goes on where it was begun, not in a copy. */
+function withoutOpen(rows: Iterable<Row<'transaction'>>): Row<'transaction'>[] {
+  return [...rows].map(({ key, value }) => ({ key, value: { ...value, open: null } }));
 }
 
 function tooShort(path: string, size: number, least: number): OttlaError {

@@ -1,12 +1,12 @@
 import type { TopicPartition } from './assignment.js';
-import type { Clock } from './clock.js';
+import { countingPolls, type Clock } from './clock.js';
 import { OttlaError, asStorageError, unknownTopic } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
-import type { CommittedOffset, OffsetStore } from './offsets.js';
+import { rewind, type CommittedOffset, type OffsetStore } from './offsets.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { HeldLog, Partition } from './partition.js';
-import type { LogEnvironment } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
 import { newTopicId } from './storage/checkpoint.js';
@@ -78,6 +78,7 @@ export class Broker {
   readonly #topics = new Map<string, Topic>();
   readonly #cleaner: LogCleaner;
   #waitingForChange: (() => void)[] = [];
+  #storeId: string | null = null;
   /** Changes of topics run one after the other. */
   #lastChange: Promise<unknown> = Promise.resolve();
 
@@ -125,7 +126,7 @@ export class Broker {
       warn: (warning) => this.onWarning(warning),
     });
     this.transactions = new TransactionCoordinator({
-      clock,
+      clock: countingPolls(clock),
       random: options.random,
       store,
       offsets: this.offsets,
@@ -157,6 +158,12 @@ export class Broker {
 
   #makeTopic(name: string, row: ConstructorParameters<typeof Topic>[4]): Topic {
     return new Topic(this.#env, this.directory, this.#defaults, name, row);
+  }
+
+  /** Names the data, wherever it lies; of what is only in memory, this broker. */
+  get storeId(): string {
+    this.#storeId ??= this.#store.get(['store'])?.storeId ?? newTopicId(this.random);
+    return this.#storeId;
   }
 
   newMemberId(clientId: string): string {
@@ -222,11 +229,11 @@ export class Broker {
       const rewound = [];
       for (const { committed, partition } of this.#commitsOf(group)) {
         if (!concerns(partition) || partition.failure !== null) continue;
-        const end = Math.min(partition.logEndOffset, partition.endOfEpoch(committed.leaderEpoch));
-        if (committed.offset <= end) continue;
-        rewound.push({ ...committed, offset: end, leaderEpoch: partition.epochBefore(end) });
+        const back = rewind(committed, partition);
+        if (back === committed) continue;
+        rewound.push(back);
         report.push(
-          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${end}, where the log now ends.`,
+          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${back.offset}, where the log now ends.`,
         );
       }
       if (rewound.length > 0) await this.offsets.commit(group, rewound);

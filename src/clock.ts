@@ -37,6 +37,39 @@ export const systemClock: Clock = {
   },
 };
 
+/**
+ * A time has come only when the loop has polled for input since: what arrived while the process was busy,
+ * or asleep, is heard first. From wherever in the loop a timer runs, two ends of turns have a whole poll
+ * phase between them.
+ */
+export function countingPolls(clock: Clock): Clock {
+  return {
+    now: () => clock.now(),
+    monotonic: () => clock.monotonic(),
+    soon: (run) => clock.soon(run),
+    after(ms, run, keepAlive) {
+      let isCancelled = false;
+      const timer = clock.after(
+        ms,
+        () => {
+          clock.soon(() =>
+            clock.soon(() => {
+              if (!isCancelled) run();
+            }),
+          );
+        },
+        keepAlive,
+      );
+      return {
+        cancel: () => {
+          isCancelled = true;
+          timer.cancel();
+        },
+      };
+    },
+  };
+}
+
 /** Settles as `promise` does, or rejects REQUEST_TIMED_OUT. */
 export async function withDeadline<T>(
   clock: Clock,

@@ -221,27 +221,37 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
   /** Assigns the partitions. @returns where each one ends that is not at its end already; null: never */
   async #begin(reader: Reader<ConsumerRecord>): Promise<Map<number, number> | null> {
     const { from = 'earliest', until = 'end', partitions } = this.#options;
-    const infos = await this.#engine.partitions(this.#topic.name);
-    const known = infos.map(({ partition }) => partition);
-    for (const partition of [...(partitions ?? []), ...numbersIn(from)]) {
-      if (known.includes(partition)) continue;
+    const { name: topic } = this.#topic;
+    const count = this.#engine.topic(topic)?.partitionCount;
+    if (count === undefined) {
       throw new OttlaError(
         'UNKNOWN_TOPIC_OR_PARTITION',
-        `read: topic ${this.#topic.name} has partitions 0 to ${known.length - 1}, got ${got(partition)}`,
+        `read: there is no topic ${JSON.stringify(topic)}: create it first`,
       );
     }
+    for (const partition of [...(partitions ?? []), ...numbersIn(from)]) {
+      if (partition < count) continue;
+      throw new OttlaError(
+        'UNKNOWN_TOPIC_OR_PARTITION',
+        `read: topic ${topic} has partitions 0 to ${count - 1}, got ${got(partition)}`,
+      );
+    }
+    const wanted = [...new Set(partitions ?? Array(count).keys())];
+    const infos = await Promise.all(
+      wanted.map((partition) => this.#engine.partition({ topic, partition })),
+    );
     const positions: Position[] = [];
     const ends = new Map<number, number>();
     for (const { partition, logStartOffset, highWatermark, lastStableOffset } of infos) {
-      if (partitions !== undefined && !partitions.includes(partition)) continue;
-      const offset = await this.#start({ topic: this.#topic.name, partition }, from);
+      const at = { topic, partition };
+      const offset = await this.#start(at, from);
       if (offset < logStartOffset || offset > highWatermark) {
         throw new OttlaError(
           'OFFSET_OUT_OF_RANGE',
-          `read: ${this.#topic.name}-${partition} has offsets ${logStartOffset} to ${highWatermark}, got ${offset}`,
+          `read: ${topic}-${partition} has offsets ${logStartOffset} to ${highWatermark}, got ${offset}`,
         );
       }
-      positions.push({ topic: this.#topic.name, partition, offset });
+      positions.push({ ...at, offset });
       const end = this.#isolation === 'read_committed' ? lastStableOffset : highWatermark;
       if (offset < end) ends.set(partition, end);
     }
@@ -253,7 +263,8 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
 
   async #start(at: TopicPartition, from: ReadFrom): Promise<number> {
     if (!isByPartition(from)) {
-      return (await this.#engine.offsetFor(at, from, this.#isolation))!;
+      const { onCorrupt } = this.#onCorrupt();
+      return (await this.#engine.offsetFor(at, from, this.#isolation, onCorrupt))!;
     }
     return from[at.partition] ?? (await this.#engine.offsetFor(at, 'earliest', this.#isolation))!;
   }

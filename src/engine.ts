@@ -41,6 +41,11 @@ export interface PartitionInfo {
   readonly segments: number;
   /** Size of all segments. */
   readonly bytes: number;
+  /**
+   * Why it takes no records; missing where it does. What cannot be opened at all is described as far as the
+   * metadata knows.
+   */
+  readonly error?: OttlaError;
 }
 
 /** A place in a partition of a topic that is known. */
@@ -71,6 +76,8 @@ export interface GroupPartitionInfo extends TopicPartition {
   readonly lag: number;
   /** null: no member owns it. */
   readonly memberId: string | null;
+  /** Why the partition cannot be opened, so that `end` is what the metadata knows; missing where it can. */
+  readonly error?: OttlaError;
 }
 
 export interface Engine {
@@ -85,9 +92,20 @@ export interface Engine {
   /** @returns the log start offset then */
   deleteRecords(at: TopicPartition, beforeOffset: number): Promise<number>;
   reopenPartition(at: TopicPartition): Promise<string | null>;
+  /** One that cannot be opened is told with its `error`. */
   partitions(topic: string): Promise<readonly PartitionInfo[]>;
-  /** The offset that `from` means in a partition now; null for 'none'. */
-  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null>;
+  /** @throws why it cannot be opened */
+  partition(at: TopicPartition): Promise<PartitionInfo>;
+  /**
+   * The offset that `from` means in a partition now; null for 'none'. Looking for a time ends at damage, with
+   * the offset that cannot be read, unless `onCorrupt` is told of it: then it goes on behind.
+   */
+  offsetFor(
+    at: TopicPartition,
+    from: From,
+    isolation: Isolation,
+    onCorrupt?: (skipped: SkippedRange) => void,
+  ): Promise<number | null>;
   groups(): readonly string[];
   group(groupId: string): Promise<GroupInfo>;
   /** Sets commits of a group without members, all or none. @throws NON_EMPTY_GROUP */
@@ -197,10 +215,14 @@ export interface RawRecord {
   readonly headers: RecordHeaders;
 }
 
-/** Many records on their way in. */
+/** Many records on their way in, column by column: of each the first `count` entries. */
 export interface RawRecords {
-  readonly records: readonly RawRecord[];
-  /** By record; -1 is filled in by the engine's sticky rule. */
+  readonly count: number;
+  readonly timestamps: Float64Array;
+  readonly keys: readonly RawRecord['key'][];
+  readonly values: readonly RawRecord['value'][];
+  readonly headers: readonly RecordHeaders[];
+  /** -1 is filled in by the engine's sticky rule. */
   readonly partitions: Int32Array;
   /** No key and value together have more bytes, or units of a string; Infinity if any has headers. */
   readonly longest: number;

@@ -1,9 +1,9 @@
 import { keyOf, type TopicPartition } from './assignment.js';
-import type { Clock, Timer } from './clock.js';
+import { countingPolls, type Clock, type Timer } from './clock.js';
 import { OttlaError, type ErrorCode } from './errors.js';
 import type { GroupErrorCode, MemberIdentity } from './group-remote.js';
 import { GroupCoordinator, type GenerationBegun } from './group.js';
-import { OffsetStore, type CommittedOffset } from './offsets.js';
+import { OffsetStore, type CommittedOffset, type GroupCommit } from './offsets.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
 import type { Topic } from './topic.js';
 
@@ -82,29 +82,33 @@ export class GroupRegistry {
    * @throws KAFKA_STORAGE_ERROR
    */
   async commit(request: OffsetCommitRequest): Promise<OffsetCommitResult[]> {
-    const { groupId, generationId, offsets } = request;
-    const error = this.coordinator.checkCommit(groupId, request, generationId);
-    if (error !== null) return offsets.map(() => error);
-    const results = offsets.map((at): OffsetCommitResult => {
-      const partition = this.#options.findTopic(at.topic)?.partitions[at.partition];
-      if (partition === undefined) return 'UNKNOWN_TOPIC_OR_PARTITION';
-      return this.offsets.isMetadataTooLarge(at.metadata) ? 'OFFSET_METADATA_TOO_LARGE' : null;
-    });
-    const stored = offsets.filter((_, i) => results[i] === null);
-    await this.offsets.commit(
-      groupId,
-      stored.map(({ topic, partition, offset, leaderEpoch, metadata }) => {
-        const log = this.#options.findTopic(topic)!.partitions[partition]!;
-        return {
-          topicId: log.topicId,
-          partition,
-          offset,
-          leaderEpoch: leaderEpoch >= 0 ? leaderEpoch : log.epochBefore(offset),
-          metadata,
-        };
-      }),
-    );
+    const { results, commit } = this.judge(request, false);
+    await this.offsets.commit(commit.group, commit.offsets);
     return results;
+  }
+
+  /**
+   * What of a commit may be stored, and what is to be said of each offset: of a request of its own, or of one
+   * that comes by a transaction, which need not name its member.
+   */
+  judge(
+    request: OffsetCommitRequest,
+    isTransactional: boolean,
+  ): { readonly results: OffsetCommitResult[]; readonly commit: GroupCommit } {
+    const { groupId: group, generationId } = request;
+    const error = this.coordinator.checkCommit(group, request, generationId, isTransactional);
+    const offsets: GroupCommit['offsets'][number][] = [];
+    const results = request.offsets.map((at): OffsetCommitResult => {
+      const { topic, partition, offset, metadata } = at;
+      if (error !== null) return error;
+      const log = this.#options.findTopic(topic)?.partitions[partition];
+      if (log === undefined) return 'UNKNOWN_TOPIC_OR_PARTITION';
+      if (this.offsets.isMetadataTooLarge(metadata)) return 'OFFSET_METADATA_TOO_LARGE';
+      const leaderEpoch = at.leaderEpoch >= 0 ? at.leaderEpoch : log.epochBefore(offset);
+      offsets.push({ topicId: log.topicId, partition, offset, leaderEpoch, metadata });
+      return null;
+    });
+    return { results, commit: { group, offsets } };
   }
 
   /** What a group has committed of a partition. */
@@ -238,37 +242,4 @@ export class GroupRegistry {
     this.coordinator.close();
     await this.#expiring;
   }
-}
-
-/**
- * A time has come only when the loop has polled for input since: what arrived while the process was busy,
- * or asleep, is heard first. From wherever in the loop a timer runs, two ends of turns have a whole poll
- * phase between them.
- */
-function countingPolls(clock: Clock): Clock {
-  return {
-    now: () => clock.now(),
-    monotonic: () => clock.monotonic(),
-    soon: (run) => clock.soon(run),
-    after(ms, run, keepAlive) {
-      let isCancelled = false;
-      const timer = clock.after(
-        ms,
-        () => {
-          clock.soon(() =>
-            clock.soon(() => {
-              if (!isCancelled) run();
-            }),
-          );
-        },
-        keepAlive,
-      );
-      return {
-        cancel: () => {
-          isCancelled = true;
-          timer.cancel();
-        },
-      };
-    },
-  };
 }

@@ -10,7 +10,7 @@ import { isCompacted } from './options.js';
 import type { Partition } from './partition.js';
 import type { StickyPartitioner } from './partitioner.js';
 import { BatchBuilder, recordSizeUpperBound } from './record-writer.js';
-import { RECORD_BATCH_OVERHEAD } from './record.js';
+import { RECORD_BATCH_OVERHEAD, type Bytes, type RecordHeaders } from './record.js';
 import type { Topic, TopicInfo } from './topic.js';
 
 /** A bulk append fills batches up to this size, and writes adjacent ones in one call. */
@@ -87,7 +87,7 @@ export class Accumulator implements BatchKeeper {
     const { topic } = topicLanes;
     if (record.key === null) refuseKeyless(topic);
     if (account.options.bufferMemory < topic.settings.maxMessageBytes) {
-      refuseTooLarge(topic, account, batchSizeFor(record));
+      refuseTooLarge(topic, account, batchSizeFor(record.key, record.value, record.headers));
     }
     const sticky = partition === -1 ? account.stickyFor(topic) : null;
     const index = sticky === null ? partition : sticky.current();
@@ -113,7 +113,7 @@ export class Accumulator implements BatchKeeper {
 
   #begin(topic: Topic, lane: Lane, account: Account, record: RawRecord): OpenBatch {
     const { batchSize, deliveryTimeoutMs } = account.options;
-    const needed = batchSizeFor(record);
+    const needed = batchSizeFor(record.key, record.value, record.headers);
     refuseTooLarge(topic, account, needed);
     const compression = compressionOf(topic, account);
     loadCompressor(compression);
@@ -176,38 +176,37 @@ export class Accumulator implements BatchKeeper {
    * is filled in by the sticky rule.
    * @throws MESSAGE_TOO_LARGE, INVALID_RECORD, having written nothing
    */
-  appendAll(
-    account: Account,
-    info: TopicInfo,
-    { records, partitions, longest }: RawRecords,
-    sink: AppendSink,
-  ): void {
+  appendAll(account: Account, info: TopicInfo, records: RawRecords, sink: AppendSink): void {
     const topicLanes = this.#lanesOf(info);
     const { topic } = topicLanes;
+    const { count, keys, values, headers, partitions } = records;
     // A string takes at most three bytes for each of its units.
-    if (longest * 3 >= largestFor(topic, account) - 128) {
-      for (const record of records) refuseTooLarge(topic, account, batchSizeFor(record));
+    if (records.longest * 3 >= largestFor(topic, account) - 128) {
+      for (let i = 0; i < count; i++) {
+        refuseTooLarge(topic, account, batchSizeFor(keys[i]!, values[i]!, headers[i]!));
+      }
     }
-    if (isCompacted(topic.settings) && records.some(({ key }) => key === null)) {
-      refuseKeyless(topic);
+    if (isCompacted(topic.settings)) {
+      for (let i = 0; i < count; i++) if (keys[i] === null) refuseKeyless(topic);
     }
     let sticky: StickyPartitioner | null = null;
-    for (let i = 0; i < records.length; i++) {
+    for (let i = 0; i < count; i++) {
       if (partitions[i] !== -1) continue;
       if (sticky === null) {
         sticky = account.stickyFor(topic);
         weigh(sticky, topicLanes);
       }
       partitions[i] = sticky.current();
-      sticky.appended(batchSizeFor(records[i]!) - RECORD_BATCH_OVERHEAD, false);
+      const bytes = recordSizeUpperBound(keys[i]!, values[i]!, headers[i]!);
+      sticky.appended(bytes, false);
     }
     loadCompressor(compressionOf(topic, account));
-    const byPartition = orderByPartition(partitions, records.length, topic.partitionCount);
+    const byPartition = orderByPartition(partitions, count, topic.partitionCount);
     let from = 0;
-    while (from < records.length) {
+    while (from < count) {
       const index = partitions[byPartition[from]!]!;
       let to = from + 1;
-      while (to < records.length && partitions[byPartition[to]!] === index) to++;
+      while (to < count && partitions[byPartition[to]!] === index) to++;
       const lane = laneOf(topicLanes, index);
       if (lane.open !== null) this.write(lane.open);
       this.#writeRun(account, lane, records, byPartition, from, to, sink);
@@ -219,7 +218,7 @@ export class Accumulator implements BatchKeeper {
   #writeRun(
     account: Account,
     lane: Lane,
-    records: readonly RawRecord[],
+    { timestamps, keys, values, headers }: RawRecords,
     order: Int32Array,
     from: number,
     to: number,
@@ -265,8 +264,10 @@ export class Accumulator implements BatchKeeper {
       builder.begin(buffer, at, Math.min(at + batchBytes, writeBytes), compression);
       let added = 0;
       while (i < to) {
-        const record = records[order[i]!]!;
-        if (!builder.append(record.timestamp, record.key, record.value, record.headers)) break;
+        const index = order[i]!;
+        if (!builder.append(timestamps[index]!, keys[index]!, values[index]!, headers[index]!)) {
+          break;
+        }
         added++;
         i++;
       }
@@ -276,10 +277,10 @@ export class Accumulator implements BatchKeeper {
         writeOut();
       } else {
         // Larger than a bulk batch: alone in one of its own.
-        const record = records[order[i++]!]!;
+        const large = order[i++]!;
         buffer = this.#takeBulk(Math.max(bulkWriteBytes, maxMessageBytes));
         builder.begin(buffer, 0, maxMessageBytes, compression);
-        builder.append(record.timestamp, record.key, record.value, record.headers);
+        builder.append(timestamps[large]!, keys[large]!, values[large]!, headers[large]!);
         finish(1);
         writeOut();
       }
@@ -337,7 +338,7 @@ function orderByPartition(
 }
 
 /** Bytes that a batch with only this record may need. */
-function batchSizeFor({ key, value, headers }: RawRecord): number {
+function batchSizeFor(key: Bytes | null, value: Bytes | null, headers: RecordHeaders): number {
   return RECORD_BATCH_OVERHEAD + recordSizeUpperBound(key, value, headers);
 }
 

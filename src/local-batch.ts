@@ -5,7 +5,8 @@ import type { AppendSink, ProducerBatchMessage, RawRecord } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account, Taken } from './local-account.js';
 import type { BatchSender } from './local-sender.js';
-import { behindFailure, type AppendListener, type Partition } from './partition.js';
+import { behindFailure, type AppendListener } from './partition-append.js';
+import type { Partition } from './partition.js';
 import { BatchBuilder } from './record-writer.js';
 
 /** Told of every batch of a producer, once it is settled. */

@@ -168,13 +168,27 @@ export class PartitionFetch<R> {
 
   /** The next batch with records that are wanted. */
   #nextBatch(chunk: Chunk): BatchHeader | null {
+    /** Where the batch before begins, if its checksum was not looked at. */
+    let before = -1;
     while (chunk.at < chunk.end) {
-      const start = chunk.at;
+      let start = chunk.at;
       try {
         const batch = readBatchHeader(chunk.buffer, chunk.at, chunk.end)!;
         chunk.at += batch.size;
         refuseMisplaced(batch, chunk.place);
-        if (batch.nextOffset <= this.#position) continue;
+        if (batch.nextOffset <= this.#position) {
+          // The next chunk begins where this one's length says.
+          if (chunk.at === chunk.end) checkBatch(chunk.buffer, start, batch);
+          before = start;
+          continue;
+        }
+        if (batch.baseOffset > this.#position && before !== -1) {
+          // A gap that compaction left, or the length of the batch before led past what is wanted.
+          const here = start;
+          start = before;
+          checkBatch(chunk.buffer, before, readBatchHeader(chunk.buffer, before, chunk.end)!);
+          start = here;
+        }
         const end = this.partition.endFor(this.#isolation);
         if (batch.baseOffset >= end) {
           // Undecided: it is read again once it is decided.

@@ -1,6 +1,8 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import type { Broker } from './broker.js';
 import type { CommitPosition, GroupInfo } from './engine.js';
+import { asStorageError } from './errors.js';
+import type { Partition } from './partition.js';
 
 /** Looks at the groups of a broker, and moves or deletes what they have committed. */
 export class LocalGroups {
@@ -35,11 +37,13 @@ export class LocalGroups {
         const at = { topic: topic.name, partition: partition.index };
         const offset = offsets.fetch(groupId, topic.id, partition.index)?.offset ?? -1;
         if (offset === -1 && !subscribed.has(topic.name)) continue;
-        if (readOnly) await partition.refresh();
-        const end = partition.lastStableOffset;
-        const lag = offset === -1 ? -1 : Math.max(0, end - offset);
+        const known = await this.#end(partition).catch((error: unknown) => ({
+          end: partition.storedExtent.nextOffset,
+          error: asStorageError(partition.name, error),
+        }));
+        const lag = offset === -1 ? -1 : Math.max(0, known.end - offset);
         const memberId = owners.get(keyOf(at)) ?? null;
-        partitions.push({ ...at, committed: offset, end, lag, memberId });
+        partitions.push({ ...at, committed: offset, lag, memberId, ...known });
       }
     }
     return {
@@ -50,6 +54,11 @@ export class LocalGroups {
       members: described?.members ?? [],
       partitions,
     };
+  }
+
+  async #end(partition: Partition): Promise<{ readonly end: number }> {
+    if (this.#broker.readOnly) await partition.refresh();
+    return { end: partition.lastStableOffset };
   }
 
   /** Kafka's alterConsumerGroupOffsets. A group that was not known begins with these. */

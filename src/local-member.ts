@@ -289,7 +289,6 @@ export class GroupMember {
     return {
       group: this.#group.groupId,
       offsets: this.#offsetsAt(positions),
-      partitions: positions.map((at) => this.#broker.partition(placeOf(at))),
       check: () => this.#refuseLost(positions),
     };
   }

@@ -351,7 +351,7 @@ export class LocalReader<R> implements Reader<R> {
         return null;
       }
     }
-    const place = await findReadable(partition, offset, this.#broker.clock);
+    const place = await findReadable(partition, offset);
     this.#damage = null;
     if (version !== fetch.version || !this.#fetches.includes(fetch)) return null;
     const passedAt = `${partition.name} ${place.segment.baseOffset} ${place.position}`;

@@ -1,6 +1,7 @@
 import type { Clock } from './clock.js';
 import type { OttlaError } from './errors.js';
-import { behindFailure, type AppendListener, type Partition } from './partition.js';
+import { behindFailure, type AppendListener } from './partition-append.js';
+import type { Partition } from './partition.js';
 import type { BatchOrigin } from './record.js';
 import type { ProducerIdentity, TransactionCoordinator } from './transaction.js';
 

@@ -7,13 +7,14 @@ import type {
   PartitionInfo,
   Reader,
   ReaderOptions,
+  SkippedRange,
   TransactionalWriter,
   TransactionalWriterOptions,
   Writer,
   WriterOptions,
 } from './engine.js';
 import { withSignal } from './clock.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, asStorageError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
 import { Accumulator } from './local-accumulator.js';
@@ -121,21 +122,48 @@ export class LocalEngine implements Engine {
 
   async partitions(name: string): Promise<readonly PartitionInfo[]> {
     this.#refuseClosed();
-    const { partitions } = this.#broker.topic(name);
-    if (this.#broker.readOnly) for (const partition of partitions) await partition.refresh();
-    return partitions.map((partition) => ({
-      partition: partition.index,
-      logStartOffset: partition.logStartOffset,
-      highWatermark: partition.highWatermark,
-      lastStableOffset: partition.lastStableOffset,
-      leaderEpoch: partition.leaderEpoch,
-      segments: partition.segmentCount,
-      bytes: partition.bytes,
-    }));
+    const infos: PartitionInfo[] = [];
+    for (const partition of this.#broker.topic(name).partitions) {
+      infos.push(
+        await this.#info(partition).catch((error: unknown) => infoWithout(partition, error)),
+      );
+    }
+    return infos;
   }
 
-  offsetFor(at: TopicPartition, from: From, isolation: Isolation): Promise<number | null> {
-    return offsetFor(this.#broker.partition(at), from, this.#broker.clock.now(), isolation);
+  async partition(at: TopicPartition): Promise<PartitionInfo> {
+    this.#refuseClosed();
+    return this.#info(this.#broker.partition(at));
+  }
+
+  async #info(partition: Partition): Promise<PartitionInfo> {
+    if (this.#broker.readOnly) await partition.refresh();
+    const { logStartOffset, highWatermark, lastStableOffset, leaderEpoch } = partition;
+    const { index, segmentCount, bytes, failure } = partition;
+    return {
+      partition: index,
+      logStartOffset,
+      highWatermark,
+      lastStableOffset,
+      leaderEpoch,
+      segments: segmentCount,
+      bytes,
+      ...(failure === null ? {} : { error: failure }),
+    };
+  }
+
+  offsetFor(
+    at: TopicPartition,
+    from: From,
+    isolation: Isolation,
+    onCorrupt?: (skipped: SkippedRange) => void,
+  ): Promise<number | null> {
+    const onDamage =
+      onCorrupt &&
+      ((offset: number, nextOffset: number, error: OttlaError): void =>
+        onCorrupt({ topic: at.topic, partition: at.partition, offset, nextOffset, error }));
+    const now = this.#broker.clock.now();
+    return offsetFor(this.#broker.partition(at), from, now, isolation, onDamage);
   }
 
   groups(): readonly string[] {
@@ -283,4 +311,12 @@ export class LocalEngine implements Engine {
     await Promise.all([...this.#writers].map((writer) => writer.close()));
     await this.#broker.close();
   }
+}
+
+/** Of a partition that cannot be opened. */
+function infoWithout(partition: Partition, error: unknown): PartitionInfo {
+  const failure = asStorageError(partition.name, error);
+  const { nextOffset, ...extent } = partition.storedExtent;
+  const ends = { highWatermark: nextOffset, lastStableOffset: nextOffset };
+  return { partition: partition.index, ...extent, ...ends, error: failure };
 }

@@ -1,5 +1,6 @@
 import type { Clock } from './clock.js';
 import { OttlaError } from './errors.js';
+import type { Partition } from './partition.js';
 import { offsetsPartitionFor } from './partitioner.js';
 import { put, remove, type Change, type MetaStore, type OffsetRow } from './storage/meta-store.js';
 
@@ -13,6 +14,15 @@ export interface CommittedOffset extends OffsetRow {
 export interface GroupCommit {
   readonly group: string;
   readonly offsets: readonly Omit<CommittedOffset, 'timestamp'>[];
+}
+
+/** Where an offset points once its log was cut: not above the end of the epoch that it was read in. */
+export function rewind<At extends Pick<OffsetRow, 'offset' | 'leaderEpoch'>>(
+  at: At,
+  log: Pick<Partition, 'logEndOffset' | 'endOfEpoch' | 'epochBefore'>,
+): At {
+  const end = Math.min(log.logEndOffset, log.endOfEpoch(at.leaderEpoch));
+  return at.offset <= end ? at : { ...at, offset: end, leaderEpoch: log.epochBefore(end) };
 }
 
 interface UnderWay {

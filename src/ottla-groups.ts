@@ -1,6 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import { checkPlaces } from './consumer-options.js';
-import type { Engine, GroupInfo, GroupPartitionInfo, PartitionInfo } from './engine.js';
+import type { Engine, GroupInfo, GroupPartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
 import {
   anId,
@@ -163,8 +163,7 @@ export class Groups {
     }
     if (typeof to === 'object' && ('shift' in to || 'offset' in to)) {
       const wanted = 'shift' in to ? committed + to.shift : to.offset;
-      const infos = await this.#engine.partitions(at.topic);
-      const { logStartOffset, highWatermark }: PartitionInfo = infos[at.partition]!;
+      const { logStartOffset, highWatermark } = await this.#engine.partition(at);
       return Math.min(Math.max(wanted, logStartOffset), highWatermark);
     }
     return (await this.#engine.offsetFor(at, to, 'read_committed'))!;

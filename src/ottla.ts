@@ -1,3 +1,4 @@
+import type { Broker } from './broker.js';
 import { systemClock, withDeadline, type Clock } from './clock.js';
 import { Consumer } from './consumer.js';
 import type { ConsumerOptions, Subscribable, Subscribed } from './consumer-options.js';
@@ -87,6 +88,25 @@ async function allClosed(closables: Iterable<Closable>): Promise<void> {
   for (const result of results) if (result.status === 'rejected') throw result.reason;
 }
 
+/** What a server stands on. */
+export interface Attachment {
+  readonly broker: Broker;
+  /** Tells the Ottla's listeners of 'warning'. */
+  readonly warn: (warning: string) => void;
+  /** To be called once the server is closed. */
+  readonly detach: () => void;
+}
+
+let attachTo: (ottla: Ottla, server: Closable) => Attachment;
+
+/**
+ * How a server gets below the public API. It is closed before the rest is.
+ * @throws CLOSED; INVALID_REQUEST in read-only mode
+ */
+export function attach(ottla: Ottla, server: Closable): Attachment {
+  return attachTo(ottla, server);
+}
+
 /** A data directory, or memory, with topics, producers, consumers and groups. */
 export class Ottla {
   /** What open had to cut, rewind or finish; one readable sentence each. */
@@ -105,10 +125,26 @@ export class Ottla {
   };
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
+  /** What reaches it from outside. */
+  readonly #servers = new Set<Closable>();
   #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
   /** Aborted when closing begins: a backup holds up what closing waits for. */
   readonly #ending = new AbortController();
+
+  static {
+    attachTo = (ottla, server) => {
+      ottla.#refuseClosed();
+      const { broker } = ottla.#directory;
+      broker.refuseReadOnly();
+      ottla.#servers.add(server);
+      return {
+        broker,
+        warn: (warning) => ottla.#emit('warning', warning),
+        detach: () => ottla.#servers.delete(server),
+      };
+    };
+  }
 
   private constructor(directory: OpenDirectory) {
     const { broker } = directory;
@@ -366,7 +402,7 @@ export class Ottla {
   }
 
   /**
-   * Closes the consumers, flushes and closes the producers, makes everything durable, lets go of the
+   * Closes the servers and consumers, flushes and closes the producers, makes everything durable, lets go of the
    * directory. Idempotent.
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
@@ -379,6 +415,7 @@ export class Ottla {
   async #close(): Promise<void> {
     this.#ending.abort();
     try {
+      await allClosed(this.#servers);
       await allClosed(this.#consumers);
       await allClosed(this.#producers);
     } finally {

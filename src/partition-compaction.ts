@@ -1,6 +1,7 @@
 import { OttlaError } from './errors.js';
 import { isCompacted } from './options.js';
-import type { LogEnvironment, PartitionLog } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
+import type { PartitionLog } from './partition-log.js';
 import { emptyRecoveryPoint } from './partition-row.js';
 import {
   CleaningPlan,
@@ -112,11 +113,11 @@ export class PartitionCompaction {
   get #sealed(): Segment[] {
     const unstable = this.#log.producers.state.firstUnstableOffset;
     const end = unstable === -1 ? Infinity : unstable;
-    return this.#log.segments.slice(0, -1).filter(({ nextOffset }) => nextOffset <= end);
+    return this.#log.segments.sealed.filter(({ nextOffset }) => nextOffset <= end);
   }
 
   get #firstDirtyOffset(): number {
-    return Math.max(this.#row.firstDirtyOffset, this.#log.segments[0]!.baseOffset);
+    return Math.max(this.#row.firstDirtyOffset, this.#log.segments.all[0]!.baseOffset);
   }
 
   /** By bytes of sealed segments, as in Kafka's LogToClean. Nothing is written behind damage. */
@@ -139,7 +140,7 @@ export class PartitionCompaction {
     const { deleteRetentionMs, segmentBytes } = this.#log.settings;
     const sealed = this.#sealed;
     const endOffset = sealed.at(-1)!.nextOffset;
-    const aborted = this.#log.abortedBetween(sealed[0]!.baseOffset, endOffset);
+    const aborted = this.#log.segments.abortedBetween(sealed[0]!.baseOffset, endOffset);
     const terms = {
       firstDirtyOffset: this.#firstDirtyOffset,
       endOffset,
@@ -245,13 +246,15 @@ export class PartitionCompaction {
       put(['segment', topicId, partition, swapping.baseOffset], row),
       put(['compaction', topicId, partition], { firstDirtyOffset, swaps: swaps + 1, swapping }),
     ];
-    await this.#log.writeRows(changes, () => this.#log.replaceSegments(group, compacted));
+    await this.#log.writeRows(changes, () => this.#log.segments.replace(group, compacted));
     return compacted;
   }
 
   /** A swap that was committed, and then failed. */
   async #finishSwap(range: SwapRange): Promise<void> {
-    const segment = this.#log.segments.find(({ baseOffset }) => baseOffset === range.baseOffset);
+    const segment = this.#log.segments.all.find(
+      ({ baseOffset }) => baseOffset === range.baseOffset,
+    );
     if (segment !== undefined) await this.#moveFiles(range, segment);
     await this.#saveRow({ ...this.#row, swapping: null });
   }

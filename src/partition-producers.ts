@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { OttlaError } from './errors.js';
+import { OttlaError, asStorageError } from './errors.js';
 import { readMarker } from './record-marker.js';
 import { readBatchHeader, type BatchHeader } from './record.js';
 import { batchesOf, type Pace } from './storage/compaction.js';
@@ -74,14 +74,22 @@ export class PartitionProducers {
     if (count > 0) await this.#files.replaceFile(this.#path(offset), bytes);
   }
 
-  /** Once no row counts on it any more. */
-  remove(offset: number): void {
-    this.#files.removeFile(this.#path(offset));
+  /** Once no row counts on it any more. Never throws: the row is written, and one that stays harms nothing. */
+  forget(offset: number): void {
+    try {
+      this.#remove(offset);
+    } catch (error) {
+      asStorageError(this.#directory, error);
+    }
   }
 
   /** Removes snapshots of other offsets than these. */
   removeOthers(offsets: ReadonlySet<number>): void {
-    for (const offset of this.#saved()) if (!offsets.has(offset)) this.remove(offset);
+    for (const offset of this.#saved()) if (!offsets.has(offset)) this.#remove(offset);
+  }
+
+  #remove(offset: number): void {
+    this.#files.removeFile(this.#path(offset));
   }
 
   #saved(): number[] {
@@ -166,7 +174,7 @@ export class PartitionProducers {
         if (transaction !== null) aborted.push(transaction);
       }
       if (!damaged.includes(segment)) continue;
-      segment.replaceTransactionIndex(aborted);
+      segment.transactions.replace(aborted);
       await segment.saveIndexes();
     }
     this.isLost = false;

@@ -48,3 +48,24 @@ export class LogQuota {
     );
   }
 }
+
+/** The bytes of one log in the quota. */
+export class CountedBytes {
+  readonly #quota: LogQuota;
+  #bytes = 0;
+
+  constructor(quota: LogQuota) {
+    this.#quota = quota;
+  }
+
+  /** Bytes that came, or, negative, went. */
+  add(bytes: number): void {
+    this.#bytes += bytes;
+    this.#quota.add(bytes);
+  }
+
+  /** All that there are. */
+  set(bytes: number): void {
+    this.add(bytes - this.#bytes);
+  }
+}

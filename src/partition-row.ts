@@ -10,6 +10,7 @@ import {
   emptySum,
   put,
   type Change,
+  type CompactionRow,
   type MetaStore,
   type PartitionRow,
   type ProducersRow,
@@ -52,6 +53,15 @@ const firstRow: PartitionRow = {
   producers: noProducers,
 };
 
+/** How far a log is, as far as its rows tell. */
+export interface StoredExtent {
+  readonly logStartOffset: number;
+  readonly nextOffset: number;
+  readonly leaderEpoch: number;
+  readonly segments: number;
+  readonly bytes: number;
+}
+
 /** The row of one partition. It is written one time after the other, so that nothing in it goes back. */
 export class StoredPartition {
   readonly #store: MetaStore;
@@ -67,6 +77,24 @@ export class StoredPartition {
 
   read(): PartitionRow {
     return this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+  }
+
+  extent(): StoredExtent {
+    const { active, logStartOffset, leaderEpochs } = this.read();
+    let segments = 1;
+    let { bytes } = active;
+    for (const { value } of this.#store.range(['segment', this.#topicId, this.#partition])) {
+      if (value.nextOffset <= logStartOffset) continue;
+      segments++;
+      bytes += value.bytes;
+    }
+    const leaderEpoch = leaderEpochs.at(-1)![0];
+    return { logStartOffset, nextOffset: active.nextOffset, leaderEpoch, segments, bytes };
+  }
+
+  /** Of a log that was compacted. */
+  compaction(): CompactionRow | undefined {
+    return this.#store.get(['compaction', this.#topicId, this.#partition]);
   }
 
   /**

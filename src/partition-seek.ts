@@ -1,4 +1,3 @@
-import type { Clock } from './clock.js';
 import { asStorageError } from './errors.js';
 import type { Partition } from './partition.js';
 import { BatchCursor, Slices } from './storage/batch-cursor.js';
@@ -17,12 +16,8 @@ export interface ReadablePlace {
  * Looks for the batch that holds an offset, or the first one behind it that is whole and valid, past
  * damage of any kind: in slices of 2 ms, reading from the last index entry before the offset on.
  */
-export async function findReadable(
-  partition: Partition,
-  offset: number,
-  clock: Clock,
-): Promise<ReadablePlace> {
-  const slices = new Slices(clock, `read of ${partition.name}`);
+export async function findReadable(partition: Partition, offset: number): Promise<ReadablePlace> {
+  const slices = new Slices(partition.clock, `read of ${partition.name}`);
   for (let segment = partition.segmentFor(offset); ;) {
     const found = await findIn(segment, offset, slices);
     if (found !== null) return found;

@@ -47,17 +47,34 @@ export function rawRecord(
   record: RecordToSend<TopicRef>,
   now: number,
 ): RawRecord {
-  if (typeof record !== 'object' || record === null) {
-    throw new TypeError(`${definition.name}: expected a record { key, value }, got ${got(record)}`);
-  }
-  const { timestamp = now, headers } = record;
-  if (timestamp !== now) checkValue(definition.name, 'timestamp', timestampCheck, timestamp);
   return {
-    timestamp,
+    timestamp: rawTimestamp(definition, record, now),
     key: encode(definition, 'key', record.key),
     value: encode(definition, 'value', record.value),
-    headers: headers === undefined ? noHeaders : checkedHeaders(definition.name, headers),
+    headers: rawHeaders(definition, record),
   };
+}
+
+/** @throws TypeError for what is no record, too; RangeError */
+export function rawTimestamp(
+  { name }: TopicDefinition,
+  record: RecordToSend<TopicRef>,
+  now: number,
+): number {
+  if (typeof record !== 'object' || record === null) {
+    throw new TypeError(`${name}: expected a record { key, value }, got ${got(record)}`);
+  }
+  const { timestamp = now } = record;
+  if (timestamp !== now) checkValue(name, 'timestamp', timestampCheck, timestamp);
+  return timestamp;
+}
+
+/** @throws TypeError */
+export function rawHeaders(
+  { name }: TopicDefinition,
+  { headers }: RecordToSend<TopicRef>,
+): RecordHeaders {
+  return headers === undefined ? noHeaders : checkedHeaders(name, headers);
 }
 
 function checkedHeaders(topic: string, headers: HeadersIn): RecordHeaders {
@@ -92,10 +109,14 @@ export function copied({ timestamp, key, value, headers }: RawRecord): RawRecord
     timestamp,
     key: copiedBytes(key),
     value: copiedBytes(value),
-    headers: headers.map(([name, header]) => [name, copiedBytes(header)] as const),
+    headers: copiedHeaders(headers),
   };
 }
 
-function copiedBytes(bytes: Bytes | null): Bytes | null {
+export function copiedBytes(bytes: Bytes | null): Bytes | null {
   return bytes instanceof Uint8Array ? Buffer.from(bytes) : bytes;
+}
+
+export function copiedHeaders(headers: RecordHeaders): RecordHeaders {
+  return headers.map(([name, value]) => [name, copiedBytes(value)] as const);
 }

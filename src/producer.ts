@@ -5,7 +5,6 @@ import type {
   Engine,
   ProducerMetrics,
   RawRecord,
-  RawRecords,
   TransactionalWriter,
   Writer,
 } from './engine.js';
@@ -19,16 +18,15 @@ import {
   producerOptions,
   withDefaults,
   type Acks,
-  type Partitioner,
   type ProducerOptions,
 } from './options.js';
-import { RoundRobinPartitioner, partitionForKey } from './partitioner.js';
 import { BlockedSends, type BlockedSend } from './producer-blocked.js';
-import { PendingBatch, PendingSend, ignore, nobody } from './producer-outcome.js';
+import { BulkSends } from './producer-bulk.js';
+import { PendingBatch, PendingSend, nobody } from './producer-outcome.js';
+import { PartitionChoice } from './producer-partition.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
-import { sizeOf, type Bytes } from './record.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
 import { Watched } from './watched.js';
@@ -56,11 +54,6 @@ export interface ProducerEvents {
 }
 
 const sendOptions = { signal: aSignal };
-/** A sendBatch takes over this many records, or about this many bytes of them, at a time. */
-const chunkRecords = 4096;
-const maxChunkBytes = 1024 * 1024;
-/** A sendBatch works this long before the host's other work gets a turn. */
-const turnMs = 5;
 
 /** Sends records. Made by `ottla.producer()`. */
 export class Producer {
@@ -69,12 +62,10 @@ export class Producer {
   readonly #writer: Writer;
   readonly #transactional: TransactionalWriter | null = null;
   readonly #acks: ProducerOptions['acks'];
-  readonly #partitioner: Partitioner | null;
+  readonly #choice: PartitionChoice;
   readonly #events: ProducerEvents;
   readonly #blocked: BlockedSends;
-  readonly #chunkBytes: number;
-  /** When this turn of the event loop has had enough of sendBatch; 0: it has had none. */
-  #turnEnd = 0;
+  readonly #bulk: BulkSends;
   #closing: Promise<void> | null = null;
   /** What send() was called with last, which was checked then: most calls are with the same. */
   #lastTopic: TopicRef | null = null;
@@ -105,7 +96,6 @@ export class Producer {
       this.#transactional = engine.transactionalWriter(named);
       this.#writer = this.#transactional;
     }
-    this.#chunkBytes = Math.min(maxChunkBytes, settings.bufferMemory);
     this.#blocked = new BlockedSends(
       clock,
       this.#writer,
@@ -113,7 +103,16 @@ export class Producer {
       (blocked) => this.#tryAppend(blocked),
       (error) => this.#tell(error),
     );
-    this.#partitioner = partitionerFor(partitioner, random);
+    this.#choice = new PartitionChoice(partitioner, random);
+    this.#bulk = new BulkSends({
+      clock,
+      writer: this.#writer,
+      acks,
+      bufferMemory: settings.bufferMemory,
+      choice: this.#choice,
+      blocked: this.#blocked,
+      topic: (name) => this.#topic(name),
+    });
     this.#events = events;
   }
 
@@ -155,7 +154,7 @@ export class Producer {
     const info = this.#topic(definition.name);
     checkOptions('send', sendOptions, options);
     const raw = rawRecord(definition, record, this.#clock.now());
-    const partition = this.#partitionOf(info, record.partition, raw.key);
+    const partition = this.#choice.of(info, record.partition, raw.key);
     const send = new PendingSend(info.name, raw.timestamp);
     this.#append(info, partition, raw, send, options?.signal);
     return send.promise;
@@ -204,17 +203,6 @@ export class Producer {
     throw unknownTopic(name);
   }
 
-  /** -1: the sticky rule of the engine. */
-  #partitionOf(info: TopicInfo, explicit: number | undefined, key: Bytes | null): number {
-    const { name, partitionCount } = info;
-    if (explicit !== undefined) return checkedPartition(name, explicit, partitionCount);
-    if (this.#partitioner !== null) {
-      return checkedPartition(name, this.#partitioner(name, key, partitionCount), partitionCount);
-    }
-    if (key === null) return partitionCount === 1 ? 0 : -1;
-    return partitionCount === 1 ? 0 : partitionForKey(key, partitionCount);
-  }
-
   /**
    * Sends many records, in as few writes as possible; waits by itself while the buffer is full. Each
    * write of up to 1 MiB to a partition is there whole or not at all; nothing else is atomic. What is sent
@@ -250,137 +238,11 @@ export class Producer {
       const definition = definitionOf('sendBatch', topic);
       checkOptions('sendBatch', sendOptions, options);
       this.#topic(definition.name);
-      const signal = options?.signal;
-      if (isAsyncIterable(records)) await this.#sendAsync(definition, records, batch, signal);
-      else await this.#sendAll(definition, iterable(records), batch, signal);
+      await this.#bulk.send(definition, records, batch, options?.signal);
     } catch (error) {
       batch.stop(error);
     }
     return batch.done();
-  }
-
-  async #sendAll(
-    definition: TopicDefinition,
-    records: Iterable<RecordToSend<TopicRef>>,
-    batch: PendingBatch,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const reuses = !Array.isArray(records);
-    this.#beginTurn();
-    let chunk = this.#newChunk(definition, reuses);
-    for (const record of records) {
-      this.#addTo(chunk, record);
-      if (!this.#isFull(chunk)) continue;
-      await this.#appendAll(chunk, batch, signal);
-      await this.#takeTurns();
-      chunk = this.#newChunk(definition, reuses);
-    }
-    await this.#appendAll(chunk, batch, signal);
-    await this.#takeTurns();
-  }
-
-  /** Turns are counted over calls: one that awaits sendBatch after sendBatch keeps others waiting as well. */
-  #beginTurn(): void {
-    if (this.#turnEnd > 0) return;
-    this.#turnEnd = this.#clock.monotonic() + turnMs;
-    this.#clock.soon(() => {
-      this.#turnEnd = 0;
-    });
-  }
-
-  /** Once its turn is over, lets the host's other work have one. */
-  async #takeTurns(): Promise<void> {
-    if (this.#turnEnd > 0 && this.#clock.monotonic() >= this.#turnEnd) {
-      await new Promise<void>((resolve) => this.#clock.soon(resolve));
-    }
-    this.#beginTurn();
-  }
-
-  /** What has come is written at the end of the turn at the latest: nothing waits for more to come. */
-  async #sendAsync(
-    definition: TopicDefinition,
-    records: AsyncIterable<RecordToSend<TopicRef>>,
-    batch: PendingBatch,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    const iterator = records[Symbol.asyncIterator]();
-    let chunk = this.#newChunk(definition, true);
-    let turnOver: Promise<null> | null = null;
-    this.#beginTurn();
-    let next = iterator.next();
-    let isWaiting = true;
-    try {
-      for (;;) {
-        const coming: Promise<IteratorResult<RecordToSend<TopicRef>> | null> =
-          turnOver === null ? next : Promise.race([next, turnOver]);
-        const result =
-          signal === undefined
-            ? await coming
-            : await withSignal(coming, signal, 'sendBatch, while it waited for records,');
-        if (result === null || result.done === true || this.#isFull(chunk)) {
-          await this.#appendAll(chunk, batch, signal);
-          await this.#takeTurns();
-          chunk = this.#newChunk(definition, true);
-          turnOver = null;
-        }
-        if (result === null) continue;
-        isWaiting = false;
-        if (result.done === true) return;
-        this.#addTo(chunk, result.value);
-        turnOver ??= new Promise((resolve) => this.#clock.soon(() => resolve(null)));
-        next = iterator.next();
-        isWaiting = true;
-      }
-    } catch (error) {
-      next.catch(ignore);
-      const returned = Promise.resolve(iterator.return?.()).catch(ignore);
-      // A source that pauses ends when it goes on, if ever.
-      if (!isWaiting) await returned;
-      throw error;
-    }
-  }
-
-  #newChunk(definition: TopicDefinition, reusesBytes: boolean): Chunk {
-    const info = this.#topic(definition.name);
-    const partitions = new Int32Array(chunkRecords);
-    const now = this.#clock.now();
-    return { definition, info, reusesBytes, records: [], partitions, longest: 0, bytes: 0, now };
-  }
-
-  #isFull({ records, bytes }: Chunk): boolean {
-    return records.length === chunkRecords || bytes >= this.#chunkBytes;
-  }
-
-  #addTo(chunk: Chunk, record: RecordToSend<TopicRef>): void {
-    const { definition, info, reusesBytes, records, partitions, now } = chunk;
-    const raw = rawRecord(definition, record, now);
-    const length = sizeOf(raw);
-    chunk.bytes += length;
-    if (raw.headers.length > 0) chunk.longest = Infinity;
-    else if (length > chunk.longest) chunk.longest = length;
-    partitions[records.length] = this.#partitionOf(info, record.partition, raw.key);
-    records.push(reusesBytes ? copied(raw) : raw);
-  }
-
-  async #appendAll(
-    chunk: Chunk,
-    batch: PendingBatch,
-    signal: AbortSignal | undefined,
-  ): Promise<void> {
-    // Sends that wait for room came first.
-    if (this.#blocked.count > 0) await this.#blocked.passed();
-    batch.refuseIfFailed();
-    const { name } = chunk.definition;
-    const { records, partitions } = chunk;
-    const sink = this.#acks === 0 ? nobody : batch;
-    const deadline = this.#blocked.deadline();
-    this.#topic(name);
-    // Of the topic that the partitions were chosen for: one created anew since is another.
-    while (!this.#writer.appendAll(chunk.info, chunk, sink)) {
-      await this.#blocked.room(name, chunk.bytes, deadline, signal);
-    }
-    if (this.#acks === 0) batch.takenOver(partitions.subarray(0, records.length));
-    else batch.expect(records.length);
   }
 
   /**
@@ -434,7 +296,7 @@ export class Producer {
     const definition = definitionOf('send', topic);
     const info = this.#topic(definition.name);
     const raw = rawRecord(definition, record, this.#clock.now());
-    const partition = this.#partitionOf(info, record.partition, raw.key);
+    const partition = this.#choice.of(info, record.partition, raw.key);
     this.#append(info, partition, raw, sink);
   }
 
@@ -479,19 +341,6 @@ export class Producer {
   }
 }
 
-/** Records of a sendBatch on their way, with their partitions. */
-interface Chunk extends RawRecords {
-  readonly definition: TopicDefinition;
-  readonly info: TopicInfo;
-  /** Whether the source may write over the bytes of a record when it is asked for the next. */
-  readonly reusesBytes: boolean;
-  readonly records: RawRecord[];
-  longest: number;
-  /** Of keys and values. */
-  bytes: number;
-  readonly now: number;
-}
-
 /** Kafka refuses less than linger.ms as well. */
 function checkedDeliveryTimeout(timeoutMs: number | undefined, lingerMs: number): number {
   if (timeoutMs === undefined) return Math.max(producerDefaults.deliveryTimeoutMs, lingerMs);
@@ -499,32 +348,6 @@ function checkedDeliveryTimeout(timeoutMs: number | undefined, lingerMs: number)
   throw new RangeError(
     `producer: deliveryTimeoutMs must be at least lingerMs, ${lingerMs}, got ${timeoutMs}`,
   );
-}
-
-function partitionerFor(
-  partitioner: 'default' | 'roundrobin' | Partitioner,
-  random: () => number,
-): Partitioner | null {
-  if (typeof partitioner === 'function') return partitioner;
-  if (partitioner === 'default') return null;
-  const roundRobin = new RoundRobinPartitioner(() => (random() * 2 ** 32) | 0);
-  return (topic, _key, partitionCount) => roundRobin.partition(topic, partitionCount);
-}
-
-function checkedPartition(topic: string, partition: number, partitionCount: number): number {
-  if (Number.isInteger(partition) && partition >= 0 && partition < partitionCount) return partition;
-  const message = `topic ${topic}: expected a partition from 0 to ${partitionCount - 1}, got ${got(partition)}`;
-  if (typeof partition !== 'number') throw new TypeError(message);
-  throw Object.assign(new RangeError(message), { code: 'UNKNOWN_TOPIC_OR_PARTITION' });
-}
-
-function isAsyncIterable<T>(records: Iterable<T> | AsyncIterable<T>): records is AsyncIterable<T> {
-  return typeof (records as AsyncIterable<T> | null)?.[Symbol.asyncIterator] === 'function';
-}
-
-function iterable<T>(records: Iterable<T>): Iterable<T> {
-  if (typeof (records as Iterable<T> | null)?.[Symbol.iterator] === 'function') return records;
-  throw new TypeError(`sendBatch: expected an iterable of records, got ${got(records)}`);
 }
 
 /** @throws TypeError */

@@ -14,6 +14,9 @@ import { putVarint, putVarlong, varintSize, varlongSize } from './varint.js';
 /** What a batch's length, counts and deltas cannot pass. */
 const maxInt32 = 2 ** 31 - 1;
 
+/** The largest number in two bytes of a varint. */
+const maxShort = 0x1fff;
+
 const noBuffer: Buffer = Buffer.alloc(0);
 
 /** What Buffer.write ends in; at once, it takes a tenth less for a whole record. Not documented. */
@@ -76,6 +79,64 @@ export class BatchBuilder {
   ): boolean {
     const offsetDelta = this.count;
     if (offsetDelta === 0 || timestamp !== this.#timestamp) this.#setTimestamp(timestamp);
+    const isShort = headers.length === 0 && this.#putShort(offsetDelta, key, value);
+    if (!isShort && !this.#putAny(offsetDelta, key, value, headers)) return false;
+    this.count = offsetDelta + 1;
+    if (timestamp > this.maxTimestamp) this.maxTimestamp = timestamp;
+    return true;
+  }
+
+  /**
+   * Adds a record like most, without headers and with no number of more than two bytes, in one stretch.
+   * False, having done nothing that counts, for any other.
+   */
+  #putShort(offsetDelta: number, key: Bytes | null, value: Bytes | null): boolean {
+    const keySize = key === null ? 0 : key.length;
+    const valueSize = value === null ? 0 : value.length;
+    const timestampDelta = this.#timestampDelta;
+    const least =
+      6 + keySize + valueSize + isLong(offsetDelta) + isLong(keySize) + isLong(valueSize);
+    let at = this.#position;
+    if (
+      (least | offsetDelta) > maxShort ||
+      timestampDelta < -64 ||
+      timestampDelta > 63 ||
+      at + least * 3 + 5 > this.#limit
+    ) {
+      return false;
+    }
+    const buffer = this.#buffer;
+    if (least > 63) {
+      buffer[at++] = (least << 1) | 0x80;
+      buffer[at++] = least >>> 6;
+    } else {
+      buffer[at++] = least << 1;
+    }
+    const end = at + least;
+    // No bits of a record's attributes are used.
+    buffer[at++] = 0;
+    buffer[at++] = (timestampDelta << 1) ^ (timestampDelta >> 31);
+    if (offsetDelta > 63) {
+      buffer[at++] = (offsetDelta << 1) | 0x80;
+      buffer[at++] = offsetDelta >>> 6;
+    } else {
+      buffer[at++] = offsetDelta << 1;
+    }
+    at = putShortBytes(buffer, at, key, keySize);
+    at = putShortBytes(buffer, at, value, valueSize);
+    buffer[at++] = 0;
+    // Strings were taken for ASCII.
+    if (at !== end) return false;
+    this.#position = at;
+    return true;
+  }
+
+  #putAny(
+    offsetDelta: number,
+    key: Bytes | null,
+    value: Bytes | null,
+    headers: RecordHeaders,
+  ): boolean {
     const timestampDelta = this.#timestampDelta;
     const least = leastBodySize(offsetDelta, timestampDelta, key, value, headers);
     const room = this.#limit - this.#position;
@@ -96,8 +157,6 @@ export class BatchBuilder {
       value,
       headers,
     );
-    this.count = offsetDelta + 1;
-    if (timestamp > this.maxTimestamp) this.maxTimestamp = timestamp;
     return true;
   }
 
@@ -341,20 +400,40 @@ function putLength(buffer: Buffer, at: number, guessedStart: number, end: number
   return start + length;
 }
 
+/** 1 for what takes two bytes as a varint instead of one. */
+function isLong(size: number): 0 | 1 {
+  return size > 63 ? 1 : 0;
+}
+
+/** As putBytes(), for up to maxShort bytes; a string that is not ASCII comes out wrong. */
+function putShortBytes(buffer: Buffer, at: number, bytes: Bytes | null, length: number): number {
+  if (length > 63) {
+    buffer[at++] = (length << 1) | 0x80;
+    buffer[at++] = length >>> 6;
+  } else {
+    buffer[at++] = bytes === null ? 1 : length << 1;
+  }
+  if (bytes === null) return at;
+  return typeof bytes === 'string' ? putText(buffer, at, bytes) : copyBytes(buffer, at, bytes);
+}
+
 function putBytes(buffer: Buffer, at: number, bytes: Bytes | null): number {
   if (bytes === null) {
     buffer[at] = 1;
     return at + 1;
   }
   if (typeof bytes === 'string') return putString(buffer, at, bytes);
+  return copyBytes(buffer, putVarint(buffer, at, bytes.length), bytes);
+}
+
+function copyBytes(buffer: Buffer, at: number, bytes: Uint8Array): number {
   const { length } = bytes;
-  const start = putVarint(buffer, at, length);
   if (length < 10) {
-    for (let i = 0; i < length; i++) buffer[start + i] = bytes[i]!;
+    for (let i = 0; i < length; i++) buffer[at + i] = bytes[i]!;
   } else {
-    buffer.set(bytes, start);
+    buffer.set(bytes, at);
   }
-  return start + length;
+  return at + length;
 }
 
 function putString(buffer: Buffer, at: number, text: string): number {

@@ -365,7 +365,7 @@ class PartitionRepair {
     await producers.rebuild(this.#kept, this.#kept, new Pace(this.#slices.clock));
     const snapshot = producers.take(0);
     await producers.save(end, snapshot);
-    const hasAborted = this.#kept.some((segment) => segment.mayHaveAborted);
+    const hasAborted = this.#kept.some((segment) => segment.transactions.mayHaveAborted);
     return { count: snapshot.count, open: snapshot.open, hasAborted };
   }
 

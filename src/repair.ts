@@ -267,13 +267,17 @@ export async function repairLogs(
   return changes;
 }
 
-/** A transaction is committed where its records are still there: elsewhere there is nothing to commit. */
+/**
+ * A transaction is committed where its records are still there: elsewhere there is nothing to commit. One
+ * that is open is aborted: records of it may be lost.
+ */
 function repairedTransaction(
   { key, value }: Row<'transaction'>,
   changes: readonly Change[],
   tell: (sentence: string) => void,
 ): Change {
-  if (value.decision === null) return put(key, value);
+  if (value.open !== null) tell(`the open transaction of ${key[1]} is aborted.`);
+  if (value.decision === null) return put(key, { ...value, open: null });
   const partitions = value.decision.partitions.filter(({ topicId, partition, endOffset }) => {
     const row = changes.find(
       ({ key: [kind, id, index] }) => kind === 'partition' && id === topicId && index === partition,
@@ -286,7 +290,7 @@ function repairedTransaction(
     return false;
   });
   const decision = partitions.length === 0 ? null : { partitions };
-  return put(key, { ...value, decision });
+  return put(key, { ...value, decision, open: null });
 }
 
 /** What there is of a topic's partitions, or of one, as it is. */

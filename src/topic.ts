@@ -1,7 +1,7 @@
 import { OttlaError } from './errors.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import { Partition } from './partition.js';
-import type { LogEnvironment } from './partition-log.js';
+import type { LogEnvironment } from './partition-environment.js';
 import type { TopicRow } from './storage/meta-store.js';
 
 export interface TopicInfo {

@@ -1,40 +1,32 @@
-import type { Clock, Timer } from './clock.js';
+import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
-import type { GroupCommit, OffsetStore } from './offsets.js';
+import { rewind, type GroupCommit, type OffsetStore } from './offsets.js';
 import type { Partition } from './partition.js';
+import { put, remove, type MetaStore, type OpenTransactionRow } from './storage/meta-store.js';
 import {
-  put,
-  remove,
-  type DecisionRow,
-  type MetaStore,
-  type TransactionRow,
-} from './storage/meta-store.js';
+  decisionOf,
+  fencedBy,
+  forgetTransaction,
+  identityOf,
+  isSameProducer,
+  markersOf,
+  newHolder,
+  refuseUnadded,
+  stillEnding,
+  type Holder,
+  type PendingCommit,
+  type ProducerIdentity,
+} from './transaction-holder.js';
+import { TransactionMarkers } from './transaction-markers.js';
+import { TransactionRows, holderOf } from './transaction-rows.js';
+
+export type { PendingCommit, ProducerIdentity } from './transaction-holder.js';
 
 /** Kafka's transaction.max.timeout.ms and transactional.id.expiration.ms. */
 const maxTimeoutMs = 900_000;
 const expirationMs = 7 * 24 * 60 * 60 * 1000;
 /** Kafka gives out no epoch above, so that there is one left to fence with. */
 const lastEpoch = 32_766;
-/** How long what was decided may wait for the next transaction to make its markers durable. */
-const forgetMs = 1000;
-/** How soon a marker that could not be written is tried again. */
-const retryMs = 1000;
-/** There is one coordinator, which never moves. */
-const coordinatorEpoch = 0;
-
-/** Who a producer is, in its batches. */
-export interface ProducerIdentity {
-  readonly producerId: bigint;
-  readonly producerEpoch: number;
-}
-
-/** Offsets that a transaction commits for a group. */
-export interface PendingCommit extends GroupCommit {
-  /** The logs that the offsets are of: what was read there is made durable first. */
-  readonly partitions: readonly Partition[];
-  /** Whether the partitions were owned all the time since they were read. @throws ILLEGAL_GENERATION */
-  readonly check: () => void;
-}
 
 export interface TransactionEnvironment {
   readonly clock: Clock;
@@ -48,38 +40,12 @@ export interface TransactionEnvironment {
   readonly warn: (message: string) => void;
 }
 
-/** The end of a transaction that is still to be written to a log. */
-interface PendingMarker extends ProducerIdentity {
-  readonly topicId: string;
-  readonly partition: number;
-  readonly isCommit: boolean;
-  /** What the transaction wrote ends here at the latest: a shorter log has lost it. */
-  readonly endOffset: number;
-}
-
-/** One transactional id: who holds it, and the transaction that is open. */
-interface Holder {
-  readonly transactionalId: string;
-  producerId: bigint;
-  producerEpoch: number;
-  timeoutMs: number;
-  timestamp: number;
-  state: 'empty' | 'ongoing' | 'ending' | 'committed' | 'aborted';
-  /** What the transaction has written to, and the leader epoch of that log at the time. */
-  readonly partitions: Map<Partition, number>;
-  commits: PendingCommit[];
-  /** Decided, and not known to be durable in every log. */
-  decision: DecisionRow | null;
-  pending: PendingMarker[];
-  /** The end under way. Never rejects. */
-  ending: Promise<void>;
-  timeout: Timer | null;
-  forgetting: Timer | null;
-}
-
 /**
  * The transaction coordinator: transactional ids and their epochs, and what is decided. The rules are
  * those of Kafka's TransactionCoordinator (KIP-98, KIP-360).
+ *
+ * Transactions of producers in this process end with it. Those of producers elsewhere are in the row as
+ * long as they are open, and go on after a restart: an abort begins with the row, too.
  *
  * Order of a commit: all records are in the logs; the logs are synced; one write of rows decides it, with
  * the groups' offsets; markers go into the logs, and it is acknowledged. Later the markers are synced, and
@@ -89,10 +55,13 @@ interface Holder {
 export class TransactionCoordinator {
   readonly #env: TransactionEnvironment;
   readonly #holders = new Map<string, Holder>();
-  #retry: Timer | null = null;
+  readonly #rows: TransactionRows;
+  readonly #markers: TransactionMarkers;
 
   constructor(env: TransactionEnvironment) {
     this.#env = env;
+    this.#rows = new TransactionRows(env);
+    this.#markers = new TransactionMarkers(env);
   }
 
   /** A producer id that nobody has: 62 random bits. */
@@ -104,39 +73,51 @@ export class TransactionCoordinator {
   /**
    * Makes the caller the holder of a transactional id. Who held it before is fenced, and its transaction
    * aborted. Durable once resolved.
-   * @throws INVALID_TRANSACTION_TIMEOUT, CONCURRENT_TRANSACTIONS, KAFKA_STORAGE_ERROR
+   * @param expected who the caller still is, as it believes (KIP-360): it only wants to begin a new epoch
+   * @throws INVALID_TRANSACTION_TIMEOUT, PRODUCER_FENCED, KAFKA_STORAGE_ERROR
    */
-  async init(transactionalId: string, timeoutMs: number): Promise<ProducerIdentity> {
-    if (timeoutMs > maxTimeoutMs) {
+  async init(
+    transactionalId: string,
+    timeoutMs: number,
+    expected: ProducerIdentity | null = null,
+  ): Promise<ProducerIdentity> {
+    if (timeoutMs <= 0 || timeoutMs > maxTimeoutMs) {
       throw new OttlaError(
         'INVALID_TRANSACTION_TIMEOUT',
-        `${transactionalId}: a timeout of ${timeoutMs} ms, at most ${maxTimeoutMs} are allowed`,
+        `${transactionalId}: a timeout of ${timeoutMs} ms, expected 1 to ${maxTimeoutMs}`,
       );
     }
-    let holder = this.#holders.get(transactionalId);
-    if (holder === undefined) {
-      holder = newHolder(transactionalId, this.newProducerId(), -1);
-      this.#holders.set(transactionalId, holder);
-    }
+    const holder =
+      this.#holders.get(transactionalId) ??
+      newHolder(transactionalId, this.newProducerId(), -1, timeoutMs);
     while (holder.state === 'ending') await holder.ending;
-    await this.#fence(holder);
+    const isAskedAgain = expected !== null && isSameProducer(holder.before, expected);
+    if (expected !== null && !isAskedAgain && !isSameProducer(holder, expected)) {
+      throw fencedBy(holder, expected);
+    }
+    this.#holders.set(transactionalId, holder);
+    const identity = isAskedAgain ? identityOf(holder) : await this.#fence(holder, expected);
     holder.timeoutMs = timeoutMs;
-    const identity = identityOf(holder);
-    await this.#save(holder);
+    await this.#rows.save(holder);
     return identity;
   }
 
-  /** Takes the id from its holder: what is open is aborted in the next epoch. */
-  async #fence(holder: Holder): Promise<void> {
+  /**
+   * Takes the id from its holder: what is open is aborted in the next epoch.
+   * @returns who has it now, unless somebody else has taken it meanwhile
+   */
+  async #fence(holder: Holder, by: ProducerIdentity | null): Promise<ProducerIdentity> {
     const { producerId } = holder;
     const epoch = holder.producerEpoch + 1;
     const isExhausted = epoch > lastEpoch;
     holder.producerId = isExhausted ? this.newProducerId() : producerId;
     holder.producerEpoch = isExhausted ? 0 : epoch;
+    holder.before = by;
+    const identity = identityOf(holder);
     if (holder.state === 'ongoing') {
-      await this.#abort(holder, { producerId, producerEpoch: epoch });
-    }
-    holder.state = 'empty';
+      await this.#abort(holder, { producerId, producerEpoch: epoch }, 'empty');
+    } else holder.state = 'empty';
+    return identity;
   }
 
   /** Whether a transaction is open, or still ending. */
@@ -153,7 +134,7 @@ export class TransactionCoordinator {
    */
   async settle(transactionalId: string, identity: ProducerIdentity): Promise<void> {
     const holder = this.#held(transactionalId, identity);
-    if (holder.pending.length > 0) await this.writePending();
+    if (holder.pending.length > 0) await this.#markers.writeAll();
     if (holder.state === 'ending' || holder.pending.length > 0) throw stillEnding(holder);
   }
 
@@ -182,33 +163,106 @@ export class TransactionCoordinator {
   }
 
   #open(holder: Holder): void {
-    holder.state = 'ongoing';
-    holder.timeout = this.#env.clock.after(holder.timeoutMs, () => this.#timedOut(holder));
+    holder.startedAt = this.#env.clock.now();
+    this.#goOn(holder, holder.timeoutMs);
   }
 
-  /** @throws PRODUCER_FENCED, INVALID_TXN_STATE */
-  #held(transactionalId: string, { producerId, producerEpoch }: ProducerIdentity): Holder {
+  #goOn(holder: Holder, leftMs: number): void {
+    holder.state = 'ongoing';
+    holder.before = null;
+    holder.timeout = this.#env.clock.after(leftMs, () => this.#timedOut(holder));
+  }
+
+  /**
+   * Takes partitions into the transaction of a producer elsewhere, or begins one with them. Durable once
+   * resolved; what was refused for want of storage may be in it all the same.
+   * @throws as add(); KAFKA_STORAGE_ERROR
+   */
+  async addPartitions(
+    transactionalId: string,
+    identity: ProducerIdentity,
+    partitions: readonly Partition[],
+  ): Promise<void> {
+    const holder = this.#begun(transactionalId, identity);
+    for (const partition of partitions) holder.partitions.set(partition, partition.leaderEpoch);
+    await this.#store(holder);
+  }
+
+  /** As addPartitions(), a group: offsets of it may be committed with the transaction. */
+  async addGroup(
+    transactionalId: string,
+    identity: ProducerIdentity,
+    group: string,
+  ): Promise<void> {
+    const holder = this.#begun(transactionalId, identity);
+    holder.groups.add(group);
+    await this.#store(holder);
+  }
+
+  /**
+   * As addPartitions(), offsets of a group that was added. Who may commit them is the caller's to check.
+   * @throws PRODUCER_FENCED, INVALID_TXN_STATE, CONCURRENT_TRANSACTIONS, KAFKA_STORAGE_ERROR
+   */
+  async commitOffsets(
+    transactionalId: string,
+    identity: ProducerIdentity,
+    commit: GroupCommit,
+  ): Promise<void> {
+    const holder = this.#held(transactionalId, identity);
+    refuseUnadded(holder, holder.groups.has(commit.group), `group ${commit.group}`);
+    holder.commits.push({ ...commit, check: owned });
+    await this.#store(holder);
+  }
+
+  /**
+   * Whether a producer elsewhere may append to a partition: it was added. To be called before each append,
+   * in the same turn.
+   * @throws PRODUCER_FENCED, INVALID_TXN_STATE, CONCURRENT_TRANSACTIONS
+   */
+  refuseUnadded(transactionalId: string, identity: ProducerIdentity, partition: Partition): void {
+    const holder = this.#held(transactionalId, identity);
+    refuseUnadded(holder, holder.partitions.has(partition), partition.name);
+  }
+
+  #store(holder: Holder): Promise<void> {
+    holder.isRemote = true;
+    return this.#rows.save(holder);
+  }
+
+  /** Whether an open transaction is about to commit a group's offset of a partition. */
+  hasPendingOffset(group: string, topicId: string, partition: number): boolean {
+    for (const { commits } of this.#holders.values()) {
+      const isPending = commits.some(
+        (commit) =>
+          commit.group === group &&
+          commit.offsets.some((at) => at.topicId === topicId && at.partition === partition),
+      );
+      if (isPending) return true;
+    }
+    return false;
+  }
+
+  /** @throws INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED */
+  #held(transactionalId: string, identity: ProducerIdentity): Holder {
     const holder = this.#holders.get(transactionalId);
     if (holder === undefined) {
       throw new OttlaError(
-        'INVALID_TXN_STATE',
+        'INVALID_PRODUCER_ID_MAPPING',
         `nobody holds ${transactionalId}: init comes first`,
       );
     }
-    if (holder.producerId === producerId && holder.producerEpoch === producerEpoch) return holder;
-    throw new OttlaError(
-      'PRODUCER_FENCED',
-      `${transactionalId}: producer ${producerId} with epoch ${producerEpoch} has been superseded by epoch ${holder.producerEpoch} of ${holder.producerId}, or its transaction took longer than its timeout`,
-    );
+    if (isSameProducer(holder, identity)) return holder;
+    throw fencedBy(holder, identity);
   }
 
   #timedOut(holder: Holder): void {
+    if (holder.state === 'ending') void holder.ending.then(() => this.#timedOut(holder));
     if (holder.state !== 'ongoing') return;
     this.#env.warn(
       `transaction of ${holder.transactionalId} was aborted: it took longer than ${holder.timeoutMs} ms, its transactionTimeoutMs`,
     );
-    void this.#fence(holder)
-      .then(() => this.#save(holder))
+    void this.#fence(holder, null)
+      .then(() => this.#rows.save(holder))
       .catch((error: unknown) => this.#env.warn(String(error)));
   }
 
@@ -228,7 +282,7 @@ export class TransactionCoordinator {
   ): Promise<ProducerIdentity> {
     const holder = this.#held(transactionalId, identity);
     if (holder.state === 'ending') throw stillEnding(holder);
-    if (holder.state === (isCommit ? 'committed' : 'aborted')) return identityOf(holder);
+    if (holder.state === (isCommit ? 'committed' : 'aborted')) return identity;
     if (holder.state !== 'ongoing') {
       throw new OttlaError(
         'INVALID_TXN_STATE',
@@ -237,31 +291,50 @@ export class TransactionCoordinator {
     }
     if (isCommit) await this.#commit(holder);
     else if (begunAnew) {
-      await this.#fence(holder);
-      await this.#save(holder);
-    } else await this.#abort(holder, identity);
-    return identityOf(holder);
+      const next = await this.#fence(holder, null);
+      await this.#rows.save(holder);
+      return next;
+    } else await this.#abort(holder, identity, 'aborted');
+    return identity;
   }
 
   async #commit(holder: Holder): Promise<void> {
-    holder.timeout?.cancel();
     await this.#ending(holder, async () => {
-      try {
-        await this.#decide(holder);
-      } catch (error) {
-        this.#open(holder);
-        throw asStorageError(`transaction of ${holder.transactionalId}`, error);
-      }
-      await this.#conclude(holder, true, identityOf(holder));
+      await this.#undecided(holder, () => this.#decide(holder));
+      await this.#conclude(holder, identityOf(holder), 'committed');
     });
   }
 
-  async #abort(holder: Holder, identity: ProducerIdentity): Promise<void> {
-    holder.timeout?.cancel();
-    await this.#ending(holder, () => this.#conclude(holder, false, identity));
+  /** @param identity whose markers end it */
+  async #abort(
+    holder: Holder,
+    identity: ProducerIdentity,
+    state: 'aborted' | 'empty',
+  ): Promise<void> {
+    await this.#ending(holder, async () => {
+      if (holder.isRemote) {
+        // With the markers of some logs only, it could still be committed after a restart.
+        const ended = state === 'aborted' ? state : null;
+        await this.#undecided(holder, () =>
+          this.#rows.save(holder, { ended, decision: holder.decision }),
+        );
+      }
+      await this.#conclude(holder, identity, state);
+    });
+  }
+
+  /** What cannot be decided leaves the transaction open. */
+  async #undecided(holder: Holder, decide: () => Promise<void>): Promise<void> {
+    try {
+      await decide();
+    } catch (error) {
+      this.#open(holder);
+      throw asStorageError(`transaction of ${holder.transactionalId}`, error);
+    }
   }
 
   async #ending(holder: Holder, end: () => Promise<void>): Promise<void> {
+    holder.timeout?.cancel();
     holder.state = 'ending';
     const ended = end();
     holder.ending = ended.catch(() => undefined);
@@ -270,157 +343,48 @@ export class TransactionCoordinator {
 
   async #decide(holder: Holder): Promise<void> {
     const { commits } = holder;
-    const decided = [];
-    for (const [partition, leaderEpoch] of holder.partitions) {
-      if (this.#isGone(partition)) continue;
-      const firstOffset = partition.producers.openTransactions.get(holder.producerId);
-      if (partition.leaderEpoch !== leaderEpoch) {
-        throw new OttlaError(
-          'KAFKA_STORAGE_ERROR',
-          `${partition.name} was cut while the transaction of ${holder.transactionalId} was open: what it wrote there may be lost`,
-        );
-      }
-      if (firstOffset === undefined) continue;
-      const { topicId, index, logEndOffset: endOffset } = partition;
-      decided.push({ topicId, partition: index, firstOffset, endOffset });
-    }
-    const before = this.#logsOf(holder.decision);
-    const read = commits.flatMap(({ partitions }) => partitions);
+    const decision = decisionOf(holder, (partition) => this.#rows.isThere(partition));
+    const before = this.#rows.logsOf(holder.decision?.partitions ?? []);
+    const read = this.#rows.logsOf(commits.flatMap(({ offsets }) => offsets));
     const logs = new Set([...holder.partitions.keys(), ...before, ...read]);
     await Promise.all(
-      [...logs].filter((log) => !this.#isGone(log)).map((partition) => partition.sync()),
+      [...logs].filter((log) => this.#rows.isThere(log)).map((partition) => partition.sync()),
     );
     for (const { check } of commits) check();
-    const decision = decided.length === 0 ? null : { partitions: decided };
-    if (decision === null && commits.length === 0) return;
+    if (decision === null && commits.length === 0 && !holder.isRemote) return;
     holder.forgetting?.cancel();
-    await this.#env.offsets.commitAll(commits, [
-      put(['transaction', holder.transactionalId], this.#row(holder, decision)),
-    ]);
+    const kept = commits.map(({ group, offsets }) => ({
+      group,
+      offsets: offsets.filter((at) => this.#rows.logsOf([at]).length > 0),
+    }));
+    const change = this.#rows.change(holder, { ended: 'committed', decision });
+    await this.#env.offsets.commitAll(kept, [change]);
     holder.decision = decision;
   }
 
-  #isGone({ topicId, index }: Partition): boolean {
-    return this.#env.partition(topicId, index) === undefined;
-  }
-
-  #logsOf(decision: DecisionRow | null): Partition[] {
-    return (decision?.partitions ?? []).flatMap(
-      ({ topicId, partition }) => this.#env.partition(topicId, partition) ?? [],
-    );
-  }
-
   /** Writes the markers; those that cannot be written come later. */
-  async #conclude(holder: Holder, isCommit: boolean, identity: ProducerIdentity): Promise<void> {
-    const markers = [...holder.partitions.keys()].map(
-      ({ topicId, index: partition }): PendingMarker => {
-        const decided = holder.decision?.partitions.find(
-          (other) => other.topicId === topicId && other.partition === partition,
-        );
-        const endOffset = isCommit ? (decided?.endOffset ?? 0) : 0;
-        return { ...identity, topicId, partition, isCommit, endOffset };
-      },
-    );
-    holder.partitions.clear();
-    holder.commits = [];
-    holder.pending = markers;
-    await this.#writePending(holder);
-    holder.state = isCommit ? 'committed' : 'aborted';
+  async #conclude(
+    holder: Holder,
+    identity: ProducerIdentity,
+    state: 'committed' | 'aborted' | 'empty',
+  ): Promise<void> {
+    holder.pending.push(...markersOf(holder, identity, state === 'committed'));
+    forgetTransaction(holder);
+    await this.#markers.write(holder);
+    holder.state = state;
     holder.timestamp = this.#env.clock.now();
-    if (holder.decision !== null) this.#forgetLater(holder);
+    if (holder.decision !== null) this.#rows.forgetLater(holder);
     this.#env.ended();
   }
 
-  async #writePending(holder: Holder): Promise<void> {
-    const failed: PendingMarker[] = [];
-    await Promise.all(
-      holder.pending.map(async (marker) => {
-        const partition = this.#env.partition(marker.topicId, marker.partition);
-        try {
-          if (partition !== undefined) await this.#writeMarker(holder, partition, marker);
-        } catch (error) {
-          if (error instanceof OttlaError && error.code === 'UNKNOWN_TOPIC_OR_PARTITION') return;
-          failed.push(marker);
-          asStorageError(holder.transactionalId, error);
-        }
-      }),
-    );
-    holder.pending = failed;
-    if (failed.length > 0) {
-      this.#retry ??= this.#env.clock.after(retryMs, () => void this.writePending());
-    }
-  }
-
-  async #writeMarker(holder: Holder, partition: Partition, marker: PendingMarker): Promise<void> {
-    const { logEndOffset, name } = partition;
-    if (logEndOffset < marker.endOffset) {
-      partition.fail(
-        new OttlaError(
-          'CORRUPT_MESSAGE',
-          `${name} ends at offset ${logEndOffset}: a transaction of ${holder.transactionalId} was committed up to ${marker.endOffset}`,
-        ),
-      );
-    }
-    await partition.appendMarker({ ...marker, coordinatorEpoch });
-  }
-
   /** Tries again to write markers that could not be written: a partition takes records again. Never rejects. */
-  async writePending(): Promise<void> {
-    this.#retry?.cancel();
-    this.#retry = null;
-    for (const holder of this.#holders.values()) {
-      if (holder.pending.length === 0 || holder.state === 'ending') continue;
-      const { state } = holder;
-      holder.state = 'ending';
-      holder.ending = this.#writePending(holder);
-      await holder.ending;
-      holder.state = state;
-      if (holder.pending.length === 0) this.#env.ended();
-    }
-  }
-
-  #forgetLater(holder: Holder): void {
-    holder.forgetting?.cancel();
-    holder.forgetting = this.#env.clock.after(forgetMs, () => {
-      this.#forget(holder).catch((error: unknown) => {
-        asStorageError(holder.transactionalId, error);
-        this.#forgetLater(holder);
-      });
-    });
-  }
-
-  /** Once the markers are durable, nothing is left to do at an open. */
-  async #forget(holder: Holder): Promise<void> {
-    const { decision } = holder;
-    if (decision === null || holder.pending.length > 0) return;
-    await Promise.all(this.#logsOf(decision).map((partition) => partition.sync()));
-    // The next transaction may have decided meanwhile: its row has taken this one's place.
-    if (holder.decision !== decision || holder.state === 'ending') return;
-    const write = this.#env.store.write([
-      put(['transaction', holder.transactionalId], this.#row(holder, null)),
-    ]);
-    holder.decision = null;
-    await write.catch((error: unknown) => {
-      holder.decision ??= decision;
-      throw error;
-    });
-  }
-
-  #row(holder: Holder, decision: DecisionRow | null): TransactionRow {
-    const { producerId, producerEpoch } = holder;
-    const timestamp = this.#env.clock.now();
-    return { producerId: `${producerId}`, producerEpoch, timestamp, decision };
-  }
-
-  #save(holder: Holder): Promise<void> {
-    return this.#env.store.write([
-      put(['transaction', holder.transactionalId], this.#row(holder, holder.decision)),
-    ]);
+  writePending(): Promise<void> {
+    return this.#markers.writeAll();
   }
 
   /**
    * At open: commits what was decided, where that is not done, and aborts every other transaction that is
-   * open: no producer of this process lives on.
+   * open, but for those of producers elsewhere: no producer of this process lives on.
    * @returns what was done, in sentences
    * @throws KAFKA_STORAGE_ERROR
    */
@@ -429,112 +393,76 @@ export class TransactionCoordinator {
     const changes = [];
     for (const { key, value } of this.#env.store.range(['transaction'])) {
       const [, transactionalId] = key;
-      const { timestamp, producerEpoch } = value;
-      if (value.decision === null && timestamp < this.#env.clock.now() - expirationMs) {
+      const { timestamp, decision, open } = value;
+      const isOver = decision === null && open === null;
+      if (isOver && timestamp < this.#env.clock.now() - expirationMs) {
         changes.push(remove(key));
         continue;
       }
-      const holder = newHolder(transactionalId, BigInt(value.producerId), producerEpoch);
-      holder.timestamp = timestamp;
-      holder.decision = value.decision;
+      const holder = holderOf(transactionalId, value);
       this.#holders.set(transactionalId, holder);
-      if (value.decision === null) continue;
-      for (const decided of value.decision.partitions) {
-        report.push(...(await this.#rollForward(holder, decided)));
+      if (open !== null) this.#resume(holder, open);
+      if (decision === null) continue;
+      for (const decided of decision.partitions) {
+        report.push(...(await this.#markers.rollForward(holder, decided)));
       }
       if (holder.pending.length > 0) continue;
-      await Promise.all(this.#logsOf(value.decision).map((partition) => partition.sync()));
+      await Promise.all(
+        this.#rows.logsOf(decision.partitions).map((partition) => partition.sync()),
+      );
       holder.decision = null;
       changes.push(put(key, { ...value, decision: null }));
     }
-    for (const partition of partitions) report.push(...(await this.#abortOpen(partition)));
+    const remote = [...this.#holders.values()].filter(({ isRemote }) => isRemote);
+    for (const partition of partitions) {
+      report.push(...(await this.#markers.abortOpen(partition, remote)));
+    }
     if (changes.length > 0) await this.#env.store.write(changes);
     return report;
   }
 
-  async #rollForward(
-    holder: Holder,
-    { topicId, partition: index, endOffset }: DecisionRow['partitions'][number],
-  ): Promise<string[]> {
-    const partition = this.#env.partition(topicId, index);
-    if (partition === undefined) return [];
-    partition.open();
-    const { producerId } = holder;
-    const isShort = partition.logEndOffset < endOffset;
-    const firstOffset = partition.producers.openTransactions.get(producerId) ?? Infinity;
-    if (!isShort && partition.failure === null && firstOffset >= endOffset) return [];
-    const producerEpoch = Math.max(0, partition.producers.epochOf(producerId));
-    const of = { producerId, producerEpoch, topicId, partition: index };
-    const marker = { ...of, isCommit: true, endOffset };
-    try {
-      await this.#writeMarker(holder, partition, marker);
-    } catch (error) {
-      asStorageError(partition.name, error);
-      holder.pending.push(marker);
-      return [];
-    }
-    return [
-      `${partition.name}: committed a transaction of ${holder.transactionalId}, which was decided before the process ended.`,
-    ];
+  /** A producer elsewhere goes on with its transaction, for the time that it has left. */
+  #resume(holder: Holder, { startedAt, partitions, groups, commits }: OpenTransactionRow): void {
+    holder.isRemote = true;
+    holder.startedAt = startedAt;
+    for (const log of this.#rows.logsOf(partitions)) holder.partitions.set(log, log.leaderEpoch);
+    for (const group of groups) holder.groups.add(group);
+    holder.commits = commits.map(({ group, offsets }) => ({
+      group,
+      offsets: offsets.map((at) => this.#rewind(at)),
+      check: owned,
+    }));
+    const passedMs = Math.max(0, this.#env.clock.now() - startedAt);
+    this.#goOn(holder, Math.max(0, holder.timeoutMs - passedMs));
   }
 
-  async #abortOpen(partition: Partition): Promise<string[]> {
-    if (!partition.hadOpenTransactions) return [];
-    partition.open();
-    if (partition.failure !== null) return [];
-    const report: string[] = [];
-    for (const [producerId, firstOffset] of partition.producers.openTransactions) {
-      const producerEpoch = partition.producers.epochOf(producerId);
-      const marker = { producerId, producerEpoch, isCommit: false, coordinatorEpoch };
-      await partition.appendMarker(marker);
-      report.push(
-        `${partition.name}: aborted the transaction of producer ${producerId} that was open from offset ${firstOffset} on.`,
-      );
-    }
-    return report;
+  /** The log may have been cut since. */
+  #rewind(at: GroupCommit['offsets'][number]): GroupCommit['offsets'][number] {
+    const [log] = this.#rows.logsOf([at]);
+    log?.open();
+    return log === undefined || log.failure !== null ? at : rewind(at, log);
   }
 
-  /** Aborts what is open, and makes all that is decided durable, as far as that is possible. Never rejects. */
+  /**
+   * Aborts what producers of this process have open, and makes all that is decided durable, as far as that
+   * is possible. Never rejects.
+   */
   async close(): Promise<void> {
     for (const holder of this.#holders.values()) {
       while (holder.state === 'ending') await holder.ending;
-      if (holder.state === 'ongoing') await this.#abort(holder, identityOf(holder));
-      if (holder.pending.length > 0) await this.#writePending(holder);
+      if (holder.state === 'ongoing' && !holder.isRemote) {
+        await this.#abort(holder, identityOf(holder), 'aborted');
+      }
+      if (holder.pending.length > 0) await this.#markers.write(holder);
       holder.timeout?.cancel();
       holder.forgetting?.cancel();
-      await this.#forget(holder).catch((error: unknown) => {
+      await this.#rows.forget(holder).catch((error: unknown) => {
         asStorageError(holder.transactionalId, error);
       });
     }
-    this.#retry?.cancel();
+    this.#markers.stop();
   }
 }
 
-function newHolder(transactionalId: string, producerId: bigint, producerEpoch: number): Holder {
-  return {
-    transactionalId,
-    producerId,
-    producerEpoch,
-    timeoutMs: maxTimeoutMs,
-    timestamp: 0,
-    state: 'empty',
-    partitions: new Map(),
-    commits: [],
-    decision: null,
-    pending: [],
-    ending: Promise.resolve(),
-    timeout: null,
-    forgetting: null,
-  };
-}
-
-function identityOf({ producerId, producerEpoch }: Holder): ProducerIdentity {
-  return { producerId, producerEpoch };
-}
-
-function stillEnding({ transactionalId }: Holder): OttlaError {
-  return new OttlaError(
-    'CONCURRENT_TRANSACTIONS',
-    `${transactionalId}: the transaction before is still ending`,
-  );
-}
+/** Kafka checks who commits when the offsets come, and not again. */
+function owned(): void {}

@@ -9,11 +9,13 @@ import { openDataDirectory } from '../src/data-directory.js';
 import { systemDisk, type Disk } from '../src/storage/disk.js';
 import { SyncQueue } from '../src/storage/sync-queue.js';
 import { verifyStore } from '../src/verify.js';
+import { committedIn } from './committed-records.js';
 import { collect, closedAfterEach } from './contract.js';
 import { FaultyMachine } from './faulty-machine.js';
 import { keyedBatch, keyedRecords, latestValues } from './keyed.js';
 import { append, batchOf, createTopic, failureOf, partitionOf, valuesIn } from './machine.js';
 import { MemoryDisk } from './memory-disk.js';
+import { numberedBatch } from './numbered.js';
 import { WatchedFiles, ioError, type Call } from './watched-files.js';
 
 const target = resolve('/copy');
@@ -84,6 +86,22 @@ describe('a backup', () => {
     expect(await keyedRecords(partitionOf(copy))).toEqual(before);
     const other = await keyedRecords(partitionOf(copy, 1));
     expect(latestValues(other)).toEqual(latestValues(before));
+    await copy.close();
+  });
+
+  it('leaves out what a producer elsewhere has open', async () => {
+    const partition = await createTopic(broker);
+    const identity = await broker.transactions.init('elsewhere', 60_000);
+    await broker.transactions.addPartitions('elsewhere', identity, [partition]);
+    const origin = { ...identity, baseSequence: 0, isTransactional: true, timestamp: 1000 };
+    await append(partition, numberedBatch(['open'], origin), 'all');
+    const copy = await backup();
+    expect(await committedIn(partitionOf(copy))).toEqual([]);
+    expect(partitionOf(copy).lastStableOffset).toBe(2);
+    const failure = await failureOf(copy.transactions.end('elsewhere', identity, true));
+    expect(failure).toMatchObject({ code: 'INVALID_TXN_STATE' });
+    await broker.transactions.end('elsewhere', identity, true);
+    expect(await committedIn(partition)).toEqual(['open']);
     await copy.close();
   });
 

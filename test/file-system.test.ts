@@ -294,6 +294,12 @@ describe.each([
       expect(files.list(at('a'))).toEqual(['b']);
     });
 
+    it('are made at once where all is there, the root too', () => {
+      files.makeDirectory(root);
+      files.makeDirectory('/');
+      expect(files.list(root)).toEqual([]);
+    });
+
     it('are not made over a file (EEXIST)', () => {
       writeFile(at('f'), '');
       expect(() => files.makeDirectory(at('f'))).toThrow(

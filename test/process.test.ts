@@ -131,3 +131,16 @@ describe('a process that ends', () => {
     expect(await storedValues()).toEqual(values);
   });
 });
+
+describe.runIf(process.platform === 'linux')('f35 a file system that makes no directories', () => {
+  it('fails an opening, at once and typed', async () => {
+    const child = startChild(
+      source,
+      `import { Ottla } from './dist/index.js';
+       const failed = await Ottla.open('/proc/ottla/data').catch((error) => error);
+       process.send([failed.name, failed.code, failed.cause.code]);`,
+    );
+    expect(await child.next()).toEqual(['OttlaError', 'KAFKA_STORAGE_ERROR', 'ENOENT']);
+    await child.ended();
+  });
+});

@@ -114,7 +114,7 @@ describe('a transaction index', () => {
   const bytes = Buffer.from(vector!.hex, 'hex');
 
   it('has the bytes that Kafka writes', () => {
-    const index = TransactionIndex.fromBytes(0, bytes);
+    const index = TransactionIndex.fromBytes(bytes);
     expect(
       index.entries.map(({ producerId, firstOffset, lastOffset, lastStableOffset }) => [
         Number(producerId),
@@ -130,7 +130,7 @@ describe('a transaction index', () => {
     'from offset %d to %d finds %j, complete: %j',
     (from, end, expected, isComplete) => {
       const found: Parameters<TransactionIndex['collect']>[2] = [];
-      const index = TransactionIndex.fromBytes(0, bytes);
+      const index = TransactionIndex.fromBytes(bytes);
       expect(index.collect(Number(from), Number(end), found)).toBe(isComplete);
       expect(found.map(({ producerId, firstOffset }) => [Number(producerId), firstOffset])).toEqual(
         expected,
@@ -143,7 +143,7 @@ describe('a transaction index', () => {
     ['entries that go back', Buffer.concat([bytes, bytes])],
     ['another version', Buffer.concat([Buffer.from([0, 1]), bytes.subarray(2)])],
   ])('is refused: %s', (_what, damaged) => {
-    expect(() => TransactionIndex.fromBytes(0, damaged)).toThrow(
+    expect(() => TransactionIndex.fromBytes(damaged)).toThrow(
       expect.objectContaining({ code: 'CORRUPT_MESSAGE' }),
     );
   });

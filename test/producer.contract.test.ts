@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { RecordToSend } from '../src/index.js';
+import { defineTopic, type RecordToSend } from '../src/index.js';
 import { collect, describeContract, describeDirectory, failureOf } from './contract.js';
 
 describeContract('producers', ({ open }) => {
@@ -72,6 +72,38 @@ describeContract('producers', ({ open }) => {
     const { partitions } = await ottla.topics.describe('orders');
     const { written } = error as Error & { written: { count: number }[] };
     expect(partitions[0]?.highWatermark).toBe(written[0]?.count);
+  });
+
+  it('keeps the records of sendBatch calls within and beside each other apart', async () => {
+    const ottla = await open();
+    await ottla.topics.create('inner');
+    await ottla.topics.create('outer');
+    const producer = ottla.producer();
+    const sent: Promise<unknown>[] = [];
+    const values = (name: string): string[] => Array.from({ length: 5000 }, (_, i) => name + i);
+    const encode = (value: string): string => {
+      if (value.endsWith('77')) sent.push(producer.sendBatch('inner', [{ value, key: value }]));
+      return value;
+    };
+    const outer = defineTopic('outer', { value: { encode, decode: String } });
+    function* records(name: string): Generator<{ value: string }> {
+      for (const value of values(name)) yield { value };
+    }
+    await Promise.all([
+      producer.sendBatch(outer, [...records('a')]),
+      producer.sendBatch(outer, records('b')),
+      producer.sendBatch(outer, [...records('c')]),
+    ]);
+    await Promise.all(sent);
+    const read = (await collect(ottla.read(outer))).map(({ value }) => value);
+    for (const name of ['a', 'b', 'c']) {
+      expect(read.filter((value) => value.startsWith(name))).toEqual(values(name));
+    }
+    const inner = await collect(ottla.read('inner'));
+    const expected = read.filter((value) => value.endsWith('77'));
+    expect(inner.length).toBe(expected.length);
+    expect(new Set(inner.map(({ value }) => String(value)))).toEqual(new Set(expected));
+    expect(inner.every(({ key, value }) => String(key) === String(value))).toBe(true);
   });
 
   it('is closed by await using', async () => {

@@ -108,6 +108,28 @@ describe('reading past damage', () => {
     expect(offsets).toEqual(allBut(baseOf(1) + 1, baseOf(1) + 2));
   });
 
+  it.each([
+    ['an earlier batch', 2],
+    ['a much earlier batch', 4],
+  ])('the length of %s that leads past the offset sought hides nothing', async (_what, behind) => {
+    const at = 3 * batchBytes;
+    // Without an index a search begins with the first batch.
+    for (const name of readdirSync(join(directory, 't-0'))) {
+      if (name.endsWith('index')) rmSync(join(directory, 't-0', name));
+    }
+    change(1, (bytes) => bytes.writeUInt32BE(behind * batchBytes - 12, at + 8));
+    await using ottla = await Ottla.open(directory);
+    const damagedOffset = baseOf(1) + 3;
+    for (let offset = baseOf(1); offset < damagedOffset + behind + 2; offset++) {
+      const { offsets } = await readAll(ottla, { from: { 0: offset } });
+      expect(offsets).toEqual(allBut(damagedOffset, damagedOffset + 1).filter((i) => i >= offset));
+    }
+    for (let offset = damagedOffset + 1; offset < damagedOffset + behind + 2; offset++) {
+      const records = await collect(ottla.read('t', { from: { 0: offset } }));
+      expect(records[0]!.offset).toBe(offset);
+    }
+  });
+
   it('a segment that is gone is passed over whole', async () => {
     rmSync(join(directory, 't-0', logs[1]!));
     await using ottla = await Ottla.open(directory);
@@ -203,6 +225,75 @@ describe('reading past damage', () => {
         break;
       }
     }
+  });
+});
+
+describe('reading from a time on, over damage', () => {
+  const times = 20;
+  let path: string;
+  const timeOf = (offset: number): Date => new Date(10_000 + offset * 1000);
+
+  beforeEach(async () => {
+    await using ottla = await Ottla.open(directory);
+    await ottla.topics.create('timed');
+    const producer = ottla.producer();
+    for (let i = 0; i < times; i++) {
+      await producer.send('timed', { value: `${i}`, timestamp: timeOf(i).getTime() });
+    }
+    path = join(directory, 'timed-0', '00000000000000000000.log');
+  });
+
+  /** Bytes of batch `at`, counted from its beginning. */
+  function damage(at: number, edit: (batch: Buffer) => void): void {
+    const bytes = readFileSync(path);
+    let position = 0;
+    for (let i = 0; i < at; i++) position += bytes.readUInt32BE(position + 8) + 12;
+    edit(bytes.subarray(position));
+    writeFileSync(path, bytes);
+  }
+
+  async function offsetsFrom(from: Date, onCorrupt?: ReadOptions['onCorrupt']): Promise<number[]> {
+    await using ottla = await Ottla.open(directory);
+    const options = onCorrupt === undefined ? {} : { onCorrupt };
+    const records = await collect(ottla.read('timed', { from, ...options }));
+    for (const { offset, value } of records) expect(String(value)).toBe(`${offset}`);
+    return records.map(({ offset }) => offset);
+  }
+
+  const range = (from: number): number[] => [...Array(times).keys()].slice(from);
+
+  it.each<[string, (batch: Buffer) => void]>([
+    ['in a record', (batch) => (batch[64]! ^= 1)],
+    ['in its largest timestamp, now small', (batch) => batch.fill(0, 35, 43)],
+    ['in its largest timestamp, now large', (batch) => batch.fill(1, 36, 43)],
+    ['in its length', (batch) => batch.writeUInt32BE(3 * (batch.readUInt32BE(8) + 12) - 12, 8)],
+    ['of zeros', (batch) => batch.fill(0, 0, 60)],
+  ])('%s: it fails there, or passes over it as it was told', async (_what, edit) => {
+    damage(7, edit);
+    for (const at of [5, 7, 9, 15]) {
+      const failure = await failureOf(offsetsFrom(timeOf(at)));
+      expect(failure).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+      expect(failure.message).toMatch(/timed-0: damage at byte \d+ of .*offset 7 cannot be read/);
+      const skipped: SkippedRange[] = [];
+      expect(await offsetsFrom(timeOf(at), (found) => void skipped.push(found))).toEqual(
+        range(at).filter((offset) => offset !== 7),
+      );
+      expect(skipped).toMatchObject([{ topic: 'timed', partition: 0, offset: 7, nextOffset: 8 }]);
+    }
+  });
+
+  it('gives the damage as the place of a time that may lie in it', async () => {
+    damage(7, (batch) => (batch[64]! ^= 1));
+    await using ottla = await Ottla.open(directory);
+    expect(await ottla.topics.listOffsets('timed', timeOf(6))).toMatchObject([{ offset: 6 }]);
+    expect(await ottla.topics.listOffsets('timed', timeOf(9))).toMatchObject([{ offset: 7 }]);
+  });
+
+  it('finds nothing to read where all is damaged', async () => {
+    writeFileSync(path, Buffer.alloc(readFileSync(path).length));
+    const skipped: SkippedRange[] = [];
+    expect(await offsetsFrom(timeOf(3), (found) => void skipped.push(found))).toEqual([]);
+    expect(skipped).toMatchObject([{ offset: 0, nextOffset: times }]);
   });
 });
 

@@ -14,7 +14,7 @@ import {
   partitionOf,
   valuesIn,
 } from './machine.js';
-import { WatchedFiles } from './watched-files.js';
+import { WatchedFiles, ioError } from './watched-files.js';
 
 const changing = new Set(['write', 'truncate', 'sync', 'replaceFile', 'makeDirectory', 'rename']);
 
@@ -120,6 +120,22 @@ describe('a read-only partition beside its owner', () => {
     const { broker: another } = await follow(machine);
     await partitionOf(another).refresh();
     expect(await valuesIn(partitionOf(another))).toEqual(['a', 'b']);
+  });
+
+  it('fails a refresh with a typed error where the disk fails, and goes on once it is well', async () => {
+    await append(partitionOf(owner), batchOf(['a']));
+    const { broker, files } = await follow(machine);
+    const followed = partitionOf(broker);
+    for (const name of ['list', 'size'] as const) {
+      files[name] = (path: string) => {
+        throw ioError(name, path);
+      };
+      expect(await failureOf(followed.refresh())).toMatchObject({ code: 'KAFKA_STORAGE_ERROR' });
+      files.list = (path) => machine.files.list(path);
+      files.size = (path) => machine.files.size(path);
+    }
+    await followed.refresh();
+    expect(await valuesIn(followed)).toEqual(['a']);
   });
 
   it('sees what a new owner had to cut, and what came instead', async () => {

@@ -124,6 +124,30 @@ describe('BatchBuilder', () => {
     );
   });
 
+  it('writes what encodeBatch does where a number takes a byte more', () => {
+    const ends = [0, 1, 62, 63, 64, 8190, 8191, 8192];
+    const parts = [null, ...ends.flatMap((size) => [Buffer.alloc(size, size), 'x'.repeat(size)])];
+    const times = [0, 63, 64, -64, -65, 8191, 8192].map((delta) => 1e12 + delta);
+    const given: Given[] = Array.from({ length: 8300 }, (_, i) => [1e12, null, `${i % 10}`, []]);
+    for (const part of parts) given.push([1e12, part, null, []], [1e12, null, part, []]);
+    for (const time of times) given.push([time, 'key', Buffer.from('value'), []]);
+    const builder = new BatchBuilder();
+    for (const batch of [given, given.slice(8200), given.toReversed()]) {
+      const buffer = Buffer.alloc(1_000_000);
+      builder.begin(buffer, 0, buffer.length);
+      for (const each of batch) expect(builder.append(...each)).toBe(true);
+      const size = builder.finish();
+      const placed = batch.map(([at, key, value], offset) => ({
+        offset,
+        timestamp: at,
+        key,
+        value,
+      }));
+      const whole = encodeBatch({ baseOffset: 0, leaderEpoch: -1, records: placed });
+      expect(buffer.subarray(0, size).equals(whole)).toBe(true);
+    }
+  });
+
   it('takes a record that just fits, and changes nothing for one that does not', () => {
     const builder = new BatchBuilder();
     fc.assert(

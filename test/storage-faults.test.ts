@@ -4,6 +4,7 @@ import type { Partition } from '../src/partition.js';
 import { FaultyMachine, appendEach, failing, notRetriable, retriable } from './faulty-machine.js';
 import { append, batchOf, createTopic, firstLog, partitionOf, valuesIn } from './machine.js';
 import { fileError } from '../src/storage/file-system.js';
+import { numberedBatch } from './numbered.js';
 import { ioError, noSpace } from './watched-files.js';
 
 const large = 'x'.repeat(900);
@@ -56,6 +57,30 @@ describe('faults of storage', () => {
     machine.fault = () => undefined;
     expect((await appendEach(partition, [large], 1))[0]?.outcome).toBe(1);
     expect(await valuesIn(partition)).toEqual(['a', large]);
+  });
+
+  it('f11 EIO where a roll removes an older snapshot of producers: nothing is written to the old file', async () => {
+    const numbered = (value: string, baseSequence: number): Buffer =>
+      numberedBatch([value], {
+        producerId: 1n,
+        producerEpoch: 0,
+        baseSequence,
+        timestamp: machine.clock.now(),
+      });
+    await broker.alterTopic('t', { segmentMs: 2 ** 50 });
+    await machine.clock.advance(5000);
+    for (const [i, value] of ['b', 'c'].entries())
+      await append(partition, numbered(value, i), 'all');
+    const before = machine.names().filter((name) => name.endsWith('.snapshot'));
+    expect(before).toHaveLength(1);
+    machine.fault = ({ name, path }) => (name === 'removeFile' ? ioError(name, path) : undefined);
+    expect(
+      (await appendEach(partition, [large, 'd'], 'all')).map(({ outcome }) => outcome),
+    ).toEqual([3, 4]);
+    machine.fault = () => undefined;
+    const again = await machine.open();
+    expect(await valuesIn(partitionOf(again))).toEqual(['a', 'b', 'c', large, 'd']);
+    expect(machine.names()).not.toContain(before[0]);
   });
 
   it('f11 EIO while a log is recovered: nothing of it is read or written until it is reopened', async () => {

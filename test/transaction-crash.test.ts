@@ -1,41 +1,14 @@
 import { describe, expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
 import { OttlaError } from '../src/errors.js';
-import type { Partition } from '../src/partition.js';
-import { PartitionReader } from '../src/partition-reader.js';
-import { RecordReader } from '../src/record-reader.js';
-import { readBatchHeader } from '../src/record.js';
 import { put } from '../src/storage/meta-store.js';
-import { AbortedBatches } from '../src/storage/transaction-index.js';
 import type { ProducerIdentity } from '../src/transaction.js';
+import { committedIn } from './committed-records.js';
 import { failureOf } from './contract.js';
 import { DyingMachine } from './dying-machine.js';
 import { FaultyMachine } from './faulty-machine.js';
 import { Machine, append, batchOf, createTopic, partitionOf } from './machine.js';
 import { numberedBatch } from './numbered.js';
-
-/** What a reader of 'read_committed' sees. */
-async function committedIn(partition: Partition): Promise<string[]> {
-  const end = partition.lastStableOffset;
-  const aborted = new AbortedBatches(partition.abortedBetween(0, end));
-  const reader = new PartitionReader(partition, partition.logStartOffset);
-  const buffer = Buffer.alloc(64 * 1024);
-  const values: string[] = [];
-  const records = new RecordReader();
-  for (;;) {
-    const length = await reader.readAsync(buffer);
-    if (length === 0) return values;
-    for (let at = 0; at < length;) {
-      const batch = readBatchHeader(buffer, at, length)!;
-      const isAborted = batch.isTransactional && aborted.has(batch.producerId, batch.baseOffset);
-      if (batch.baseOffset < end && !batch.isControl && !isAborted) {
-        records.open(buffer, at, batch);
-        while (records.next()) values.push(String(records.value(false)));
-      }
-      at += batch.size;
-    }
-  }
-}
 
 /** One producer's transactions over partitions 0 and 1 of topic t, with offsets of partition 2. */
 class Work {
@@ -67,7 +40,6 @@ class Work {
     this.#broker.transactions.addOffsets('a', this.identity!, {
       group: 'g',
       offsets: [at],
-      partitions: [log],
       check: () => undefined,
     });
   }

@@ -1,10 +1,12 @@
-import { existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readdirSync, rmSync, truncateSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Ottla, type Producer } from '../src/index.js';
 import { encodeMarker } from '../src/record-marker.js';
 import { encodeBatch } from '../src/record-writer.js';
+import { openLmdbStore } from '../src/storage/lmdb-store.js';
+import { put } from '../src/storage/meta-store.js';
 import { closedAfterEach, collect, failureOf } from './contract.js';
 import { Machine, append, createTopic, partitionOf } from './machine.js';
 
@@ -128,6 +130,35 @@ describe('verify', () => {
     expect(await values(again)).toEqual([]);
     await again.close();
     expect((await Ottla.verify(data)).notes).toEqual([]);
+  });
+});
+
+describe('repair', () => {
+  it('aborts what a producer elsewhere has open: records of it may be lost', async () => {
+    const ottla = await Ottla.open(data);
+    await ottla.topics.create('t', { partitions: 2 });
+    const { id } = await ottla.topics.describe('t');
+    const tx = ottla.producer({ transactionalId: 'a' });
+    await commit(tx, 'yes');
+    await ottla.producer().send('t', { value: 'torn', partition: 1 });
+    await ottla.close();
+    const store = await openLmdbStore(join(data, 'meta'));
+    const row = store.get(['transaction', 'a'])!;
+    const open = {
+      startedAt: Date.now(),
+      partitions: [{ topicId: id, partition: 0 }],
+      groups: [],
+      commits: [],
+    };
+    await store.write([put(['transaction', 'a'], { ...row, open })]);
+    await store.close();
+    truncateSync(join(data, 't-1', '00000000000000000000.log'), 10);
+    expect(await Ottla.repair(data)).toContainEqual(
+      expect.stringContaining('open transaction of a'),
+    );
+    const repaired = await openLmdbStore(join(data, 'meta'));
+    expect(repaired.get(['transaction', 'a'])).toEqual({ ...row, open: null });
+    await repaired.close();
   });
 });
 

@@ -383,7 +383,15 @@ const checks: Readonly<Record<string, () => Promise<void>>> = {
   async t26() {
     const machine = new Machine();
     const { store, clock } = machine;
-    const row = { producerId: '7', producerEpoch: 32_766, timestamp: clock.now(), decision: null };
+    const row = {
+      producerId: '7',
+      producerEpoch: 32_766,
+      timeoutMs: 60_000,
+      timestamp: clock.now(),
+      ended: null,
+      decision: null,
+      open: null,
+    };
     await store.write([put(['transaction', 'a'], row)]);
     const broker = await machine.open();
     const partition = await createTopic(broker);

@@ -31,11 +31,12 @@ const sections = {
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
   'What a test puts in its place': 'Clock Timer Faults',
+  'ottla/server': 'serve Server ServeOptions ServeLimits SocketRequest',
   'ottla/testing': 'testOttla TestOttla testDirectory TestContext VirtualClock VirtualClockOptions',
   'ottla/testing: faults': 'FaultInjector FaultyOperation FailureOptions FaultTarget Gate',
 };
 
-const entries = ['index.d.ts', 'testing/index.d.ts'];
+const entries = ['index.d.ts', 'server/index.d.ts', 'testing/index.d.ts'];
 const declarations = new Map(
   entries.flatMap(publicDeclarations).map((found) => [found.name, found]),
 );

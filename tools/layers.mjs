@@ -24,7 +24,7 @@ export const layers = [
   ['topic'],
   ['group', 'group-*', 'groups'],
   ['retention'],
-  ['transaction'],
+  ['transaction', 'transaction-*'],
   ['broker'],
   ['verify', 'verify-*'],
   ['repair', 'repair-*'],
@@ -42,7 +42,8 @@ export const layers = [
   ['ottla'],
   ['index'],
   ['testing/*'],
-  ['server/*'],
+  ['server/protocol/*'],
+  ['server/*', 'server/requests/*'],
   ['cli/*'],
 ];
 

@@ -385,8 +385,8 @@ export async function writeCleaned(
 ): Promise<boolean> {
   let isChanged = false;
   for (const segment of group) {
-    for (const aborted of segment.transactionIndex.entries) {
-      cleaned.transactionIndex.append(aborted);
+    for (const aborted of segment.transactions.index.entries) {
+      cleaned.transactions.index.append(aborted);
     }
     for await (const batch of batchesOf(segment, 0, pace)) {
       const outcome = await plan.clean(batch, transactions);

@@ -187,10 +187,33 @@ export interface TransactionRow {
   /** An int64, in digits. */
   readonly producerId: string;
   readonly producerEpoch: number;
+  readonly timeoutMs: number;
   /** When it was used last, ms since 1970. */
   readonly timestamp: number;
+  /** How its last transaction has ended, as far as that is written. */
+  readonly ended: 'committed' | 'aborted' | null;
   /** What was decided last, as long as its markers are not known to be durable. */
   readonly decision: DecisionRow | null;
+  /** The transaction that is open, if it is a producer's elsewhere: it outlives this process. */
+  readonly open: OpenTransactionRow | null;
+}
+
+/** A transaction that is not decided. */
+export interface OpenTransactionRow {
+  /** ms since 1970. */
+  readonly startedAt: number;
+  /** What it may have written to. */
+  readonly partitions: readonly { readonly topicId: string; readonly partition: number }[];
+  /** Groups that it may commit offsets of. */
+  readonly groups: readonly string[];
+  /** Offsets that are committed with it, those that came last last. */
+  readonly commits: readonly {
+    readonly group: string;
+    readonly offsets: readonly (Omit<OffsetRow, 'timestamp'> & {
+      readonly topicId: string;
+      readonly partition: number;
+    })[];
+  }[];
 }
 
 /** A transaction that is committed, whatever happens. */

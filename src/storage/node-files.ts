@@ -42,9 +42,7 @@ export const nodeFiles: FileSystem = {
     await nodeFiles.syncDirectory(dirname(path));
   },
 
-  makeDirectory(path) {
-    fs.mkdirSync(path, { recursive: true });
-  },
+  makeDirectory,
 
   rename(from, to) {
     fs.renameSync(from, to);
@@ -76,6 +74,24 @@ export const nodeFiles: FileSystem = {
     }
   },
 };
+
+/** Step by step: Node 20's own way never ends below /proc, which says of every name that it is missing. */
+function makeDirectory(path: string): void {
+  try {
+    fs.mkdirSync(path);
+  } catch (error) {
+    if (leadsToDirectory(path)) return;
+    const parent = dirname(path);
+    if (codeOf(error) !== 'ENOENT' || parent === path || leadsToDirectory(parent)) throw error;
+    makeDirectory(parent);
+    makeDirectory(path);
+  }
+}
+
+function leadsToDirectory(path: string): boolean {
+  const stats = unlessMissing(() => fs.statSync(path, { throwIfNoEntry: false }));
+  return stats?.isDirectory() === true;
+}
 
 class NodeFile implements File {
   readonly #path: string;

@@ -1,3 +1,4 @@
+import { join } from 'node:path';
 import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import {
@@ -8,6 +9,8 @@ import {
   checkBatch,
   readBatchHeader,
 } from '../record.js';
+import { segmentFileName } from './checkpoint.js';
+import type { FileSystem } from './file-system.js';
 import type { Segment } from './segment.js';
 
 const chunkBytes = 1024 * 1024;
@@ -216,6 +219,29 @@ export async function hasLaterBatch(
     if (isBatch(bytes, at, length, minOffset)) return true;
   }
   return false;
+}
+
+/**
+ * Keeps what is to be cut, in a .torn file: under a name of its own, unless a recovery that a crash cut
+ * short has kept the same.
+ * @returns its path
+ */
+export async function keepAside(
+  segment: Segment,
+  position: number,
+  fileSize: number,
+  files: FileSystem,
+): Promise<string> {
+  const bytes = Buffer.alloc(fileSize - position);
+  await segment.readAsync(bytes, bytes.length, position);
+  for (let number = 0; ; number++) {
+    const suffix = number === 0 ? 'torn' : `${number}.torn`;
+    const path = join(segment.directory, segmentFileName(segment.nextOffset, suffix));
+    const there = files.readFile(path);
+    if (there !== undefined && !there.equals(bytes)) continue;
+    await files.replaceFile(path, bytes);
+    return path;
+  }
 }
 
 function isBatch(bytes: Buffer, at: number, end: number, minOffset: number): boolean {

@@ -8,6 +8,8 @@ const count = z.int().nonnegative();
 const crc = z.int().min(0).max(0xffff_ffff);
 /** −1 where there is none. */
 const orNone = z.int().min(-1);
+const place = { topicId: z.string(), partition: count };
+const committed = { offset: count, leaderEpoch: orNone, metadata: z.string() };
 const fileSum = z.object({ bytes: count, checksum: crc });
 
 const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
@@ -59,26 +61,26 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
   transaction: z.object({
     producerId: z.string().regex(/^\d{1,19}$/),
     producerEpoch: count,
+    timeoutMs: count,
     timestamp: z.int(),
+    ended: z.enum(['committed', 'aborted']).nullable(),
     decision: z
       .object({
-        partitions: z.array(
-          z.object({
-            topicId: z.string(),
-            partition: count,
-            firstOffset: count,
-            endOffset: count,
-          }),
+        partitions: z.array(z.object({ ...place, firstOffset: count, endOffset: count })),
+      })
+      .nullable(),
+    open: z
+      .object({
+        startedAt: z.int(),
+        partitions: z.array(z.object(place)),
+        groups: z.array(z.string()),
+        commits: z.array(
+          z.object({ group: z.string(), offsets: z.array(z.object({ ...place, ...committed })) }),
         ),
       })
       .nullable(),
   }),
-  offset: z.object({
-    offset: count,
-    leaderEpoch: orNone,
-    metadata: z.string(),
-    timestamp: z.int(),
-  }),
+  offset: z.object({ ...committed, timestamp: z.int() }),
 };
 
 const keys: { readonly [K in RowKind]: z.ZodType<Key<K>> } = {

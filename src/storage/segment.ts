@@ -7,8 +7,9 @@ import { fileError, type File } from './file-system.js';
 import { OffsetIndex } from './offset-index.js';
 import type { OpenFileHolder, OpenFiles } from './open-files.js';
 import { TimeIndex } from './time-index.js';
-import { TransactionIndex, type AbortedTransaction } from './transaction-index.js';
-import { emptySum, type FileSum, type RecoveryPoint, type SegmentRow } from './meta-store.js';
+import { IndexFile } from './index-file.js';
+import type { RecoveryPoint, SegmentRow } from './meta-store.js';
+import { SegmentTransactions } from './segment-transactions.js';
 
 /** What the segment must know of a batch to append it to its indexes. */
 export interface BatchFacts {
@@ -23,18 +24,9 @@ const headerBytes = Buffer.alloc(RECORD_BATCH_OVERHEAD);
 const chunkBytes = 1024 * 1024;
 /** An index entry whose batch lies further behind the offset index's own is not looked for. */
 const maxWalkedBatches = 1000;
-/** As the number of saved entries: the index file holds others than these. */
-const rewriteFile = -1;
-
-type IndexSuffix = 'index' | 'timeindex' | 'txnindex';
-type Index = OffsetIndex | TimeIndex | TransactionIndex;
-
 /**
  * One .log file of consecutive batches and its indexes. Batches are appended while it is active;
  * once sealed it never changes.
- *
- * Index entries are kept in memory and appended to their files when the recovery point moves: up to it
- * the files are complete, behind it recovery makes them again from the log.
  */
 export class Segment implements OpenFileHolder {
   readonly baseOffset: number;
@@ -69,16 +61,10 @@ export class Segment implements OpenFileHolder {
   #waitingForEndOfUse: (() => void)[] = [];
   #writable = false;
   #directorySynced = false;
-  #offsetIndex: OffsetIndex;
-  #timeIndex: TimeIndex;
+  readonly #offsets: IndexFile<OffsetIndex>;
+  readonly #times: IndexFile<TimeIndex>;
   #indexesLoaded = false;
-  #offsetEntriesSaved = 0;
-  #timeEntriesSaved = 0;
-  /** Of a sealed segment null until it is needed. */
-  #transactionIndex: TransactionIndex | null = new TransactionIndex();
-  #transactionEntriesSaved = 0;
-  /** Of the transaction index, as the row or the recovery point says. */
-  #transactionIndexSum: FileSum = emptySum;
+  readonly transactions: SegmentTransactions;
   #maxTimestampOffset = -1;
   #bytesSinceIndexEntry = 0;
 
@@ -93,15 +79,27 @@ export class Segment implements OpenFileHolder {
     this.baseOffset = baseOffset;
     this.nextOffset = baseOffset;
     this.#indexIntervalBytes = indexIntervalBytes;
-    this.#offsetIndex = new OffsetIndex(baseOffset);
-    this.#timeIndex = new TimeIndex(baseOffset);
+    const { files } = openFiles;
+    this.#offsets = new IndexFile(
+      files,
+      () => this.#path('index'),
+      () => new OffsetIndex(baseOffset),
+      (bytes) => OffsetIndex.fromBytes(baseOffset, bytes),
+    );
+    this.#times = new IndexFile(
+      files,
+      () => this.#path('timeindex'),
+      () => new TimeIndex(baseOffset),
+      (bytes) => TimeIndex.fromBytes(baseOffset, bytes),
+    );
+    this.transactions = new SegmentTransactions(files, () => this.#path('txnindex'));
   }
 
   get path(): string {
     return this.#path('log');
   }
 
-  #path(suffix: 'log' | IndexSuffix): string {
+  #path(suffix: 'log' | 'index' | 'timeindex' | 'txnindex'): string {
     return join(this.directory, segmentFileName(this.baseOffset, suffix)) + this.nameSuffix;
   }
 
@@ -112,8 +110,7 @@ export class Segment implements OpenFileHolder {
     this.nextOffset = row.nextOffset;
     this.maxTimestamp = row.maxTimestamp;
     this.checksum = row.checksum;
-    this.#transactionIndexSum = row.transactionIndex;
-    this.#transactionIndex = row.transactionIndex.bytes === 0 ? new TransactionIndex() : null;
+    this.transactions.restore(row.transactionIndex, false);
   }
 
   row(): SegmentRow {
@@ -122,62 +119,13 @@ export class Segment implements OpenFileHolder {
       bytes: this.size,
       maxTimestamp: this.maxTimestamp,
       checksum: this.checksum,
-      transactionIndex: this.#sumOfTransactionIndex(),
+      transactionIndex: this.transactions.sum(),
     };
-  }
-
-  /**
-   * Transactions that were aborted by a marker in this segment.
-   * @throws CORRUPT_MESSAGE if the file is not the one that the metadata knows
-   */
-  get transactionIndex(): TransactionIndex {
-    this.#transactionIndex ??= this.#readTransactionIndex();
-    if (this.#transactionIndex !== null) return this.#transactionIndex;
-    throw new OttlaError(
-      'CORRUPT_MESSAGE',
-      `${this.#path('txnindex')} is missing or damaged: the next open, or topics.reopen, makes it anew`,
-    );
-  }
-
-  /** Whether there are entries in the transaction index, as far as is known. */
-  get mayHaveAborted(): boolean {
-    return this.#transactionIndex === null || this.#transactionIndex.length > 0;
-  }
-
-  /** Whether the transaction index is the one that the metadata knows. */
-  get hasTransactionIndex(): boolean {
-    this.#transactionIndex ??= this.#readTransactionIndex();
-    return this.#transactionIndex !== null;
-  }
-
-  #readTransactionIndex(): TransactionIndex | null {
-    const { bytes, checksum } = this.#transactionIndexSum;
-    if (bytes === 0) return new TransactionIndex();
-    const file = this.#openFiles.files.readFile(this.#path('txnindex'));
-    if (file === undefined || file.length < bytes) return null;
-    if (crc32c(file, 0, bytes) !== checksum) return null;
-    return TransactionIndex.fromBytes(this.baseOffset, file.subarray(0, bytes));
-  }
-
-  /** Begins the transaction index anew; saveIndexes() writes it. */
-  replaceTransactionIndex(entries: readonly AbortedTransaction[]): void {
-    this.#transactionIndex = new TransactionIndex();
-    for (const entry of entries) this.#transactionIndex.append(entry);
-    this.#transactionEntriesSaved = rewriteFile;
-  }
-
-  #sumOfTransactionIndex(): FileSum {
-    const index = this.#transactionIndex;
-    if (index === null) return this.#transactionIndexSum;
-    const bytes = index.bytesFrom(0);
-    return bytes.length === 0
-      ? emptySum
-      : { bytes: bytes.length, checksum: crc32c(bytes, 0, bytes.length) };
   }
 
   /** Whether offsets up to `lastOffset` still fit the indexes' 32 bits. */
   canHold(lastOffset: number): boolean {
-    return this.#offsetIndex.canHold(lastOffset);
+    return this.#offsets.entries.canHold(lastOffset);
   }
 
   /**
@@ -242,7 +190,7 @@ export class Segment implements OpenFileHolder {
       this.#maxTimestampOffset = batch.lastOffset;
     }
     if (this.#bytesSinceIndexEntry > this.#indexIntervalBytes) {
-      this.#offsetIndex.append(batch.lastOffset, this.size);
+      this.#offsets.entries.append(batch.lastOffset, this.size);
       this.#indexTime();
       this.#bytesSinceIndexEntry = 0;
     }
@@ -256,7 +204,7 @@ export class Segment implements OpenFileHolder {
 
   #indexTime(): void {
     if (this.#maxTimestampOffset >= 0) {
-      this.#timeIndex.append(this.maxTimestamp, this.#maxTimestampOffset);
+      this.#times.entries.append(this.maxTimestamp, this.#maxTimestampOffset);
     }
   }
 
@@ -274,24 +222,27 @@ export class Segment implements OpenFileHolder {
   /** A byte at or before which the batch with `offset` begins. */
   positionBefore(offset: number): number {
     this.#loadIndexes();
-    const entry = this.#offsetIndex.lookup(offset);
+    const entry = this.#offsets.entries.lookup(offset);
     if (entry.position === 0) return 0;
     if (this.#headerAt(entry.position)?.lastOffset === entry.offset) return entry.position;
-    this.#offsetIndex = new OffsetIndex(this.baseOffset);
-    this.#offsetEntriesSaved = rewriteFile;
+    this.#offsets.clear();
     return 0;
   }
 
   /**
-   * Where the first batch with `offset` or a later one begins: the end if there is none. Where the index
-   * leaves too many batches to look at, a byte before it.
+   * Where the batch with `offset` begins: the end if there is none with it or a later one. Where no batch has
+   * it, or the index leaves too many to look at, a byte before it.
    */
   positionOf(offset: number): number {
     if (offset >= this.nextOffset) return this.size;
     let position = this.positionBefore(offset);
+    let before = position;
     for (let walked = 0; walked < maxWalkedBatches && position < this.size; walked++) {
       const batch = this.#headerAt(position);
+      // Of a gap who reads finds out whether it is one, or damage.
+      if (batch !== null && batch.baseOffset > offset) return before;
       if (batch === null || batch.lastOffset >= offset) break;
+      before = position;
       position += batch.size;
     }
     return position;
@@ -300,11 +251,10 @@ export class Segment implements OpenFileHolder {
   /** An offset before which every record is older than `timestamp`. */
   offsetBeforeTimestamp(timestamp: number): number {
     this.#loadIndexes();
-    const entry = this.#timeIndex.lookup(timestamp - 1);
+    const entry = this.#times.entries.lookup(timestamp - 1);
     if (entry.timestamp === -1) return this.baseOffset;
     if (this.#maxTimestampOfBatch(entry.offset) === entry.timestamp) return entry.offset;
-    this.#timeIndex = new TimeIndex(this.baseOffset);
-    this.#timeEntriesSaved = rewriteFile;
+    this.#times.clear();
     return this.baseOffset;
   }
 
@@ -340,26 +290,11 @@ export class Segment implements OpenFileHolder {
   #loadIndexes(): void {
     if (this.#indexesLoaded) return;
     try {
-      this.#offsetIndex = this.#readIndex('index', OffsetIndex) ?? this.#offsetIndex;
-      this.#timeIndex = this.#readIndex('timeindex', TimeIndex) ?? this.#timeIndex;
+      this.#offsets.entries = this.#offsets.read() ?? this.#offsets.entries;
+      this.#times.entries = this.#times.read() ?? this.#times.entries;
       this.#indexesLoaded = true;
     } catch (error) {
       asStorageError(this.path, error);
-    }
-  }
-
-  #readIndex<T>(
-    suffix: IndexSuffix,
-    index: { fromBytes(baseOffset: number, bytes: Uint8Array): T },
-    length?: number,
-  ): T | null {
-    const bytes = this.#openFiles.files.readFile(this.#path(suffix));
-    if (bytes === undefined || bytes.length < (length ?? 0)) return null;
-    try {
-      return index.fromBytes(this.baseOffset, bytes.subarray(0, length));
-    } catch (error) {
-      if (error instanceof OttlaError && error.code === 'CORRUPT_MESSAGE') return null;
-      throw error;
     }
   }
 
@@ -369,9 +304,9 @@ export class Segment implements OpenFileHolder {
       baseOffset: this.baseOffset,
       nextOffset: this.nextOffset,
       bytes: this.size,
-      offsetIndexBytes: this.#offsetIndex.byteLength,
-      timeIndexBytes: this.#timeIndex.byteLength,
-      transactionIndex: this.#sumOfTransactionIndex(),
+      offsetIndexBytes: this.#offsets.entries.byteLength,
+      timeIndexBytes: this.#times.entries.byteLength,
+      transactionIndex: this.transactions.sum(),
       lastCrc: this.lastCrc,
       checksum: this.checksum,
       maxTimestamp: this.maxTimestamp,
@@ -393,23 +328,11 @@ export class Segment implements OpenFileHolder {
     this.#maxTimestampOffset = point.maxTimestampOffset;
     this.#bytesSinceIndexEntry = point.bytesSinceIndexEntry;
     // Written anew behind the point, a file may have other entries where the point's were.
-    const offsets = this.#readIndex('index', OffsetIndex, point.offsetIndexBytes);
-    if (offsets?.endsBefore(point.nextOffset) === true) this.#offsetIndex = offsets;
-    const times = this.#readIndex('timeindex', TimeIndex, point.timeIndexBytes);
-    if (times?.endsBefore(point.nextOffset) === true) this.#timeIndex = times;
-    this.#offsetEntriesSaved = this.#entriesInFile('index', this.#offsetIndex);
-    this.#timeEntriesSaved = this.#entriesInFile('timeindex', this.#timeIndex);
-    this.#transactionIndexSum = point.transactionIndex;
-    this.#transactionIndex = this.#readTransactionIndex();
-    this.#transactionEntriesSaved =
-      this.#transactionIndex === null
-        ? rewriteFile
-        : this.#entriesInFile('txnindex', this.#transactionIndex);
-  }
-
-  #entriesInFile(suffix: IndexSuffix, index: Index): number {
-    const bytes = Math.max(0, this.#openFiles.files.size(this.#path(suffix)));
-    return bytes === index.byteLength ? index.length : rewriteFile;
+    const offsets = this.#offsets.read(point.offsetIndexBytes);
+    this.#offsets.restore(offsets?.endsBefore(point.nextOffset) === true ? offsets : null);
+    const times = this.#times.read(point.timeIndexBytes);
+    this.#times.restore(times?.endsBefore(point.nextOffset) === true ? times : null);
+    this.transactions.restore(point.transactionIndex, true);
   }
 
   /** Cuts the log to `size` bytes, at the boundary of a batch. Durable with the next sync. */
@@ -454,44 +377,7 @@ export class Segment implements OpenFileHolder {
 
   /** Appends the index entries that came since the last time to their files, and makes them durable. */
   async saveIndexes(): Promise<void> {
-    const offsetIndex = this.#offsetIndex;
-    const timeIndex = this.#timeIndex;
-    const offsets = offsetIndex.length;
-    const times = timeIndex.length;
-    const transactionIndex = this.#transactionIndex;
-    const transactions = transactionIndex?.length ?? 0;
-    await Promise.all([
-      this.#saveIndex('index', offsetIndex, this.#offsetEntriesSaved),
-      this.#saveIndex('timeindex', timeIndex, this.#timeEntriesSaved),
-      transactionIndex === null
-        ? undefined
-        : this.#saveIndex('txnindex', transactionIndex, this.#transactionEntriesSaved),
-    ]);
-    if (transactionIndex === this.#transactionIndex) this.#transactionEntriesSaved = transactions;
-    // Unless the log disagreed with it meanwhile, and it was given up.
-    if (offsetIndex === this.#offsetIndex) this.#offsetEntriesSaved = offsets;
-    if (timeIndex === this.#timeIndex) this.#timeEntriesSaved = times;
-  }
-
-  async #saveIndex(suffix: IndexSuffix, index: Index, saved: number): Promise<void> {
-    if (index.length === saved) return;
-    const bytes = index.bytesFrom(Math.max(0, saved));
-    const start = index.byteLength - bytes.length;
-    const file = this.#openFiles.files.open(this.#path(suffix), 'write');
-    try {
-      let at = 0;
-      while (at < bytes.length) {
-        const written = file.write(bytes, at, bytes.length, start + at);
-        if (written === 0) throw fileError('ENOSPC', 'write', this.#path(suffix));
-        at += written;
-      }
-      file.truncate(start + bytes.length);
-      await file.sync();
-    } finally {
-      file.close();
-    }
-    // The row that counts on these bytes must not be durable before their name is.
-    if (start === 0) await this.#openFiles.files.syncDirectory(this.directory);
+    await Promise.all([this.#offsets.save(), this.#times.save(), this.transactions.save()]);
   }
 
   /**

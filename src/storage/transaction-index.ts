@@ -24,7 +24,7 @@ export class TransactionIndex {
   readonly entries: AbortedTransaction[] = [];
 
   /** @throws CORRUPT_MESSAGE if the bytes cannot be what was appended */
-  static fromBytes(_baseOffset: number, bytes: Uint8Array): TransactionIndex {
+  static fromBytes(bytes: Uint8Array): TransactionIndex {
     const index = new TransactionIndex();
     const view = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length);
     if (view.length % entryBytes !== 0) {

@@ -1,0 +1,19 @@
+import type { Clock } from './clock.js';
+import type { LogQuota } from './partition-quota.js';
+import type { MetaStore } from './storage/meta-store.js';
+import type { OpenFiles } from './storage/open-files.js';
+import type { SyncQueue } from './storage/sync-queue.js';
+
+/** What every partition of one data directory works with. */
+export interface LogEnvironment {
+  readonly openFiles: OpenFiles;
+  readonly store: MetaStore;
+  readonly clock: Clock;
+  readonly syncs: SyncQueue;
+  /** One compaction at a time: each takes memory for its keys. */
+  readonly compactions: SyncQueue;
+  readonly readOnly: boolean;
+  readonly quota: LogQuota;
+  /** Told, in a sentence, of what is found amiss. */
+  readonly warn: (message: string) => void;
+}

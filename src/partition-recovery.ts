@@ -1,0 +1,58 @@
+import type { LogEnvironment } from './partition-environment.js';
+import type { PartitionLog } from './partition-log.js';
+import { Pace } from './storage/compaction.js';
+import { endsWithKnownBatch, hasLaterBatch, keepAside } from './storage/recovery.js';
+
+/**
+ * Takes over what was written behind a log's recovery point. The first batch that is not whole and valid
+ * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
+ * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
+ * @param afterFailedSync what the failed sync did not write is written again, so that the next one
+ *   covers it
+ * @returns a sentence on what was cut, or null
+ * @throws METADATA_LOST, KAFKA_STORAGE_ERROR
+ */
+export async function recoverLog(
+  log: PartitionLog,
+  { clock, openFiles }: LogEnvironment,
+  afterFailedSync: boolean,
+): Promise<string | null> {
+  const segments = log.open(true);
+  log.syncFailed ||= afterFailedSync;
+  const { active } = segments;
+  if (log.failure === null && !(await endsWithKnownBatch(active))) {
+    log.damaged(`${active.path} is another file: what ends at byte ${active.size} is not known`);
+  }
+  if (log.failure !== null) return null;
+  const damaged = segments.all.filter((segment) => !segment.transactions.isWhole);
+  if (log.producers.isLost || damaged.length > 0) {
+    await log.producers.rebuild(segments.all, damaged, new Pace(clock));
+  }
+  const fileSize = Math.max(0, active.fileSize());
+  if (log.syncFailed) await active.writeAgain(active.size, fileSize);
+  const { position, problem } = await log.addBatchesUpTo(fileSize);
+  let report: string | null = null;
+  if (problem !== null) {
+    const next = active.nextOffset;
+    report = `${log.name}: cut ${fileSize - position} bytes at byte ${position}, next offset ${next}: ${problem}.`;
+    if (await hasLaterBatch(active, position, fileSize, next, clock)) {
+      const path = await keepAside(active, position, fileSize, openFiles.files);
+      report += ` Good batches lay behind; they are kept in ${path}.`;
+    }
+    await log.beginEpoch(next);
+    active.cut(position);
+  }
+  try {
+    await active.sync();
+  } catch (error) {
+    await log.noteFailedSync();
+    throw error;
+  }
+  await log.recovered();
+  if (active.nextOffset < segments.startOffset) {
+    // What lay between was deleted: its offsets are not given out again.
+    await log.roll();
+    await log.moveLogStart(segments.startOffset);
+  }
+  return report;
+}

@@ -1,0 +1,89 @@
+import type { Api, Node, Peer } from './protocol/api.js';
+import { errorNumber } from './protocol/errors.js';
+import { MalformedRequest, Reader } from './protocol/reader.js';
+import { Writer } from './protocol/writer.js';
+import { apiVersions, unsupportedVersion } from './requests/api-versions.js';
+
+/** A request that was read. */
+export interface Exchange {
+  readonly overlaps: boolean;
+  /** Begins it. @returns the frame to answer with, piece by piece; null: there is no answer */
+  answer(): Buffer[] | null | Promise<Buffer[] | null>;
+}
+
+/**
+ * Reads a request: its header, then its body as the version in it says (RequestHeader.json).
+ * @throws MalformedRequest
+ */
+export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
+  const reader = new Reader(frame);
+  const key = reader.int16();
+  const version = reader.int16();
+  const correlationId = reader.int32();
+  const api = node.apis.get(key);
+  if (api === undefined || version < api.minVersion || version > api.maxVersion) {
+    return { overlaps: false, answer: () => refusal(api, correlationId, node) };
+  }
+  const isFlexible = version >= api.flexibleFrom;
+  const clientId = nullableString(reader) ?? '';
+  if (isFlexible) skipTags(reader);
+  const request = api.request(version).read(reader);
+  if (reader.remaining > 0) {
+    throw new MalformedRequest(`${api.name} ${version}: ${reader.remaining} bytes too many`);
+  }
+  const written = (response: unknown): Buffer[] | null => {
+    if (response === null) return null;
+    // Whoever asks for versions knows none yet: the header of this answer never has tags.
+    const hasTags = isFlexible && api !== apiVersions;
+    return frameOf(correlationId, hasTags, (writer) =>
+      api.response(version).write(writer, response),
+    );
+  };
+  return {
+    overlaps: api.overlaps,
+    answer() {
+      const response = api.handle(request, { node, peer, version, clientId });
+      return response instanceof Promise ? response.then(written) : written(response);
+    },
+  };
+}
+
+/**
+ * Kafka answers ApiVersions so, with what it has, and hangs up on all others: they get the number of the
+ * error alone, with which most responses of old begin.
+ */
+function refusal(api: Api | undefined, correlationId: number, { apis }: Node): Buffer[] {
+  return frameOf(correlationId, false, (writer) => {
+    if (api === apiVersions) api.response(0).write(writer, unsupportedVersion(apis.values()));
+    else writer.int16(errorNumber('UNSUPPORTED_VERSION'));
+  });
+}
+
+function frameOf(
+  correlationId: number,
+  hasTags: boolean,
+  body: (writer: Writer) => void,
+): Buffer[] {
+  const writer = new Writer();
+  writer.int32(0);
+  writer.int32(correlationId);
+  if (hasTags) writer.uvarint(0);
+  body(writer);
+  const length = writer.length - 4;
+  const parts = writer.finish();
+  parts[0]!.writeInt32BE(length, 0);
+  return parts;
+}
+
+function nullableString(reader: Reader): string | null {
+  const length = reader.int16();
+  if (length < -1) throw new MalformedRequest(`a client id of ${length} bytes`);
+  return length === -1 ? null : reader.string(length);
+}
+
+function skipTags(reader: Reader): void {
+  for (let left = reader.uvarint(); left > 0; left--) {
+    reader.uvarint();
+    reader.view(reader.uvarint());
+  }
+}

@@ -1,0 +1,3 @@
+export { serve } from './serve.js';
+export type { Server, SocketRequest } from './serve.js';
+export type { ServeLimits, ServeOptions } from './options.js';

@@ -1,0 +1,77 @@
+/** A request's bytes are not what its version says. The connection has lost its place. */
+export class MalformedRequest extends Error {
+  override readonly name: string = 'MalformedRequest';
+}
+
+/** Reads the primitive types of Kafka's protocol, one after the other. Nothing is read beyond the end. */
+export class Reader {
+  readonly #bytes: Buffer;
+  #at: number;
+
+  constructor(bytes: Buffer, at: number = 0) {
+    this.#bytes = bytes;
+    this.#at = at;
+  }
+
+  get remaining(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  /** @returns where they begin */
+  #take(length: number): number {
+    const at = this.#at;
+    if (length > this.#bytes.length - at) {
+      throw new MalformedRequest(`${length} bytes at ${at} of ${this.#bytes.length}`);
+    }
+    this.#at = at + length;
+    return at;
+  }
+
+  int8(): number {
+    return (this.#bytes[this.#take(1)]! << 24) >> 24;
+  }
+
+  int16(): number {
+    return this.#bytes.readInt16BE(this.#take(2));
+  }
+
+  int32(): number {
+    return this.#bytes.readInt32BE(this.#take(4));
+  }
+
+  int64(): number {
+    const at = this.#take(8);
+    return this.#bytes.readInt32BE(at) * 2 ** 32 + this.#bytes.readUInt32BE(at + 4);
+  }
+
+  bigint64(): bigint {
+    return this.#bytes.readBigInt64BE(this.#take(8));
+  }
+
+  uuid(): string {
+    const at = this.#take(16);
+    return this.#bytes.toString('base64url', at, at + 16);
+  }
+
+  /** Of 32 bits: seven in a byte, least significant first. */
+  uvarint(): number {
+    let value = 0;
+    for (let shift = 0; shift < 35; shift += 7) {
+      const byte = this.#bytes[this.#take(1)]!;
+      value += (byte & 0x7f) * 2 ** shift;
+      if (byte < 0x80 && value < 2 ** 32) return value;
+    }
+    throw new MalformedRequest('a varint of more than 32 bits');
+  }
+
+  string(length: number): string {
+    const at = this.#take(length);
+    return this.#bytes.toString('utf8', at, at + length);
+  }
+
+  /** A view. */
+  view(length: number): Buffer {
+    const at = this.#take(length);
+    return this.#bytes.subarray(at, at + length);
+  }
+}

@@ -1,0 +1,223 @@
+import { createServer, type AddressInfo, type Server as NetServer, type Socket } from 'node:net';
+import type { Duplex } from 'node:stream';
+import { createServer as createTlsServer } from 'node:tls';
+import type { Broker } from '../broker.js';
+import type { Timer } from '../clock.js';
+import { OttlaError } from '../errors.js';
+import { checkOptions, milliseconds } from '../options.js';
+import { attach, type Ottla } from '../ottla.js';
+import { apis } from './apis.js';
+import { Connection } from './connection.js';
+import { asSocket, connectedPair } from './duplex.js';
+import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
+import type { Endpoint, Node } from './protocol/api.js';
+
+/** What KafkaJS gives its `socketFactory`. */
+export interface SocketRequest {
+  readonly onConnect: () => void;
+}
+
+/** Its one node's id, as that of a new single Kafka broker. */
+const nodeId = 1;
+/** What clients in this process are told where nothing is listened at. */
+const nominal: Endpoint = { host: 'localhost', port: 9092 };
+
+/** Requests under way have so long at close. */
+const closeMs = 1000;
+
+/** Serves an Ottla to clients that speak Kafka's protocol. */
+export class Server {
+  readonly #settings: ServeSettings;
+  readonly #broker: Broker;
+  readonly #detach: () => void;
+  readonly #warn: (warning: string) => void;
+  readonly #connections = new Set<Connection>();
+  readonly #node: Node;
+  #endpoint: Endpoint;
+  #listener: NetServer | null = null;
+  #watch: Timer | null = null;
+  #keptBytes = 0;
+  #closing: Promise<void> | null = null;
+  /** Called when the last connection is gone. */
+  #emptied: (() => void) | null = null;
+
+  /** @internal */
+  constructor(ottla: Ottla, settings: ServeSettings) {
+    const { broker, warn, detach } = attach(ottla, this);
+    this.#settings = settings;
+    this.#broker = broker;
+    this.#warn = warn;
+    this.#detach = detach;
+    this.#endpoint = settings.advertised ?? nominal;
+    const { autoCreateTopics, defaultPartitions } = settings;
+    const endpoint = (): Endpoint => this.#endpoint;
+    this.#node = {
+      broker,
+      nodeId,
+      clusterId: broker.storeId,
+      apis,
+      autoCreateTopics,
+      defaultPartitions,
+      get endpoint() {
+        return endpoint();
+      },
+    };
+    this.#watchConnections();
+  }
+
+  /** 'host:port', for a client's bootstrap.servers. Of a server that listens at no port, a name that none resolves. */
+  get bootstrap(): string {
+    const { host, port } = this.#endpoint;
+    return host.includes(':') ? `[${host}]:${port}` : `${host}:${port}`;
+  }
+
+  /** The Unix socket or named pipe that it listens at; null: none. */
+  get path(): string | null {
+    return this.#settings.path;
+  }
+
+  /** @internal */
+  async listen(): Promise<void> {
+    const { tls, path, host, port, advertised } = this.#settings;
+    const options = { allowHalfOpen: true, noDelay: true };
+    const listener = tls === null ? createServer(options) : createTlsServer({ ...options, ...tls });
+    listener.on(tls === null ? 'connection' : 'secureConnection', (socket: Socket) => {
+      this.#accept(socket, path === null ? (socket.remoteAddress ?? '') : '');
+    });
+    await new Promise<void>((resolve, reject) => {
+      listener.once('error', reject);
+      listener.listen(path === null ? { host, port } : { path }, resolve);
+    });
+    listener.on('error', (error: Error) => this.#warn(`ottla/server: ${error.message}`));
+    this.#listener = listener;
+    if (path === null && advertised === null) {
+      this.#endpoint = { host, port: (listener.address() as AddressInfo).port };
+    }
+  }
+
+  #accept(stream: Duplex, remoteAddress: string): void {
+    const { limits } = this.#settings;
+    // Before it is anybody's, too, its failure is its own.
+    stream.on('error', () => undefined);
+    if (this.#closing !== null || this.#connections.size >= limits.maxConnections) {
+      stream.destroy();
+      return;
+    }
+    const connection = new Connection(stream, `/${remoteAddress}`, {
+      node: this.#node,
+      clock: this.#broker.clock,
+      limits,
+      kept: (bytes) => this.#kept(bytes),
+      failed: (error) => this.#failed(error),
+      closed: (closed) => {
+        this.#connections.delete(closed);
+        if (this.#connections.size === 0) this.#emptied?.();
+      },
+    });
+    this.#connections.add(connection);
+  }
+
+  #failed(error: unknown): void {
+    const reason = error instanceof Error ? (error.stack ?? error.message) : String(error);
+    this.#warn(`ottla/server: a request failed, and its connection was cut: ${reason}`);
+  }
+
+  #kept(bytes: number): void {
+    this.#keptBytes += bytes;
+    while (this.#keptBytes > this.#settings.limits.maxQueuedBytes) {
+      let slowest: Connection | null = null;
+      for (const connection of this.#connections) {
+        const since = connection.arrivingSince;
+        if (since < (slowest?.arrivingSince ?? Infinity)) slowest = connection;
+      }
+      if (slowest === null) return;
+      slowest.destroy();
+    }
+  }
+
+  #watchConnections(): void {
+    const { idleMs, stallMs } = this.#settings.limits;
+    this.#watch = this.#broker.clock.after(Math.max(1, Math.min(idleMs, stallMs) / 4), () => {
+      for (const connection of this.#connections) connection.watch();
+      if (this.#closing === null) this.#watchConnections();
+    });
+  }
+
+  /** A connection of a client in this process, without a port. @throws CLOSED */
+  connect(): Duplex {
+    if (this.#closing !== null) throw new OttlaError('CLOSED', 'this server is closed');
+    const [client, server] = connectedPair();
+    this.#accept(server, '');
+    return client;
+  }
+
+  /**
+   * The `socketFactory` of KafkaJS: its clients reach this server without a port, whatever brokers they are
+   * given.
+   */
+  socketFactory(): (request: SocketRequest) => Socket {
+    return ({ onConnect }) => {
+      const socket = asSocket(this.connect());
+      process.nextTick(onConnect);
+      return socket;
+    };
+  }
+
+  /**
+   * Takes no more connections and requests, and lets those under way end; what waits for records or for other
+   * members is answered or cut. Idempotent. Ottla.close() does it, too.
+   * @param options timeoutMs: how long requests may take, in ms, before their connections are cut; 1000
+   *   unless it is given
+   */
+  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    checkOptions('close', { timeoutMs: milliseconds }, options);
+    this.#closing ??= this.#close(options.timeoutMs ?? closeMs);
+    await this.#closing;
+  }
+
+  async #close(timeoutMs: number): Promise<void> {
+    this.#watch?.cancel();
+    const { clock } = this.#broker;
+    const stopped = new Promise<void>((resolve) => {
+      if (this.#listener === null) resolve();
+      else this.#listener.close(() => resolve());
+    });
+    const emptied = new Promise<void>((resolve) => (this.#emptied = resolve));
+    const cut = clock.after(
+      timeoutMs,
+      () => {
+        for (const connection of this.#connections) connection.destroy();
+      },
+      true,
+    );
+    for (const connection of this.#connections) connection.end();
+    if (this.#connections.size > 0) await emptied;
+    cut.cancel();
+    await stopped;
+    this.#detach();
+  }
+
+  /** As close(): for `await using`. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/**
+ * Serves an Ottla to clients that speak Kafka's protocol: they, and this process, share topics and groups.
+ * @returns the server, once it listens
+ * @throws TypeError, RangeError for options; CLOSED; INVALID_REQUEST in read-only mode; the system's error if
+ *   it cannot listen there, such as EADDRINUSE
+ */
+export async function serve(ottla: Ottla, options?: ServeOptions): Promise<Server> {
+  const settings = checkServeOptions(options);
+  const server = new Server(ottla, settings);
+  if (!settings.listen) return server;
+  try {
+    await server.listen();
+  } catch (error) {
+    await server.close();
+    throw error;
+  }
+  return server;
+}
