@@ -139,6 +139,7 @@ export class LocalEngine implements Engine {
   async #info(partition: Partition): Promise<PartitionInfo> {
     if (this.#broker.readOnly) await partition.refresh();
     const { logStartOffset, highWatermark, lastStableOffset, leaderEpoch } = partition;
+    partition.check();
     const { index, segmentCount, bytes, failure } = partition;
     return {
       partition: index,

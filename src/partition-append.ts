@@ -94,6 +94,7 @@ export class PartitionAppends {
     let nextOffset: number;
     let logAppendTime = -1;
     try {
+      log.check();
       const { active } = log;
       if (log.failure !== null) throw log.failure;
       const known = hasProducer(bytes, start) ? this.#admit(bytes, start, end, listener) : -1;

@@ -19,7 +19,7 @@ import {
   type ProducersRow,
   type RecoveryPoint,
 } from './storage/meta-store.js';
-import { addBatchesUpTo } from './storage/recovery.js';
+import { addBatchesUpTo, problemAtEnd, problemAtEnds } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
 import type { BatchHeader } from './record.js';
 import { settleSwap } from './storage/segment-swap.js';
@@ -50,6 +50,8 @@ export class PartitionLog {
   readonly #stored: StoredPartition;
   readonly #freed: FreedSegments;
   #failure: OttlaError | null = null;
+  /** Whether check() was done. */
+  #isChecked = false;
   /** Bytes may lie in the active segment that a failed sync did not write. */
   syncFailed = false;
   /** Recovery did not come to its end: where the log ends is not known. */
@@ -82,9 +84,14 @@ export class PartitionLog {
   /** Refuses appends from now on. The first failure stays. */
   fail(error: OttlaError): void {
     const { topic, partition } = this.place;
+    const reopen = `topics.reopen(${JSON.stringify(topic)}, ${partition})`;
+    const mend =
+      error.code === 'CORRUPT_MESSAGE'
+        ? `Ottla.repair() has mended it, or the file is restored and ${reopen} called`
+        : reopen;
     this.#failure ??= new OttlaError(
       error.code,
-      `${this.name} takes no records until topics.reopen(${JSON.stringify(topic)}, ${partition}): ${error.message}`,
+      `${this.name} takes no records until ${mend}: ${error.message}`,
       { cause: error, retriable: false },
     );
   }
@@ -203,6 +210,31 @@ export class PartitionLog {
       baseOffset,
       this.settings.indexIntervalBytes,
     );
+
+  /**
+   * Looks once, before the first append or reading, at what tells cheaply that something durable was damaged:
+   * the first and the last batch of sealed segments, and the last one before the recovery point.
+   * @throws KAFKA_STORAGE_ERROR if the active segment cannot be read; others are left to their readers
+   */
+  check(): void {
+    if (this.#isChecked || this.#env.readOnly) return;
+    const { sealed, active } = this.segments;
+    if (this.#failure === null) this.#noticeProblem(problemAtEnd(active));
+    for (const segment of sealed) if (this.#failure === null) this.#checkSealed(segment);
+    this.#isChecked = true;
+  }
+
+  #checkSealed(segment: Segment): void {
+    try {
+      this.#noticeProblem(problemAtEnds(segment));
+    } catch (error) {
+      asStorageError(this.name, error);
+    }
+  }
+
+  #noticeProblem(problem: string | null): void {
+    if (problem !== null) this.damaged(problem);
+  }
 
   /** Damage in what was durable: nothing may be written over it. */
   damaged(what: string): void {

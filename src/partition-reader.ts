@@ -24,6 +24,7 @@ export class PartitionReader {
   constructor(partition: Partition, offset: number) {
     const { logStartOffset, highWatermark } = partition;
     if (offset < logStartOffset || offset > highWatermark) throw partition.outOfRange(offset);
+    partition.check();
     this.#partition = partition;
     this.#offset = offset;
     this.#segment = partition.segmentFor(offset);

@@ -1,7 +1,7 @@
 import type { LogEnvironment } from './partition-environment.js';
 import type { PartitionLog } from './partition-log.js';
 import { Pace } from './storage/compaction.js';
-import { endsWithKnownBatch, hasLaterBatch, keepAside } from './storage/recovery.js';
+import { problemAtEnd, hasLaterBatch, keepAside } from './storage/recovery.js';
 
 /**
  * Takes over what was written behind a log's recovery point. The first batch that is not whole and valid
@@ -20,9 +20,8 @@ export async function recoverLog(
   const segments = log.open(true);
   log.syncFailed ||= afterFailedSync;
   const { active } = segments;
-  if (log.failure === null && !(await endsWithKnownBatch(active))) {
-    log.damaged(`${active.path} is another file: what ends at byte ${active.size} is not known`);
-  }
+  const damage = log.failure === null ? problemAtEnd(active) : null;
+  if (damage !== null) log.damaged(damage);
   if (log.failure !== null) return null;
   const damaged = segments.all.filter((segment) => !segment.transactions.isWhole);
   if (log.producers.isLost || damaged.length > 0) {

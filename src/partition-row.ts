@@ -34,6 +34,7 @@ export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
     transactionIndex: emptySum,
+    lastBatchBytes: 0,
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,

@@ -244,6 +244,16 @@ export class Partition {
     return this.#log.needsRecovery();
   }
 
+  /** Looks at what tells cheaply of damage, before the first reading: then appends are refused. */
+  check(): void {
+    try {
+      this.#log.check();
+    } catch (error) {
+      // What cannot be read now is met by who reads it.
+      asStorageError(this.name, error);
+    }
+  }
+
   /** Why appends are refused, as far as is known; null: they are not. */
   get failure(): OttlaError | null {
     return this.#log.failure;
@@ -365,6 +375,7 @@ export class Partition {
     try {
       log.open(true);
       report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
+      if (!log.isUnrecovered) log.check();
     } catch (error) {
       throw asStorageError(this.name, error);
     }

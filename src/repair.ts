@@ -62,11 +62,27 @@ export async function repairDirectory(
   try {
     refuseOthers(used.files, directory);
     lock = used.lock(join(directory, 'lock'), since);
-    return await repairLocked(used, directory, `${since.replaceAll(':', '')}-old`, random, signal);
+    return await repairLocked(
+      used,
+      directory,
+      nameAside(used.files, directory, since),
+      random,
+      signal,
+    );
   } catch (error) {
     throw asStorageError(directory, error, false);
   } finally {
     lock?.close();
+  }
+}
+
+/** What comes behind the names of what is replaced: nothing has it yet, though two repairs be of one moment. */
+function nameAside(files: FileSystem, directory: string, since: string): string {
+  const stamp = since.replaceAll(':', '');
+  for (let number = 0; ; number++) {
+    const aside = number === 0 ? `${stamp}-old` : `${stamp}-${number}-old`;
+    const taken = [`meta.${aside}`, `${newMeta}.${aside}`];
+    if (taken.every((name) => !files.isDirectory(join(directory, name)))) return aside;
   }
 }
 

@@ -229,13 +229,16 @@ describe('a compacted partition', () => {
   });
 
   it('with damage is given up, until it is reopened', async () => {
-    const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
-    await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
+    const created = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
+    await appendLarge(created, 'a', 'a', 'a', 'a', 'a');
+    await broker.close();
     const whole = machine.read(firstLog);
     const damaged = Buffer.from(whole);
     damaged[200]! ^= 1;
     machine.write(firstLog, damaged);
-    await partition.reopen();
+    broker = await machine.open();
+    broker.onWarning = (warning) => warnings.push(warning);
+    const partition = partitionOf(broker);
     await broker.alterTopic('t', { cleanupPolicy: 'compact' });
     await partition.compact();
     expect(warnings).toEqual([expect.stringMatching(/^t-0 could not be compacted: .* crc /)]);

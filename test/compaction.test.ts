@@ -489,7 +489,8 @@ describe('segments', () => {
     const files = new OpenFiles(new MemoryFiles());
     const sized = (baseOffset: number, nextOffset: number, size: number): Segment => {
       const segment = new Segment(files, '/', baseOffset, 4096);
-      const row = { nextOffset, bytes: size, maxTimestamp: -1, checksum: 0 };
+      const end = { nextOffset, bytes: size, lastBatchBytes: 0, lastCrc: 0 };
+      const row = { ...end, maxTimestamp: -1, checksum: 0 };
       segment.restoreSealed({ ...row, transactionIndex: emptySum });
       return segment;
     };

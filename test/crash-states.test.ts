@@ -44,8 +44,10 @@ beforeEach(async () => {
 /** Seals the three batches that are there, and appends three more. */
 async function roll(): Promise<void> {
   const { active, ...row } = rowOf();
-  const { bytes, checksum, maxTimestamp, nextOffset, transactionIndex } = active;
-  const sealed: SegmentRow = { bytes, checksum, maxTimestamp, nextOffset, transactionIndex };
+  const { nextOffset, bytes, lastBatchBytes, lastCrc } = active;
+  const { maxTimestamp, checksum, transactionIndex } = active;
+  const end = { nextOffset, bytes, lastBatchBytes, lastCrc };
+  const sealed: SegmentRow = { ...end, maxTimestamp, checksum, transactionIndex };
   const empty = { ...active, ...emptyAt(nextOffset) };
   await machine.store.write([
     put(['segment', id, 0, 0], sealed),
@@ -64,6 +66,7 @@ function emptyAt(baseOffset: number): PartitionRow['active'] {
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
     transactionIndex: { bytes: 0, checksum: 0 },
+    lastBatchBytes: 0,
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,

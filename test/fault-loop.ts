@@ -1,5 +1,4 @@
-import { readFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { dirname } from 'node:path';
 import { constants } from 'node:os';
 import { loadNativeCrc32c } from '../src/crc32c.js';
 import { callSitesOf, callerInSource } from './call-sites.js';
@@ -78,22 +77,11 @@ const seam: Readonly<Partial<Record<DiskCall['name'], string>>> = {
 /** Implementations, which call themselves. */
 const implementations = /^(?:storage\/node-files|faults)\.ts:/;
 
-/** A look at a compacted segment by a reader beside its owner: no workload has both. */
-function isBesideSwap(site: string): boolean {
-  const [, path, line] = /^(.+):(\d+) FileSystem\.size$/.exec(site) ?? [];
-  if (path !== 'storage/segment.ts') return false;
-  const text = readFileSync(join('src', path), 'utf8').split('\n')[Number(line) - 1];
-  return text?.includes("nameSuffix === '.swap'") === true;
-}
-
 /** Every place in the source that calls what can fail, as `met` has them. */
 export function placesThatCall(): string[] {
   const rest = ['MetaStore.get', 'MetaStore.range', 'MetaStore.close'];
   return callSitesOf(['FileSystem', 'File', 'MetaStore']).filter(
-    (site) =>
-      !implementations.test(site) &&
-      !isBesideSwap(site) &&
-      !rest.some((method) => site.endsWith(` ${method}`)),
+    (site) => !implementations.test(site) && !rest.some((method) => site.endsWith(` ${method}`)),
   );
 }
 
@@ -167,10 +155,15 @@ export async function callsOf(workload: string): Promise<{
   return { calls, problems: trial.problems };
 }
 
+/** Its other directory away, too, nothing is left that speaks for the id which the metadata has. */
+function isBeyondRepair(workload: string, kind: FaultKind, { path }: DiskCall): boolean {
+  return workload === 'repair of an id' && kind === 'away' && path.includes('/orders-1/');
+}
+
 /** Every fault that a call can meet. */
 export function faultsAt(workload: string, call: number, what: DiskCall): Fault[] {
   return kinds
-    .filter((kind) => meets[kind](what))
+    .filter((kind) => meets[kind](what) && !isBeyondRepair(workload, kind, what))
     .flatMap((kind) =>
       // A directory stays away until it heals, and a write that is short once is only gone on with.
       (kind === 'away' ? [true] : [false, true]).flatMap((forEver) =>

@@ -36,6 +36,10 @@ async function halfSwapped(trial: Trial): Promise<void> {
   await trial.create('orders', { ...small, cleanupPolicy: 'compact', minCleanableDirtyRatio: 0.1 });
   trial.disk.onCall = ({ name: call, path }) =>
     call === 'rename' && path.endsWith('.swap') ? fileError('ENOSPC', call, path) : undefined;
+  // The last of these stays in the compacted segment: its key does not come again.
+  trial.keys = 4;
+  await trial.send('orders', 0, 4);
+  trial.keys = 3;
   for (let i = 0; i < 8; i++) await trial.send('orders', 0, 3);
 }
 

@@ -91,6 +91,8 @@ export class Trial {
   allowed: readonly string[] = [];
   /** Only a repair makes it whole. */
   needsRepair = false;
+  /** How many keys records have by turns. */
+  keys = 3;
   #problems: string[] = [];
   #running: Running | null = null;
   #sent = 0;
@@ -249,7 +251,7 @@ export class Trial {
   #next(topic: string): { value: string; sent: Sent } {
     const order = this.#sent++;
     const timestamp = 1_700_000_000_000 + order * 10;
-    const key = `k${order % 3}`;
+    const key = `k${order % this.keys}`;
     const sent: Sent = { order, key, timestamp, state: 'uncertain', offset: -1 };
     return { value: `${order}/${topic}/`.padEnd(150, '.'), sent };
   }

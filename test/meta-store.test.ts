@@ -36,6 +36,7 @@ const partitionRow: PartitionRow = {
     offsetIndexBytes: 8,
     timeIndexBytes: 12,
     transactionIndex: { bytes: 34, checksum: 2 ** 32 - 2 },
+    lastBatchBytes: 45,
     lastCrc: 2 ** 32 - 1,
     checksum: 1,
     maxTimestamp: -1,
@@ -47,6 +48,8 @@ const partitionRow: PartitionRow = {
 const segmentRow: SegmentRow = {
   nextOffset: 9,
   bytes: 123,
+  lastBatchBytes: 45,
+  lastCrc: 7,
   maxTimestamp: 5,
   checksum: 6,
   transactionIndex: { bytes: 0, checksum: 0 },

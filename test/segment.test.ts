@@ -45,6 +45,7 @@ function startOf(baseOffset: number): RecoveryPoint {
     offsetIndexBytes: 0,
     timeIndexBytes: 0,
     transactionIndex: { bytes: 0, checksum: 0 },
+    lastBatchBytes: 0,
     lastCrc: 0,
     checksum: 0,
     maxTimestamp: -1,

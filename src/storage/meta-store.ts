@@ -135,19 +135,25 @@ export interface ProducersRow {
   readonly hasAborted: boolean;
 }
 
+/** Where a file ends, as far as it is known. By its last batch it is told from another, and damage there. */
+export interface KnownEnd {
+  /** Offset after the last record. */
+  readonly nextOffset: number;
+  readonly bytes: number;
+  /** Of the last batch; 0 where there is none. */
+  readonly lastBatchBytes: number;
+  /** Its CRC-32C; 0 where there is none. */
+  readonly lastCrc: number;
+}
+
 /** Up to here the active segment and its indexes are known to be durable. Behind it anything may be torn. */
-export interface RecoveryPoint {
+export interface RecoveryPoint extends KnownEnd {
   /** Names the active segment. */
   readonly baseOffset: number;
-  /** Offset after the last durable record. */
-  readonly nextOffset: number;
-  /** Durable bytes of the log and of the two index files. */
-  readonly bytes: number;
+  /** Durable bytes of the two index files. */
   readonly offsetIndexBytes: number;
   readonly timeIndexBytes: number;
   readonly transactionIndex: FileSum;
-  /** CRC-32C of the last batch before the point, 0 where there is none: tells this file from another. */
-  readonly lastCrc: number;
   /** What the segment goes on counting from here: see Segment. */
   readonly checksum: number;
   readonly maxTimestamp: number;
@@ -156,9 +162,7 @@ export interface RecoveryPoint {
 }
 
 /** A sealed segment. The row is the commit point of a roll. */
-export interface SegmentRow {
-  readonly nextOffset: number;
-  readonly bytes: number;
+export interface SegmentRow extends KnownEnd {
   readonly maxTimestamp: number;
   /** CRC-32C over the CRCs of its batches, four bytes each, big endian. */
   readonly checksum: number;

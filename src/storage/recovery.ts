@@ -2,12 +2,11 @@ import { join } from 'node:path';
 import type { Clock } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import {
-  BatchHeader,
   LOG_OVERHEAD,
-  RECORD_BATCH_OVERHEAD,
   batchSizeAt,
   checkBatch,
   readBatchHeader,
+  type BatchHeader,
 } from '../record.js';
 import { segmentFileName } from './checkpoint.js';
 import type { FileSystem } from './file-system.js';
@@ -31,29 +30,52 @@ export interface ScanEnd {
 }
 
 /**
- * Whether the last batch before a segment's known end is the one that was there when that became known.
- * If not, this is another file, or an older copy of it.
+ * Why the last batch before a segment's known end is not the one that was there when that became known:
+ * damage, another file, or an older copy of it. Null: it is.
  */
-export async function endsWithKnownBatch(segment: Segment): Promise<boolean> {
-  const { size, nextOffset, lastCrc } = segment;
-  if (size === 0) return true;
-  let position = segment.positionBefore(nextOffset - 1);
-  let last: BatchHeader | null = null;
-  const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, size - position));
-  while (position < size) {
-    const wanted = Math.min(chunk.length, size - position);
-    const length = await readSome(segment, chunk, wanted, position);
-    let at = 0;
-    while (at + RECORD_BATCH_OVERHEAD <= length) {
-      const batchSize = sizeOrProblem(chunk, at, length);
-      if (typeof batchSize === 'string') return false;
-      last = new BatchHeader(chunk, at);
-      at += batchSize;
-    }
-    if (at === 0) return false;
-    position += at;
+export function problemAtEnd(segment: Segment): string | null {
+  const { path, size, lastBatchBytes, lastCrc, nextOffset } = segment;
+  if (size === 0) return null;
+  const position = size - lastBatchBytes;
+  const last = batchAt(segment, position, lastBatchBytes);
+  if (typeof last === 'string') return `damage at byte ${position} of ${path}: ${last}`;
+  // Behind the last batch that compaction left there may be a gap.
+  if (last.crc === lastCrc && last.nextOffset <= nextOffset) return null;
+  return `${path} is another file: it has not the batch at byte ${position} that was written there`;
+}
+
+/** The same of the first batch, and of the last one of a segment that is sealed. */
+export function problemAtEnds(segment: Segment): string | null {
+  const { path, size, baseOffset, nextOffset } = segment;
+  if (size === 0) return null;
+  const first = batchAt(segment, 0);
+  if (typeof first === 'string') return `damage at byte 0 of ${path}: ${first}`;
+  if (first.baseOffset < baseOffset || first.nextOffset > nextOffset) {
+    return `${path} is another file: its first batch has offsets ${first.baseOffset} to ${first.lastOffset}`;
   }
-  return position === size && last?.nextOffset === nextOffset && last.crc === lastCrc;
+  return problemAtEnd(segment);
+}
+
+/** The valid batch at a position, or why there is none. @param size if it is known */
+function batchAt(segment: Segment, position: number, size?: number): BatchHeader | string {
+  try {
+    const wanted = size ?? batchBytesAt(segment, position);
+    const bytes = Buffer.allocUnsafe(wanted);
+    const length = segment.read(bytes, wanted, position);
+    const header = readBatchHeader(bytes, 0, length);
+    if (header?.size !== wanted) return incomplete;
+    checkBatch(bytes, 0, header);
+    return header;
+  } catch (error) {
+    return problemIn(error);
+  }
+}
+
+/** What a batch's length says, as far as the segment has so much. */
+function batchBytesAt(segment: Segment, position: number): number {
+  const bytes = Buffer.allocUnsafe(LOG_OVERHEAD);
+  const length = segment.read(bytes, LOG_OVERHEAD, position);
+  return Math.min(Math.max(0, batchSizeAt(bytes, 0, length)), segment.size - position);
 }
 
 /** Takes a batch into account that lies at the end of what is known. */
@@ -177,14 +199,6 @@ function addBatches(
     at += size;
   }
   return at;
-}
-
-function sizeOrProblem(chunk: Buffer, at: number, end: number): number | string {
-  try {
-    return batchSizeAt(chunk, at, end);
-  } catch (error) {
-    return problemIn(error);
-  }
 }
 
 function problemIn(error: unknown): string {

@@ -10,6 +10,7 @@ const crc = z.int().min(0).max(0xffff_ffff);
 const orNone = z.int().min(-1);
 const place = { topicId: z.string(), partition: count };
 const committed = { offset: count, leaderEpoch: orNone, metadata: z.string() };
+const knownEnd = { nextOffset: count, bytes: count, lastBatchBytes: count, lastCrc: crc };
 const fileSum = z.object({ bytes: count, checksum: crc });
 
 const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
@@ -27,12 +28,10 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     leaderEpochs: z.array(z.tuple([count, count])),
     active: z.object({
       baseOffset: count,
-      nextOffset: count,
-      bytes: count,
+      ...knownEnd,
       offsetIndexBytes: count,
       timeIndexBytes: count,
       transactionIndex: fileSum,
-      lastCrc: crc,
       checksum: crc,
       maxTimestamp: orNone,
       maxTimestampOffset: orNone,
@@ -42,8 +41,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     producers: z.object({ count, open: count, hasAborted: z.boolean() }),
   }),
   segment: z.object({
-    nextOffset: count,
-    bytes: count,
+    ...knownEnd,
     maxTimestamp: orNone,
     checksum: crc,
     transactionIndex: fileSum,

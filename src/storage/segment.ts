@@ -42,7 +42,8 @@ export class Segment implements OpenFileHolder {
   #firstTimestamp: number | null = null;
   /** CRC-32C over the CRCs of all batches, chained. */
   checksum = 0;
-  /** CRC of the last batch. */
+  /** Of the last batch. */
+  lastBatchBytes = 0;
   lastCrc = 0;
   recentlyUsed = false;
   /**
@@ -110,6 +111,8 @@ export class Segment implements OpenFileHolder {
     this.nextOffset = row.nextOffset;
     this.maxTimestamp = row.maxTimestamp;
     this.checksum = row.checksum;
+    this.lastBatchBytes = row.lastBatchBytes;
+    this.lastCrc = row.lastCrc;
     this.transactions.restore(row.transactionIndex, false);
   }
 
@@ -117,6 +120,8 @@ export class Segment implements OpenFileHolder {
     return {
       nextOffset: this.nextOffset,
       bytes: this.size,
+      lastBatchBytes: this.lastBatchBytes,
+      lastCrc: this.lastCrc,
       maxTimestamp: this.maxTimestamp,
       checksum: this.checksum,
       transactionIndex: this.transactions.sum(),
@@ -197,6 +202,7 @@ export class Segment implements OpenFileHolder {
     this.#bytesSinceIndexEntry += batch.size;
     this.size += batch.size;
     this.nextOffset = batch.lastOffset + 1;
+    this.lastBatchBytes = batch.size;
     this.lastCrc = batch.crc;
     crcBytes.writeUInt32BE(batch.crc);
     this.checksum = crc32c(crcBytes, 0, 4, this.checksum);
@@ -307,6 +313,7 @@ export class Segment implements OpenFileHolder {
       offsetIndexBytes: this.#offsets.entries.byteLength,
       timeIndexBytes: this.#times.entries.byteLength,
       transactionIndex: this.transactions.sum(),
+      lastBatchBytes: this.lastBatchBytes,
       lastCrc: this.lastCrc,
       checksum: this.checksum,
       maxTimestamp: this.maxTimestamp,
@@ -322,6 +329,7 @@ export class Segment implements OpenFileHolder {
     this.size = point.bytes;
     this.syncedSize = point.bytes;
     this.nextOffset = point.nextOffset;
+    this.lastBatchBytes = point.lastBatchBytes;
     this.lastCrc = point.lastCrc;
     this.checksum = point.checksum;
     this.maxTimestamp = point.maxTimestamp;
