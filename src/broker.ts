@@ -3,12 +3,14 @@ import { countingPolls, type Clock } from './clock.js';
 import { OttlaError, asStorageError, unknownTopic } from './errors.js';
 import type { GroupCoordinator } from './group.js';
 import { GroupRegistry } from './groups.js';
-import { rewind, type CommittedOffset, type OffsetStore } from './offsets.js';
+import type { OffsetStore } from './offsets.js';
+import { commitsIn, rewindCommits, type FindPartition } from './offsets-rewind.js';
 import { topicDefaults, type TopicSettings } from './options.js';
 import type { HeldLog, Partition } from './partition.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { LogQuota } from './partition-quota.js';
 import { Retention } from './retention.js';
+import { Slices } from './storage/batch-cursor.js';
 import { newTopicId } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
@@ -77,6 +79,8 @@ export class Broker {
   readonly #defaults: TopicSettings;
   readonly #topics = new Map<string, Topic>();
   readonly #cleaner: LogCleaner;
+  /** What is to be done once all partitions were looked at; null: they were. */
+  #untilAllAreSeen: (() => void)[] | null = null;
   #waitingForChange: (() => void)[] = [];
   #storeId: string | null = null;
   /** Changes of topics run one after the other. */
@@ -99,6 +103,10 @@ export class Broker {
       syncs,
       compactions: new SyncQueue(1),
       readOnly,
+      onceAllAreSeen: (run) => {
+        if (this.#untilAllAreSeen === null) clock.soon(run);
+        else this.#untilAllAreSeen.push(run);
+      },
       quota: new LogQuota(options.maxBytes ?? Infinity, (warning) => this.onWarning(warning)),
       warn: (warning) => this.onWarning(warning),
     };
@@ -186,12 +194,23 @@ export class Broker {
    * What was found is in `recovery`.
    */
   async recover(): Promise<void> {
-    const unclean = this.#partitions().filter((partition) => partition.needsRecovery());
-    // Metadata that is lost shows here, before anything is changed.
-    for (const partition of unclean) partition.open();
-    for (const group of this.offsets.groups()) {
-      for (const { partition } of this.#commitsOf(group)) partition.open();
+    const slices = new Slices(this.clock, `opening ${this.directory}`);
+    const unclean: Partition[] = [];
+    const changes: (() => void)[] = [];
+    this.#untilAllAreSeen = changes;
+    for (const partition of this.#partitions()) {
+      if (slices.isOver) await slices.next();
+      if (!partition.needsRecovery()) continue;
+      // Metadata that is lost shows here, before anything is changed.
+      partition.open();
+      unclean.push(partition);
     }
+    for (const { partition } of commitsIn(this.offsets, this.#finder())) {
+      if (slices.isOver) await slices.next();
+      partition.open();
+    }
+    this.#untilAllAreSeen = null;
+    for (const change of changes) this.clock.soon(change);
     const topics = [...this.#store.range(['topic'])];
     for (const { key, value } of topics) {
       if (value.state === 'live') continue;
@@ -206,39 +225,24 @@ export class Broker {
       this.recovery.push(`${value.name}: finished deleting the topic.`);
     }
     for (const partition of unclean) {
+      if (slices.isOver) await slices.next();
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }
     this.recovery.push(...(await this.transactions.recover(this.#partitions())));
-    this.recovery.push(...(await this.#rewindCommits(() => true)));
+    this.recovery.push(...(await rewindCommits(this.offsets, this.#finder(), null)));
     if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
     this.#cleaner.start();
   }
 
-  #partitions(): Partition[] {
-    return [...this.#topics.values()].flatMap(({ partitions }) => partitions);
+  /** Of the topics that there are now. */
+  #finder(): FindPartition {
+    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
+    return (topicId, partition) => byId.get(topicId)?.partitions[partition];
   }
 
-  /**
-   * Commits above a log's end point at records that were cut: back to where their epoch now ends.
-   * @returns a sentence on each
-   */
-  async #rewindCommits(concerns: (partition: Partition) => boolean): Promise<string[]> {
-    const report: string[] = [];
-    for (const group of this.offsets.groups()) {
-      const rewound = [];
-      for (const { committed, partition } of this.#commitsOf(group)) {
-        if (!concerns(partition) || partition.failure !== null) continue;
-        const back = rewind(committed, partition);
-        if (back === committed) continue;
-        rewound.push(back);
-        report.push(
-          `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${back.offset}, where the log now ends.`,
-        );
-      }
-      if (rewound.length > 0) await this.offsets.commit(group, rewound);
-    }
-    return report;
+  #partitions(): Partition[] {
+    return [...this.#topics.values()].flatMap(({ partitions }) => partitions);
   }
 
   /**
@@ -252,21 +256,10 @@ export class Broker {
     const report = await partition.reopen();
     // Transactions that could not end there do now.
     await this.transactions.writePending();
-    const rewound = await this.#rewindCommits((other) => other === partition);
+    const rewound = await rewindCommits(this.offsets, this.#finder(), partition);
     for (const sentence of rewound) this.onWarning(sentence);
     if (partition.failure !== null) throw partition.failure;
     return report;
-  }
-
-  /** What a group has committed of partitions that exist. */
-  #commitsOf(
-    group: string,
-  ): { readonly committed: CommittedOffset; readonly partition: Partition }[] {
-    const byId = new Map([...this.#topics.values()].map((topic) => [topic.id, topic]));
-    return [...this.offsets.committed(group)].flatMap((committed) => {
-      const partition = byId.get(committed.topicId)?.partitions[committed.partition];
-      return partition === undefined ? [] : [{ committed, partition }];
-    });
   }
 
   topics(): Iterable<Topic> {

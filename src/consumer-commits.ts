@@ -96,6 +96,7 @@ export class Commits {
   /** After a failure. */
   #retry: Timer | null = null;
   #writing: Promise<void> | null = null;
+  readonly #expected = new Set<Promise<void>>();
   #lastAt = -Infinity;
   /** Asked to commit while a commit was under way. */
   #isDue = false;
@@ -145,9 +146,16 @@ export class Commits {
     if (this.#options.autoCommit) await this.commitProcessed(list);
   }
 
+  /** A commit that somebody asked for, and may not await: settled() does. */
+  expect(commit: Promise<void>): void {
+    const ended = (): void => void this.#expected.delete(commit);
+    this.#expected.add(commit);
+    commit.then(ended, ended);
+  }
+
   /** Resolves when the commits that were asked for until now are done, or have failed. */
   async settled(): Promise<void> {
-    while (this.#writing !== null) await this.#writing;
+    await Promise.allSettled(this.#expected);
   }
 
   /** Commits what is processed of these. */
@@ -202,20 +210,31 @@ export class Commits {
       },
     );
     this.#lastAt = clock.monotonic();
-    const commit = reader.commit(positions);
+    await this.#writeBy(
+      reader.commit(positions).then(() => {
+        list.forEach((progress, i) => {
+          const { offset, version = 0 } = offsets[i]!;
+          progress.committed = offset;
+          progress.beyondCommitted = version;
+        });
+      }),
+    );
+  }
+
+  /** Until it settles no other commit is under way. */
+  async #writeBy(commit: Promise<void>): Promise<void> {
     const done = (): void => {
       this.#writing = null;
       if (this.#isDue) this.commitNow();
     };
-    this.#writing = commit.then(() => {
-      list.forEach((progress, i) => {
-        const { offset, version = 0 } = offsets[i]!;
-        progress.committed = offset;
-        progress.beyondCommitted = version;
-      });
-      done();
-    }, done);
+    this.#writing = commit.then(done, done);
     await commit;
+  }
+
+  /** Once no commit is under way, lets somebody else write one. */
+  async writeBy(write: () => Promise<void>): Promise<void> {
+    while (this.#writing !== null) await this.#writing;
+    await this.#writeBy(write());
   }
 
   /** No automatic commit begins any more. */

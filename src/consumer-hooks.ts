@@ -2,12 +2,12 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import type { TopicPartition } from './assignment.js';
 import { withDeadline, type Clock } from './clock.js';
 import type { RebalanceHook } from './consumer-options.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords } from './errors.js';
 
 /** Whose hook is being run: there a consumer must not wait for itself. */
 const running = new AsyncLocalStorage<unknown>();
 
-/** Calls the hooks of one consumer, one after the other, and waits for each within bounds. */
+/** Calls a consumer's hooks, one after the other, each within bounds. */
 export class Hooks {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
@@ -21,8 +21,8 @@ export class Hooks {
     this.#failed = failed;
   }
 
-  /** Whether it is one of them that asks. */
-  get isAsking(): boolean {
+  /** Whether this runs in one of them. */
+  get isInside(): boolean {
     return running.getStore() === this;
   }
 
@@ -42,7 +42,7 @@ export class Hooks {
       const called = running.run(this, async () => hook(places));
       await withDeadline(this.#clock, called, this.#timeoutMs, 'a hook of the consumer');
     } catch (cause) {
-      const message = `a hook of the consumer failed: ${String(cause)}`;
+      const message = `a hook of the consumer failed: ${inWords(cause)}`;
       this.#failed(new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause }));
     }
   }

@@ -1,8 +1,9 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
 import { longestTimerMs } from './clock.js';
 import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
-import type { GroupMembership } from './engine.js';
+import type { GroupMembership, Position } from './engine.js';
+import { OttlaError, unknownTopic } from './errors.js';
 import {
   aBoolean,
   aFunction,
@@ -86,6 +87,31 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
  * 'error' event; the rebalance goes on.
  */
 export type RebalanceHook = (partitions: readonly TopicPartition[]) => void | Promise<void>;
+
+/** What a consumer asks of the Ottla that made it. */
+export interface ConsumerEvents {
+  /** Asked before each handler of run(), and waited for; undefined: nothing stalls them. */
+  readonly beforeHandler?:
+    | ((group: string | null, at: TopicPartition) => void | Promise<void>)
+    | undefined;
+  error(error: OttlaError): void;
+  warning(warning: string): void;
+  closed(): void;
+}
+
+/** A commit of your own choosing. */
+export interface OffsetToCommit extends TopicPartition {
+  /** The NEXT offset to read. */
+  readonly offset: number;
+  /** Kept with it; at most 4,096 bytes. */
+  readonly metadata?: string;
+}
+
+/** How far behind a consumer is in a partition. */
+export interface PartitionLag extends TopicPartition {
+  /** The end of what may be read, minus the committed offset. */
+  readonly lag: number;
+}
 
 export interface RebalanceHooks {
   readonly onAssigned: RebalanceHook | undefined;
@@ -242,4 +268,34 @@ export function checkConsumerOptions(options: ConsumerOptions): CheckedConsumerO
     onInvalid,
     hooks: { onAssigned, onRevoked, onLost },
   };
+}
+
+/**
+ * Positions to read from without a group; those not given (-1) follow `from`.
+ * @throws TypeError, RangeError, UNKNOWN_TOPIC_OR_PARTITION
+ */
+export function checkPositions(
+  partitions: readonly (TopicPartition & { readonly offset?: number })[],
+  partitionCount: (topic: string) => number | undefined,
+): Position[] {
+  checkPlaces('assign', partitions);
+  const places = new Set<string>();
+  for (const at of partitions) {
+    if (places.size < places.add(keyOf(at)).size) continue;
+    throw new TypeError(
+      `assign: expected each partition once, got ${at.topic}-${at.partition} twice`,
+    );
+  }
+  return partitions.map(({ topic, partition, offset }) => {
+    if (offset !== undefined) checkOffset('assign', offset);
+    const count = partitionCount(topic);
+    if (count === undefined) throw unknownTopic(topic, 'assign: ');
+    if (Number.isInteger(partition) && partition >= 0 && partition < count) {
+      return { topic, partition, offset: offset ?? -1 };
+    }
+    throw new OttlaError(
+      'UNKNOWN_TOPIC_OR_PARTITION',
+      `assign: expected a partition of ${topic} from 0 to ${count - 1}, got ${got(partition)}`,
+    );
+  });
 }

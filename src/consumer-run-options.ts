@@ -1,6 +1,17 @@
 import { longestTimerMs } from './clock.js';
+import type { CheckedConsumerOptions } from './consumer-options.js';
 import type { BatchOf, ConsumerRecord, RecordOf } from './consumer-record.js';
-import { aFunction, aSignal, checkOptions, checkValue, either, integer, oneOf } from './options.js';
+import { unknownTopic } from './errors.js';
+import {
+  aFunction,
+  aSignal,
+  checkOptions,
+  checkValue,
+  either,
+  got,
+  integer,
+  oneOf,
+} from './options.js';
 import { exponentialBackoff, type RetryPolicy } from './run-retry.js';
 import type { RateLimit } from './run-slots.js';
 import { definitionOf, type TopicRef } from './serde.js';
@@ -36,11 +47,17 @@ export interface RetryOptions {
   /**
    * How long to wait before the next call; what must keep its order behind the record waits as well, other
    * work does not. 'exponential': 100 ms, doubled each time up to 30 s, of which a random part between half
-   * and all. A function of how often it has failed, to ms. @default 'exponential' (ms)
+   * and all. A function of how often it has failed, to ms, at most 2^31 - 1. @default 'exponential' (ms)
    */
   readonly backoff?: 'exponential' | ((failures: number) => number);
   /** Whether an error is worth another call. @default all are */
   readonly retryable?: (error: unknown) => boolean;
+  /**
+   * The topic that a record waits in for its next call, so that nothing waits behind it: the order of its key,
+   * or partition, is given up. run() reads it as part of the group; the handler gets the record as it first
+   * came. It must exist, and no other topic of the consumer be it. @default none: it waits where it is
+   */
+  readonly topic?: TopicRef;
   /**
    * The topic that a record goes to when it has failed for good, with its key, value and headers, and headers
    * `ottla.dlq.*` that say why and where from. It must exist. @default none: run() rejects with the error
@@ -126,12 +143,27 @@ export function checkRunOptions<T extends TopicRef>(
       attempts: integer(1),
       backoff: either(oneOf('exponential'), aFunction),
       retryable: aFunction,
+      topic: () => null,
       deadLetter: () => null,
     },
     retry,
   );
   if (rateLimit !== undefined) checkAll('run: rateLimit', rateTable, rateLimit);
-  const { attempts = 1, backoff = 'exponential', retryable = () => true, deadLetter } = retry;
+  const {
+    attempts = 1,
+    backoff = 'exponential',
+    retryable = () => true,
+    topic,
+    deadLetter,
+  } = retry;
+  const retryTopic = nameOf('topic', topic);
+  const deadLetterTopic = nameOf('deadLetter', deadLetter);
+  if (retryTopic !== null && eachBatch !== undefined) {
+    throw new TypeError('run: retry.topic is for eachRecord: a batch is tried again as a whole');
+  }
+  if (retryTopic !== null && retryTopic === deadLetterTopic) {
+    throw new TypeError('run: retry.topic and retry.deadLetter must be two topics');
+  }
   return {
     eachRecord: (eachRecord as CheckedRunOptions['eachRecord'] | undefined) ?? null,
     eachBatch: (eachBatch as CheckedRunOptions['eachBatch'] | undefined) ?? null,
@@ -139,12 +171,45 @@ export function checkRunOptions<T extends TopicRef>(
     max,
     retry: {
       attempts,
-      backoffMs: backoff === 'exponential' ? exponentialBackoff(random) : backoff,
+      backoffMs: backoff === 'exponential' ? exponentialBackoff(random) : checked(backoff),
       isRetryable: retryable,
+      topic: retryTopic,
     },
-    deadLetter:
-      deadLetter === undefined ? null : definitionOf('run: retry.deadLetter', deadLetter).name,
+    deadLetter: deadLetterTopic,
     rateLimit: rateLimit ?? null,
     signal: signal ?? null,
   };
+}
+
+function checked(backoff: (failures: number) => number): (failures: number) => number {
+  return (failures) => {
+    const ms: unknown = backoff(failures);
+    if (typeof ms === 'number' && ms >= 0 && ms <= longestTimerMs) return Math.ceil(ms);
+    throw new RangeError(
+      `run: retry: backoff must return from 0 to ${longestTimerMs} ms, got ${got(ms)}`,
+    );
+  };
+}
+
+/**
+ * Checks the topics that a run sends to.
+ * @throws UNKNOWN_TOPIC_OR_PARTITION, TypeError
+ */
+export function checkRunTopics(
+  { retry: { topic }, deadLetter }: CheckedRunOptions,
+  { group, topics, patterns }: Pick<CheckedConsumerOptions, 'group' | 'topics' | 'patterns'>,
+  isThere: (topic: string) => boolean,
+): void {
+  for (const [what, name] of Object.entries({ topic, deadLetter })) {
+    if (name !== null && !isThere(name)) throw unknownTopic(name, `run: retry.${what}: `);
+  }
+  if (topic === null) return;
+  if (group === undefined) throw new TypeError('run: retry.topic needs a consumer with a group');
+  if (topics.has(topic) || patterns.some((pattern) => pattern.test(topic))) {
+    throw new TypeError(`run: retry.topic: ${topic} is among the topics of the consumer itself`);
+  }
+}
+
+function nameOf(what: string, topic: TopicRef | undefined): string | null {
+  return topic === undefined ? null : definitionOf(`run: retry.${what}`, topic).name;
 }

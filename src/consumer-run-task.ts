@@ -1,4 +1,4 @@
-import type { Clock, Timer } from './clock.js';
+import { longestTimerMs, type Clock, type Timer } from './clock.js';
 import type { Progress } from './consumer-commits.js';
 import type { ConsumerRecord } from './consumer-record.js';
 import type { RunContext } from './consumer-run-options.js';
@@ -9,8 +9,14 @@ import type { RunProgress, Taken } from './run-progress.js';
 export class RunPartition {
   readonly progress: Progress;
   readonly records: RunProgress;
+  /** Whether its records come again, each when it is due. */
+  readonly isRetry: boolean;
   /** Tasks that wait or run. */
   taskCount = 0;
+  /** Records that are not due yet. */
+  sleepingCount = 0;
+  /** No more is read of it, since so much of it waits. */
+  isFull = false;
   /** No handler begins any more. */
   isClosed = false;
   /** Resolves when handlers may begin; null: they may. */
@@ -20,9 +26,10 @@ export class RunPartition {
   #resume: () => void = () => undefined;
   #landed: (() => void)[] = [];
 
-  constructor(progress: Progress, records: RunProgress) {
+  constructor(progress: Progress, records: RunProgress, isRetry: boolean) {
     this.progress = progress;
     this.records = records;
+    this.isRetry = isRetry;
   }
 
   pause(): void {
@@ -87,7 +94,7 @@ export class RunPartition {
         this.#asleep.delete(wake);
         resolve();
       };
-      this.#asleep.set(wake, clock.after(ms, wake, true));
+      this.#asleep.set(wake, clock.after(Math.min(ms, longestTimerMs), wake, true));
     });
   }
 }
@@ -102,6 +109,7 @@ export interface TaskHost {
   handle(task: RunTask): Promise<number>;
   handlerEnded(task: RunTask): void;
   handlerAlive(task: RunTask): void;
+  taskEnded(partition: RunPartition): void;
   sleep(partition: RunPartition, ms: number): Promise<void>;
 }
 
@@ -112,7 +120,7 @@ export class RunTask implements Task, RunContext {
   readonly records: readonly ConsumerRecord[];
   readonly taken: readonly Taken[];
   readonly nextOffset: number;
-  attempt = 0;
+  attempt: number;
   readonly #host: TaskHost;
   #controller: AbortController | null = null;
   #isAborted = false;
@@ -124,6 +132,7 @@ export class RunTask implements Task, RunContext {
     records: readonly ConsumerRecord[],
     taken: readonly Taken[],
     nextOffset: number,
+    attempts: number,
   ) {
     this.#host = host;
     this.lane = lane;
@@ -131,6 +140,7 @@ export class RunTask implements Task, RunContext {
     this.records = records;
     this.taken = taken;
     this.nextOffset = nextOffset;
+    this.attempt = attempts;
     partition.taskCount++;
   }
 
@@ -163,6 +173,7 @@ export class RunTask implements Task, RunContext {
       if (waitMs > 0) await host.sleep(partition, waitMs);
     }
     partition.taskCount--;
+    host.taskEnded(partition);
   }
 
   /** Waits until the handler may be called, and takes a slot. False: it may no more. */

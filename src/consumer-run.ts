@@ -1,18 +1,23 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import { withDeadline, type Clock } from './clock.js';
 import type { Commits, Progress } from './consumer-commits.js';
-import type { DeadLetters } from './consumer-dead-letters.js';
+import type { HandOver } from './consumer-hand-over.js';
 import { invalidRecordIn, passOver, type InvalidRecord } from './consumer-invalid.js';
+import type { ConsumerEvents } from './consumer-options.js';
+import { letterOf, readRaw, type LetterKind } from './consumer-letters.js';
 import { ConsumerBatch, type ConsumerRecord } from './consumer-record.js';
+import { RetriedRecord, type Retry } from './consumer-retried.js';
 import type { CheckedRunOptions } from './consumer-run-options.js';
 import { RunPartition, RunTask, type TaskHost } from './consumer-run-task.js';
-import type { Fetched, Reader } from './engine.js';
-import type { OttlaError } from './errors.js';
+import type { Engine, Fetched, Reader } from './engine.js';
+import type { OttlaError, RecordPlace } from './errors.js';
 import { Lanes } from './run-lanes.js';
 import { RunProgress, type Taken } from './run-progress.js';
 import { Slots } from './run-slots.js';
 
 export interface RunDependencies {
+  readonly engine: Engine;
+  readonly group: string | null;
   readonly reader: Reader<ConsumerRecord>;
   readonly commits: Commits;
   readonly clock: Clock;
@@ -20,11 +25,12 @@ export interface RunDependencies {
   /** Resolves when the reader has been told what to read. */
   readonly join: () => Promise<void>;
   readonly progressOf: (at: TopicPartition) => Progress | undefined;
-  readonly deadLetters: DeadLetters | null;
+  readonly handOver: HandOver;
   /** Tells of a record that cannot be decoded. False: it is not to be passed over. */
   readonly passesOver: (invalid: InvalidRecord) => boolean;
   /** Tells of a partition that was paused. */
   readonly failed: (error: OttlaError) => void;
+  readonly beforeHandler: ConsumerEvents['beforeHandler'];
 }
 
 /** Calls a handler for a consumer's records, until it is stopped or a record fails for good. */
@@ -107,9 +113,10 @@ export class Run implements TaskHost {
   async #leaveOff(): Promise<void> {
     const { reader, commits } = this.#with;
     const list = [...this.#partitions.values()].filter(({ progress }) => !progress.isLeaving);
-    for (const { progress, records } of list) {
+    for (const { progress, records, isFull } of list) {
       const { topic, partition } = progress;
       reader.seek({ topic, partition, offset: records.offset });
+      if (isFull) reader.resume([progress]);
     }
     await commits.commitMarked(list.map(({ progress }) => progress));
     for (const { progress } of list) {
@@ -146,16 +153,21 @@ export class Run implements TaskHost {
    * @throws what is no such error
    */
   async #pass(error: unknown): Promise<void> {
-    const { reader, progressOf, deadLetters, passesOver, failed } = this.#with;
+    const { reader, progressOf, passesOver, failed } = this.#with;
+    const { deadLetter } = this.#options;
     const invalid = invalidRecordIn(error);
     const progress = invalid === null ? undefined : progressOf(invalid);
     if (invalid === null || progress === undefined) throw error;
-    if (deadLetters !== null) {
-      await deadLetters.add(invalid, invalid.error, 0);
-    } else if (!passesOver(invalid)) {
-      reader.pause([invalid]);
-      failed(invalid.error);
-      return;
+    const partition = this.#partitionOf(progress);
+    if (!partition.records.wasFinished(invalid.offset)) {
+      if (deadLetter !== null) {
+        const taken = [partition.records.take(invalid.offset)];
+        await this.#handOver('dlq', deadLetter, partition, taken, invalid.error, 0);
+      } else if (!passesOver(invalid)) {
+        reader.pause([invalid]);
+        failed(invalid.error);
+        return;
+      }
     }
     if (progressOf(invalid) === progress) this.#take(passOver(reader, invalid, progress.ownership));
   }
@@ -164,8 +176,8 @@ export class Run implements TaskHost {
   get #room(): number {
     const { max, eachBatch } = this.#options;
     let waiting = this.#lanes.count;
-    for (const { paused, taskCount } of this.#partitions.values()) {
-      if (paused !== null) waiting -= taskCount;
+    for (const { paused, isRetry, taskCount } of this.#partitions.values()) {
+      if (paused !== null || isRetry) waiting -= taskCount;
     }
     const most = eachBatch === null ? Math.max(this.#with.maxPollRecords, max * 2) : max * 2;
     return most - waiting;
@@ -180,8 +192,12 @@ export class Run implements TaskHost {
     const progress = this.#with.progressOf(fetched);
     if (progress === undefined || progress.ownership !== fetched.ownership) return;
     if (progress.isLeaving) return;
+    if (this.#stopping.signal.aborted) {
+      this.#with.reader.seek({ ...fetched, offset: fetched.baseOffset });
+      return;
+    }
     const partition = this.#partitionOf(progress);
-    const all = fetched.records.map((record) => partition.records.take(record.offset));
+    const all = fetched.records.map((record) => partition.records.take(offsetOf(record)));
     partition.records.pass(fetched.nextOffset);
 
     if (this.#options.eachBatch !== null) {
@@ -189,10 +205,51 @@ export class Run implements TaskHost {
       if (records.length > 0) this.#add(partition, records, all.filter(open), fetched.nextOffset);
     } else {
       for (const [i, record] of fetched.records.entries()) {
-        if (open(all[i]!)) this.#add(partition, [record], [all[i]!], record.offset + 1);
+        if (!open(all[i]!)) continue;
+        const retry = RetriedRecord.retryOf(record);
+        if (retry !== null) this.#addLater(partition, record, all[i]!, retry);
+        else this.#add(partition, [record], [all[i]!], record.offset + 1);
       }
     }
+    this.#bound(partition);
     this.#with.commits.mark(progress, partition.records.offset);
+  }
+
+  /** Once it is due, unless it is another group's. */
+  #addLater(
+    partition: RunPartition,
+    record: ConsumerRecord,
+    taken: Taken,
+    { group, attempts, dueMs, offset }: Retry,
+  ): void {
+    const { clock } = this.#with;
+    if (group !== this.#with.group) {
+      partition.records.finish(taken);
+      return;
+    }
+    const begin = (): void => {
+      partition.sleepingCount--;
+      if (!partition.isClosed) this.#add(partition, [record], [taken], offset + 1, attempts);
+    };
+    partition.sleepingCount++;
+    const waitMs = dueMs - clock.now();
+    if (waitMs > 0) void partition.sleep(clock, waitMs).then(begin);
+    else begin();
+  }
+
+  /** Of a retry topic no more is read while many of its records wait: others are read all the same. */
+  #bound(partition: RunPartition): void {
+    const { reader, maxPollRecords } = this.#with;
+    const { progress, isRetry, isClosed, taskCount, sleepingCount } = partition;
+    const isFull = taskCount + sleepingCount >= maxPollRecords;
+    if (!isRetry || isClosed || isFull === partition.isFull) return;
+    partition.isFull = isFull;
+    if (isFull) reader.pause([progress]);
+    else if (partition.paused === null) reader.resume([progress]);
+  }
+
+  taskEnded(partition: RunPartition): void {
+    this.#bound(partition);
   }
 
   #add(
@@ -200,9 +257,10 @@ export class Run implements TaskHost {
     records: readonly ConsumerRecord[],
     taken: readonly Taken[],
     nextOffset: number,
+    attempts = 0,
   ): void {
     const lane = this.#options.by === 'key' ? laneOfKey(records[0]!) : keyOf(records[0]!);
-    this.#lanes.add(new RunTask(this, lane, partition, records, taken, nextOffset));
+    this.#lanes.add(new RunTask(this, lane, partition, records, taken, nextOffset, attempts));
   }
 
   #partitionOf(progress: Progress): RunPartition {
@@ -211,7 +269,8 @@ export class Run implements TaskHost {
       const committed = this.#with.reader.committed(progress);
       const isThere = committed?.offset === progress.processed && !progress.isSought;
       progress.beyond = new RunProgress(progress.processed, isThere ? committed.metadata : '');
-      partition = new RunPartition(progress, progress.beyond);
+      const isRetry = progress.topic === this.#options.retry.topic;
+      partition = new RunPartition(progress, progress.beyond, isRetry);
       this.#partitions.set(progress, partition);
     }
     return partition;
@@ -247,17 +306,16 @@ export class Run implements TaskHost {
   }
 
   async handle(task: RunTask): Promise<number> {
+    const { beforeHandler, group } = this.#with;
     try {
+      if (beforeHandler !== undefined) await beforeHandler(group, task.partition.progress);
       await this.#call(task);
     } catch (error) {
-      const { attempts, backoffMs, isRetryable } = this.#options.retry;
       if (task.partition.isClosed) return -1;
       try {
-        if (task.attempt < attempts && isRetryable(error))
-          return Math.max(0, backoffMs(task.attempt));
-        await this.#giveUp(task, error);
+        return await this.#meetFailure(task, error);
       } catch (failure) {
-        this.#fail(failure);
+        if (!task.partition.isClosed) this.#fail(failure);
         return -1;
       }
     }
@@ -275,11 +333,44 @@ export class Run implements TaskHost {
     return eachBatch!(batch as never, task);
   }
 
-  /** @throws the handler's error if there is nowhere to put the record */
-  async #giveUp({ records, attempt }: RunTask, error: unknown): Promise<void> {
-    const { deadLetters } = this.#with;
-    if (deadLetters === null) throw error;
-    for (const record of records) await deadLetters.add(record, error, attempt);
+  /**
+   * @returns how many ms to wait before the next call; -1: there is none, or it comes by way of the retry topic
+   * @throws the handler's error if there is nowhere to put the record
+   */
+  async #meetFailure({ partition, taken, attempt }: RunTask, error: unknown): Promise<number> {
+    const { retry, deadLetter } = this.#options;
+    if (attempt < retry.attempts && retry.isRetryable(error)) {
+      const waitMs = retry.backoffMs(attempt);
+      if (retry.topic === null) return waitMs;
+      await this.#handOver('retry', retry.topic, partition, taken, error, attempt, waitMs);
+    } else {
+      if (deadLetter === null) throw error;
+      await this.#handOver('dlq', deadLetter, partition, taken, error, attempt);
+    }
+    return -1;
+  }
+
+  /** Writes letters for records, which finishes them; nothing where their partition is lost or sought meanwhile. */
+  async #handOver(
+    kind: LetterKind,
+    topic: string,
+    partition: RunPartition,
+    taken: readonly Taken[],
+    error: unknown,
+    attempts: number,
+    waitMs = 0,
+  ): Promise<void> {
+    const { engine, clock, group, handOver } = this.#with;
+    const { progress, records } = partition;
+    const letters = [];
+    for (const { offset } of taken) {
+      const at: RecordPlace = { topic: progress.topic, partition: progress.partition, offset };
+      const raw = await readRaw(engine, at);
+      const due = kind === 'retry' ? { dueMs: clock.now() + waitMs } : {};
+      letters.push(letterOf(kind, at, raw, { group, attempts, error, ...due }));
+    }
+    const isDone = await handOver.add({ topic, letters, progress, records, taken });
+    if (isDone && progress.beyond === records) this.#with.commits.mark(progress, records.offset);
   }
 
   #finish({ partition, taken }: RunTask): void {
@@ -289,7 +380,8 @@ export class Run implements TaskHost {
   }
 
   #fail(error: unknown): void {
-    this.#failure ??= { error };
+    // What is aborted works in vain, and fails in vain.
+    if (!this.#isAborted) this.#failure ??= { error };
     this.stop();
   }
 
@@ -306,6 +398,7 @@ export class Run implements TaskHost {
     if (partition === undefined) return;
     this.#partitions.delete(progress);
     progress.beyond = null;
+    if (partition.isFull && !progress.isLeaving) this.#with.reader.resume([progress]);
     partition.abort();
     this.#settled();
   }
@@ -318,6 +411,11 @@ export class Run implements TaskHost {
     this.#partitions.get(progress)?.resume();
     this.#settled();
   }
+}
+
+/** Where it lies. */
+function offsetOf(record: ConsumerRecord): number {
+  return RetriedRecord.retryOf(record)?.offset ?? record.offset;
 }
 
 function open({ isFinished }: Taken): boolean {

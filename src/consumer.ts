@@ -1,17 +1,23 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
-import { Commits, beginProgress, type Progress } from './consumer-commits.js';
+import { Commits, type Progress } from './consumer-commits.js';
+import { HandOver } from './consumer-hand-over.js';
 import {
   checkConsumerOptions,
   checkOffset,
   checkPlace,
   checkPlaces,
+  checkPositions,
+  type ConsumerEvents,
+  type OffsetToCommit,
+  type PartitionLag,
+  type CheckedConsumerOptions,
   type ConsumerOptions,
-  type RebalanceHooks,
 } from './consumer-options.js';
-import { Hooks } from './consumer-hooks.js';
 import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
+import { Membership, type InFlight } from './consumer-membership.js';
+import type { Owned } from './consumer-owned.js';
 import {
   ConsumerFormat,
   type BatchOf,
@@ -20,37 +26,15 @@ import {
   type RecordOf,
   type TransactionSource,
 } from './consumer-record.js';
-import { DeadLetters, type RawRecord } from './consumer-dead-letters.js';
+import { RetriedFormat } from './consumer-retried.js';
 import { Run } from './consumer-run.js';
-import { checkRunOptions, type RunOptions } from './consumer-run-options.js';
-import type { Engine, Fetched, Position, Reader } from './engine.js';
-import { OttlaError, asUnheard, unknownTopic } from './errors.js';
-import { aSignal, checkOptions, got, milliseconds, type From, type Isolation } from './options.js';
+import { checkRunOptions, checkRunTopics, type RunOptions } from './consumer-run-options.js';
+import { batchSource, checkOffsetsOf, offsetsSource } from './consumer-transaction.js';
+import type { Engine, Fetched, Position, Reader, RecordFormat } from './engine.js';
+import { OttlaError, asUnheard } from './errors.js';
+import { aSignal, checkOptions, milliseconds, type From } from './options.js';
 import { definitionOf, type TopicDefinition, type TopicRef } from './serde.js';
 import { Watched } from './watched.js';
-
-/** What a consumer asks of the Ottla that made it. */
-export interface ConsumerEvents {
-  /** Sends a record to a topic as its bytes, durably. */
-  send(topic: string, record: RawRecord): Promise<unknown>;
-  error(error: OttlaError): void;
-  warning(warning: string): void;
-  closed(): void;
-}
-
-/** A commit of your own choosing. */
-export interface OffsetToCommit extends TopicPartition {
-  /** The NEXT offset to read. */
-  readonly offset: number;
-  /** Kept with it; at most 4,096 bytes. */
-  readonly metadata?: string;
-}
-
-/** How far behind a consumer is in a partition. */
-export interface PartitionLag extends TopicPartition {
-  /** The end of what may be read, minus the committed offset. */
-  readonly lag: number;
-}
 
 /** Reads records, alone or as a member of a group. Made by `ottla.consumer()`. */
 export class Consumer<T extends TopicRef = TopicRef>
@@ -60,23 +44,16 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #clock: Clock;
   readonly #events: ConsumerEvents;
   readonly #reader: Reader<ConsumerRecord>;
-  readonly #topics: ReadonlyMap<string, TopicDefinition>;
-  readonly #patterns: readonly RegExp[];
+  readonly #settings: CheckedConsumerOptions;
   readonly #hasGroup: boolean;
-  readonly #isolation: Isolation;
   readonly #commits: Commits;
   readonly #iteration: Iteration<T>;
   readonly #passesOver: (invalid: InvalidRecord) => boolean;
   readonly #random: () => number;
-  readonly #maxPollRecords: number;
-  readonly #autoCommit: boolean;
-  readonly #groupId: string | null;
   #run: Run | null = null;
-  readonly #hooks: Hooks;
-  readonly #on: RebalanceHooks;
-  readonly #progress = new Map<string, Progress>();
-  /** Of partitions that are being given up. */
-  readonly #releases = new Set<Promise<void>>();
+  readonly #handOver: HandOver;
+  readonly #membership: Membership;
+  readonly #owned: Owned;
   #joined: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #hasLeft = false;
@@ -93,28 +70,15 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#engine = engine;
     this.#clock = clock;
     this.#events = events;
-    this.#topics = checked.topics;
-    this.#patterns = checked.patterns;
+    this.#settings = checked;
     this.#hasGroup = checked.group !== undefined;
-    this.#isolation = checked.isolation;
-    this.#groupId = checked.group?.groupId ?? null;
     this.#random = random;
-    this.#maxPollRecords = checked.maxPollRecords;
-    this.#autoCommit = checked.autoCommit;
-    this.#hooks = new Hooks(clock, checked.revokeTimeoutMs, (error) => events.error(error));
-    this.#on = checked.hooks;
-    const committer = this.#hasGroup ? this : null;
     this.#reader = engine.reader({
       ...(checked.group === undefined ? {} : { group: checked.group }),
       from: checked.from,
       isolation: checked.isolation,
       maxPollBytes: checked.maxPollBytes,
-      formatFor: (topic, ownership) =>
-        new ConsumerFormat(
-          this.#topics.get(topic) ?? definitionOf('consumer', topic),
-          ownership,
-          committer,
-        ),
+      formatFor: (topic, ownership) => this.#formatFor(topic, ownership),
       idle: () => this.#commits.commitNow(),
       isAtWork: () => this.#run?.isBusy ?? null,
     });
@@ -122,9 +86,20 @@ export class Consumer<T extends TopicRef = TopicRef>
       reader: this.#reader,
       clock,
       autoCommit: checked.autoCommit && this.#hasGroup,
-      owned: () => this.#progress.values(),
+      owned: () => this.#owned,
       failed: (error) => events.error(error),
     });
+    this.#membership = new Membership({
+      reader: this.#reader,
+      commits: this.#commits,
+      clock,
+      settings: checked,
+      hookFailed: (error) => events.error(error),
+      leaving: (list) => this.#leaving(list),
+      forgotten: (progress) => this.#run?.drop(progress),
+    });
+    this.#owned = this.#membership.owned;
+    this.#handOver = new HandOver(engine, clock, this.#reader, this.#commits, this.#hasGroup);
     this.#passesOver = (invalid) =>
       passesOver(checked.onInvalid, invalid, (warning) => events.warning(warning));
     this.#iteration = new Iteration({
@@ -132,16 +107,21 @@ export class Consumer<T extends TopicRef = TopicRef>
       reader: this.#reader,
       commits: this.#commits,
       maxPollRecords: checked.maxPollRecords,
-      join: async () => {
-        if (this.#closing !== null) return;
-        this.#join();
-        await this.#joined;
-      },
-      progressOf: (at) => this.#progress.get(keyOf(at)),
+      join: () => this.#joinUnlessClosed(),
+      progressOf: (at) => this.#owned.at(at),
       commitBatch: ({ topic, partition, nextOffset, ownership }) =>
         this.commitTo(topic, partition, nextOffset, ownership),
       takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
     });
+  }
+
+  #formatFor(topic: string, ownership: number): RecordFormat<ConsumerRecord> {
+    const committer = this.#hasGroup ? this : null;
+    const definition = (name: string): TopicDefinition =>
+      this.#settings.topics.get(name) ?? definitionOf('consumer', name);
+    return topic === this.#membership.retryTopic
+      ? new RetriedFormat(topic, ownership, committer, definition)
+      : new ConsumerFormat(definition(topic), ownership, committer);
   }
 
   /**
@@ -152,7 +132,7 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
     checkOptions('ready', { signal: aSignal }, options);
-    if (this.#hooks.isAsking) return;
+    if (this.#membership.isInHook) return;
     this.#join();
     this.#reader.alive();
     const ready = this.#joined!.then(() => this.#reader.ready());
@@ -166,92 +146,37 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (!this.#hasGroup) {
       throw new TypeError('this consumer has no group: call assign() first');
     }
-    const subscription = { topics: [...this.#topics.keys()], patterns: this.#patterns };
-    this.#reader.subscribe(subscription, {
-      assigned: async (positions) => {
-        for (const position of positions) this.#begin(position);
-        await this.#hooks.call(this.#on.onAssigned, positions);
-      },
-      revoked: (partitions, signal) => this.#release(partitions, signal),
-      lost: (partitions) => void this.#hooks.call(this.#on.onLost, this.#drop(partitions)),
-      failed: () => undefined,
-    });
+    this.#membership.join();
     this.#joined = Promise.resolve();
   }
 
-  #refuseClosed(): void {
-    if (this.#closing !== null) throw closed();
+  async #joinUnlessClosed(): Promise<void> {
+    if (this.#closing !== null) return;
+    this.#join();
+    await this.#joined;
   }
 
-  #begin(position: Parameters<typeof beginProgress>[0]): void {
-    this.#progress.set(keyOf(position), beginProgress(position));
+  #refuseClosed(isClosed = this.#closing !== null): void {
+    if (isClosed) throw new OttlaError('CLOSED', 'the consumer is closed');
   }
 
-  /** The barrier of a revocation: hand out nothing more, let what is in flight land, commit, let go. */
-  #release(
-    partitions: readonly TopicPartition[],
-    signal: AbortSignal,
-  ): { busy: boolean; released: Promise<void> } {
-    // close() gives up everything, with one call of the hook.
-    if (this.#closing !== null) return { busy: true, released: this.#closing };
-    const leaving = this.#progressOf(partitions);
-    for (const progress of leaving) progress.isLeaving = true;
-    const running = this.#run?.leaving(leaving) ?? [];
-    const isInFlight = this.#iteration.isLeavingInFlight || running.some(({ isBusy }) => isBusy);
-    const release = async (): Promise<void> => {
-      if (this.#iteration.isLeavingInFlight) await this.#iteration.landing(signal);
-      for (const partition of running) await partition.landing(signal);
-      if (signal.aborted) return;
-      const committed = this.#commits.commitMarked(leaving);
-      await committed.catch(() => undefined);
-      if (signal.aborted) return;
-      await this.#hooks.call(this.#on.onRevoked, leaving);
-      await this.#commits.settled();
-      for (const progress of leaving) this.#forget(progress);
-      await committed;
+  #leaving(list: readonly Progress[]): InFlight {
+    const iteration = this.#iteration;
+    const running = this.#run?.leaving(list) ?? [];
+    return {
+      isBusy: iteration.isLeavingInFlight || running.some(({ isBusy }) => isBusy),
+      landing: async (signal) => {
+        if (iteration.isLeavingInFlight) await iteration.landing(signal);
+        for (const partition of running) await partition.landing(signal);
+      },
     };
-    const busy = isInFlight || this.#on.onRevoked !== undefined;
-    const released = release();
-    const ended = (): void => void this.#releases.delete(released);
-    this.#releases.add(released);
-    released.then(ended, ended);
-    return { busy, released };
   }
 
-  #drop(partitions: readonly TopicPartition[]): Progress[] {
-    const dropped = this.#progressOf(partitions);
-    for (const progress of dropped) {
-      progress.isLeaving = true;
-      progress.isLost = true;
-      this.#forget(progress);
-    }
-    return dropped;
-  }
-
-  #forget(progress: Progress): void {
-    this.#run?.drop(progress);
-    const key = keyOf(progress);
-    if (this.#progress.get(key) === progress) this.#progress.delete(key);
-  }
-
-  #progressOf(partitions: readonly TopicPartition[]): Progress[] {
-    return partitions.flatMap((at) => this.#progress.get(keyOf(at)) ?? []);
-  }
-
-  /** @throws ILLEGAL_GENERATION */
-  #owned({ topic, partition }: TopicPartition): Progress {
-    const progress = this.#progress.get(keyOf({ topic, partition }));
-    if (progress !== undefined) return progress;
-    throw notOwned({ topic, partition });
-  }
-
-  /** As #owned(), and not being given up. @throws ILLEGAL_GENERATION, CLOSED */
+  /** @throws ILLEGAL_GENERATION, CLOSED, TypeError */
   #assigned(where: string, at: TopicPartition): Progress {
     this.#refuseClosed();
     checkPlace(where, at);
-    const progress = this.#owned(at);
-    if (progress.isLeaving) throw notOwned(at);
-    return progress;
+    return this.#owned.requireKept(at);
   }
 
   /**
@@ -289,30 +214,34 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (this.#run !== null || this.#iteration.isInUse) {
       throw new TypeError('run: this consumer is being iterated, or run, already');
     }
-    if (!this.#autoCommit) throw new TypeError('run commits by itself: autoCommit must be true');
-    const { deadLetter } = checked;
-    const send = (topic: string, record: RawRecord): Promise<unknown> =>
-      this.#events.send(topic, record);
-    const deadLetters =
-      deadLetter === null ? null : new DeadLetters(this.#engine, send, deadLetter, this.#groupId);
+    const { group, autoCommit, maxPollRecords } = this.#settings;
+    if (!autoCommit) throw new TypeError('run commits by itself: autoCommit must be true');
+    checkRunTopics(checked, this.#settings, (topic) => this.#engine.topic(topic) !== undefined);
     this.#iteration.rewind();
+    const retryTopic = checked.retry.topic;
+    if (retryTopic !== null) this.#membership.readRetries(retryTopic);
     this.#run = new Run(checked, {
+      engine: this.#engine,
+      group: group?.groupId ?? null,
       reader: this.#reader,
       commits: this.#commits,
       clock: this.#clock,
-      maxPollRecords: this.#maxPollRecords,
-      join: async () => {
-        this.#join();
-        await this.#joined;
-      },
-      progressOf: (at) => this.#progress.get(keyOf(at)),
-      deadLetters,
+      maxPollRecords,
+      join: () => this.#joinUnlessClosed(),
+      progressOf: (at) => this.#owned.at(at),
+      handOver: this.#handOver,
       passesOver: this.#passesOver,
       failed: (error) => this.#events.error(error),
+      beforeHandler: this.#events.beforeHandler,
     });
     try {
       await this.#run.done;
     } finally {
+      if (retryTopic !== null && this.#closing === null) {
+        this.#membership.readRetries(null);
+        // Until they are given up nobody may iterate over the records of retries.
+        await this.#reader.ready().catch(() => undefined);
+      }
       this.#run = null;
     }
   }
@@ -346,36 +275,19 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /** A commit that fails and that nobody awaits ends no process. */
   #watched(commit: Promise<void>): Promise<void> {
+    this.#commits.expect(commit);
     const watched = new Watched<void>((resolve) => resolve(commit));
     return watched.watch(this.#clock, (error) => this.#events.error(asUnheard(error)));
   }
 
   async #commit(offsets: readonly OffsetToCommit[] | undefined): Promise<void> {
     // onRevoked, called by close(), may still commit.
-    if (this.#hasLeft) throw closed();
+    this.#refuseClosed(this.#hasLeft);
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
     this.#refuseInRun('a commit');
-    if (offsets === undefined) {
-      await this.#commits.commitProcessed(this.#progress.values());
-      return;
-    }
-    await this.#commits.commitOffsets(this.#offsetsToCommit('commit', offsets));
-  }
-
-  /** @throws TypeError, RangeError, ILLEGAL_GENERATION */
-  #offsetsToCommit(
-    where: string,
-    offsets: readonly OffsetToCommit[],
-  ): { readonly progress: Progress; readonly offset: number; readonly metadata?: string }[] {
-    checkPlaces(where, offsets);
-    return offsets.map(({ topic, partition, offset, metadata }) => {
-      checkOffset(where, offset);
-      if (metadata !== undefined && typeof metadata !== 'string') {
-        throw new TypeError(`${where}: expected metadata to be a string, got ${got(metadata)}`);
-      }
-      const progress = this.#owned({ topic, partition });
-      return metadata === undefined ? { progress, offset } : { progress, offset, metadata };
-    });
+    const { owned } = this.#membership;
+    if (offsets === undefined) await this.#commits.commitProcessed(owned);
+    else await this.#commits.commitOffsets(checkOffsetsOf(owned, 'commit', offsets));
   }
 
   /** @internal */
@@ -385,8 +297,7 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   async #commitTo(at: TopicPartition, offset: number, ownership: number): Promise<void> {
     this.#refuseInRun('a commit');
-    const progress = this.#owned(at);
-    if (progress.ownership !== ownership) throw notOwned(at);
+    const progress = this.#owned.requireSince(at, ownership);
     await this.#commits.commitForward(progress, offset);
     this.#iteration.committed(progress, offset);
   }
@@ -400,22 +311,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     offsets: readonly OffsetToCommit[],
   ): Omit<TransactionSource, 'aborted'> {
     this.#refuseOther('sendOffsets', engine);
-    const list = this.#offsetsToCommit('sendOffsets', offsets);
-    return {
-      reader: this.#reader,
-      positions: list.map(({ progress: { topic, partition, ownership }, ...rest }) => ({
-        topic,
-        partition,
-        ownership,
-        ...rest,
-      })),
-      committed: () => {
-        for (const { progress, offset } of list) {
-          progress.committed = offset;
-          progress.processed = Math.max(progress.processed, offset);
-        }
-      },
-    };
+    return offsetsSource(this.#reader, checkOffsetsOf(this.#owned, 'sendOffsets', offsets));
   }
 
   #refuseOther(where: string, engine: Engine): void {
@@ -431,40 +327,23 @@ export class Consumer<T extends TopicRef = TopicRef>
     base: number,
   ): TransactionSource {
     this.#refuseOther('transaction', engine);
-    const progress = this.#owned({ topic, partition });
-    if (progress.ownership !== ownership) throw notOwned({ topic, partition });
-    if (progress.isInTransaction) {
-      throw new OttlaError(
-        'CONCURRENT_TRANSACTIONS',
-        `a batch of ${topic}-${partition} belongs to another transaction that is open`,
-      );
-    }
-    progress.isInTransaction = true;
-    return {
-      reader: this.#reader,
-      positions: [{ topic, partition, offset: nextOffset, ownership }],
-      committed: () => {
-        progress.isInTransaction = false;
-        progress.processed = nextOffset;
-        progress.committed = nextOffset;
+    const progress = this.#owned.requireSince({ topic, partition }, ownership);
+    return batchSource(this.#reader, progress, nextOffset, (isCommitted) => {
+      if (isCommitted) {
         this.#iteration.settle(progress);
-      },
-      aborted: () => {
-        progress.isInTransaction = false;
-        const isOwned = this.#progress.get(keyOf(progress)) === progress;
-        if (isOwned && !progress.isLeaving && this.#closing === null) {
-          this.#reader.seek({ topic, partition, offset: base });
-        }
-        this.#iteration.drop(progress);
-      },
-    };
+        return;
+      }
+      const isOwned = this.#owned.at(progress) === progress;
+      if (isOwned && !progress.isLeaving && this.#closing === null) {
+        this.#reader.seek({ topic, partition, offset: base });
+      }
+      this.#iteration.drop(progress);
+    });
   }
 
   /** Partitions that this consumer owns or was assigned, without those that it is giving up. */
   assignment(): TopicPartition[] {
-    return [...this.#progress.values()]
-      .filter(({ isLeaving }) => !isLeaving)
-      .map(({ topic, partition }) => ({ topic, partition }));
+    return this.#owned.kept();
   }
 
   /**
@@ -476,28 +355,11 @@ export class Consumer<T extends TopicRef = TopicRef>
   assign(partitions: readonly (TopicPartition & { readonly offset?: number })[]): void {
     this.#refuseClosed();
     if (this.#hasGroup) throw new TypeError('assign: this consumer has a group that assigns');
-    checkPlaces('assign', partitions);
-    const places = new Set<string>();
-    for (const at of partitions) {
-      if (places.size === places.add(keyOf(at)).size) {
-        throw new TypeError(
-          `assign: expected each partition once, got ${at.topic}-${at.partition} twice`,
-        );
-      }
-    }
-    const positions = partitions.map(({ topic, partition, offset }) => {
-      if (offset !== undefined) checkOffset('assign', offset);
-      const count = this.#engine.topic(topic)?.partitionCount;
-      if (count === undefined) throw unknownTopic(topic, 'assign: ');
-      if (Number.isInteger(partition) && partition >= 0 && partition < count) {
-        return { topic, partition, offset: offset ?? -1 };
-      }
-      throw new OttlaError(
-        'UNKNOWN_TOPIC_OR_PARTITION',
-        `assign: expected a partition of ${topic} from 0 to ${count - 1}, got ${got(partition)}`,
-      );
-    });
-    this.#drop([...this.#progress.values()]);
+    const positions = checkPositions(
+      partitions,
+      (topic) => this.#engine.topic(topic)?.partitionCount,
+    );
+    this.#membership.drop([...this.#owned]);
     this.#joined = this.#assign(positions, this.#joined);
     // Who iterates or awaits ready() learns of a failure.
     this.#joined.catch(() => undefined);
@@ -506,8 +368,9 @@ export class Consumer<T extends TopicRef = TopicRef>
   async #assign(positions: readonly Position[], previous: Promise<void> | null): Promise<void> {
     await previous?.catch(() => undefined);
     await this.#reader.assign(positions);
-    this.#drop([...this.#progress.values()]);
-    for (const position of this.#reader.positions()) this.#begin({ ...position, ownership: 0 });
+    this.#membership.drop([...this.#owned]);
+    for (const position of this.#reader.positions())
+      this.#owned.begin({ ...position, ownership: 0 });
   }
 
   /**
@@ -542,7 +405,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     const places = partitions ?? this.assignment();
     for (const at of places) this.#assigned('seek', at);
     const offsets = await Promise.all(
-      places.map((at) => this.#engine.offsetFor(at, to, this.#isolation)),
+      places.map((at) => this.#engine.offsetFor(at, to, this.#settings.isolation)),
     );
     for (const [i, at] of places.entries()) this.#seek(at, offsets[i]!);
   }
@@ -561,11 +424,11 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   pause(partitions: readonly TopicPartition[]): void {
     checkPlaces('pause', partitions);
-    for (const at of partitions) this.#assigned('pause', at);
+    const paused = partitions.map((at) => this.#assigned('pause', at));
     this.#reader.pause(partitions);
-    for (const { topic, partition } of partitions) {
-      const progress = this.#owned({ topic, partition });
+    for (const progress of paused) {
       this.#run?.pause(progress);
+      const { topic, partition } = progress;
       // What is not handed out is fetched again later.
       const offset = this.#iteration.cut(progress);
       if (offset !== undefined) this.#reader.seek({ topic, partition, offset });
@@ -575,8 +438,8 @@ export class Consumer<T extends TopicRef = TopicRef>
   /** Takes back pause(). @throws ILLEGAL_GENERATION unless every partition is assigned */
   resume(partitions: readonly TopicPartition[]): void {
     checkPlaces('resume', partitions);
-    for (const at of partitions) this.#run?.resume(this.#assigned('resume', at));
-    for (const at of partitions) this.#assigned('resume', at);
+    const resumed = partitions.map((at) => this.#assigned('resume', at));
+    for (const progress of resumed) this.#run?.resume(progress);
     this.#reader.resume(partitions);
   }
 
@@ -621,7 +484,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
-    if (this.#hooks.isAsking) {
+    if (this.#membership.isInHook) {
       this.#closing.catch(() => undefined);
       return;
     }
@@ -632,15 +495,13 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#commits.stop();
     this.#iteration.stop();
     this.#run?.abort();
-    await Promise.allSettled(this.#releases);
     try {
-      await this.#commits.commitMarked(this.#progress.values());
+      await this.#handOver.close();
+      if (this.#hasGroup) await this.#membership.leave();
     } finally {
-      if (this.#hasGroup) await this.#hooks.call(this.#on.onRevoked, this.assignment());
-      await this.#commits.settled();
       this.#hasLeft = true;
       await this.#reader.close();
-      this.#progress.clear();
+      this.#owned.clear();
       this.#events.closed();
     }
   }
@@ -649,15 +510,4 @@ export class Consumer<T extends TopicRef = TopicRef>
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function closed(): OttlaError {
-  return new OttlaError('CLOSED', 'the consumer is closed');
-}
-
-function notOwned({ topic, partition }: TopicPartition): OttlaError {
-  return new OttlaError(
-    'ILLEGAL_GENERATION',
-    `${topic}-${partition} is not assigned to this consumer, or not without a break since`,
-  );
 }

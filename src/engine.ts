@@ -252,7 +252,8 @@ export interface Writer {
 }
 
 export interface TransactionalWriterOptions extends WriterOptions {
-  readonly transactionalId: string;
+  /** Absent: one that no other writer of this engine has while this one is open. */
+  readonly transactionalId?: string;
   readonly transactionTimeoutMs: number;
 }
 
@@ -333,6 +334,8 @@ export interface GroupMembership {
 export interface Subscription {
   readonly topics: readonly string[];
   readonly patterns: readonly RegExp[];
+  /** Of these it wants the first record where nothing is committed, whatever `from` says. */
+  readonly fromEarliest: readonly string[];
 }
 
 /** A run of records of one partition. */
@@ -366,6 +369,8 @@ export interface RebalanceListener {
 export interface Reader<R> {
   /** Joins the group. @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL */
   subscribe(subscription: Subscription, listener: RebalanceListener): void;
+  /** Wants other topics from now on. */
+  resubscribe(subscription: Subscription): void;
   /** Resolves when assigned: nothing appended from then on is missed. */
   ready(): Promise<void>;
   /** Reads these, without a group. Positions not given (-1) follow `from`. */

@@ -105,12 +105,6 @@ export function unknownTopic(name: string, where = ''): OttlaError {
   );
 }
 
-/** What the 'error' event tells of a call that was refused, and that nobody awaited. */
-export function asUnheard(error: unknown): OttlaError {
-  if (error instanceof OttlaError) return error;
-  return new OttlaError('INVALID_REQUEST', String(error), { cause: error });
-}
-
 /**
  * The OttlaError for an error of the operating system; an OttlaError as it is.
  * @throws what is no failure of an operation: a defect of ours
@@ -122,4 +116,19 @@ export function asStorageError(where: string, error: unknown, retriable = true):
     return new OttlaError('KAFKA_STORAGE_ERROR', message, { cause: error, retriable });
   }
   throw error;
+}
+
+/** Whatever code of a user threw, in words. Never throws itself. */
+export function inWords(thrown: unknown): string {
+  try {
+    return String(thrown);
+  } catch {
+    return `${typeof thrown} that cannot be put into words`;
+  }
+}
+
+/** What the 'error' event tells of a call that was refused, and that nobody awaited. */
+export function asUnheard(error: unknown): OttlaError {
+  if (error instanceof OttlaError) return error;
+  return new OttlaError('INVALID_REQUEST', inWords(error), { cause: error });
 }

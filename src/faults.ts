@@ -17,6 +17,20 @@ export interface Faults {
   beforeSync?(at: TopicPartition): void | Promise<void>;
   /** Before offsets of a group are stored. An error fails that commit, and nothing else. */
   beforeCommit?(group: string): void | Promise<void>;
+  /** Before run() calls a handler; null: its consumer has no group. An error counts as the handler's. */
+  beforeHandler?(group: string | null, at: TopicPartition): void | Promise<void>;
+  /** Called once, with what can be done to the Ottla that these faults are given to. */
+  attach?(controls: FaultControls): void;
+}
+
+/** What a test can do to an Ottla, beside letting its disk fail. */
+export interface FaultControls {
+  /**
+   * Takes members of a group in this process for dead: all, or the one with this id. Their partitions are lost
+   * at once, and their commits refused; they come back when their code asks for records again.
+   * @returns how many there were
+   */
+  fence(group: string, memberId?: string): number;
 }
 
 const logFile = /([^/\\]+)-(\d+)[/\\]\d+\.log$/;

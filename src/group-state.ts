@@ -1,5 +1,5 @@
 import type { Clock, Timer } from './clock.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords } from './errors.js';
 import { JoinPhase } from './group-join-phase.js';
 import { GroupLeader } from './group-leader.js';
 import { NativeMembers, type NativeMember } from './group-native.js';
@@ -357,7 +357,7 @@ export class Group {
 
   /** The assignor failed: members here cannot go on with it, so each of them learns why. */
   #dissolve(cause: unknown): void {
-    const message = cause instanceof Error ? cause.message : String(cause);
+    const message = cause instanceof Error ? cause.message : inWords(cause);
     const error = new OttlaError(
       'INCONSISTENT_GROUP_PROTOCOL',
       `group ${this.#groupId}: the assignor failed: ${message}`,

@@ -1,7 +1,7 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import { countingPolls, type Clock, type Timer } from './clock.js';
-import { OttlaError, type ErrorCode } from './errors.js';
-import type { GroupErrorCode, MemberIdentity } from './group-remote.js';
+import { OttlaError } from './errors.js';
+import { consumerProtocolType, type GroupErrorCode, type MemberIdentity } from './group-remote.js';
 import { GroupCoordinator, type GenerationBegun } from './group.js';
 import { OffsetStore, type CommittedOffset, type GroupCommit } from './offsets.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
@@ -12,6 +12,7 @@ const retentionCheckMs = 600_000;
 
 /** An offset that came over the wire. */
 export interface OffsetToStore extends TopicPartition {
+  /** Below 0: what was committed is to be forgotten, as some clients ask for it. */
   readonly offset: number;
   /** Of the record before it; -1: the client does not know. */
   readonly leaderEpoch: number;
@@ -26,7 +27,12 @@ export interface OffsetCommitRequest extends MemberIdentity {
 }
 
 /** Why an offset was not stored; null: it is, durably. */
-export type OffsetCommitResult = GroupErrorCode | ErrorCode | null;
+export type OffsetCommitResult =
+  | GroupErrorCode
+  | 'INVALID_REQUEST'
+  | 'OFFSET_METADATA_TOO_LARGE'
+  | 'UNKNOWN_TOPIC_OR_PARTITION'
+  | null;
 
 export interface GroupsOptions {
   readonly store: MetaStore;
@@ -67,6 +73,12 @@ export class GroupRegistry {
     return this.#options.store.get(['group', groupId])?.generation ?? 0;
   }
 
+  /** Of a group whose members have gone; '' if it never had any. */
+  protocolTypeOf(groupId: string): string {
+    const row = this.#options.store.get(['group', groupId]);
+    return row === undefined ? '' : (row.protocolType ?? consumerProtocolType);
+  }
+
   /** One that is not saved is given out again after a restart: to members that are new as well. */
   #generationBegan(groupId: string, begun: GenerationBegun): void {
     const { store, clock, rebalanced } = this.#options;
@@ -83,7 +95,13 @@ export class GroupRegistry {
    */
   async commit(request: OffsetCommitRequest): Promise<OffsetCommitResult[]> {
     const { results, commit } = this.judge(request, false);
+    const forgotten = new Set(
+      request.offsets
+        .filter(({ offset }, i) => offset < 0 && results[i] === null)
+        .map((at) => this.committed(commit.group, at)),
+    );
     await this.offsets.commit(commit.group, commit.offsets);
+    if (forgotten.size > 0) await this.offsets.remove(commit.group, (at) => forgotten.has(at));
     return results;
   }
 
@@ -104,6 +122,9 @@ export class GroupRegistry {
       const log = this.#options.findTopic(topic)?.partitions[partition];
       if (log === undefined) return 'UNKNOWN_TOPIC_OR_PARTITION';
       if (this.offsets.isMetadataTooLarge(metadata)) return 'OFFSET_METADATA_TOO_LARGE';
+      if (!Number.isSafeInteger(offset) || (isTransactional && offset < 0))
+        return 'INVALID_REQUEST';
+      if (offset < 0) return null;
       const leaderEpoch = at.leaderEpoch >= 0 ? at.leaderEpoch : log.epochBefore(offset);
       offsets.push({ topicId: log.topicId, partition, offset, leaderEpoch, metadata });
       return null;

@@ -22,10 +22,12 @@ export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions, WaitOptions } from './producer.js';
 export type { Transaction } from './producer-transaction.js';
 export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
-export type { Consumer, OffsetToCommit, PartitionLag } from './consumer.js';
+export type { Consumer } from './consumer.js';
 export type {
   AssignorName,
   ConsumerOptions,
+  OffsetToCommit,
+  PartitionLag,
   RebalanceHook,
   Subscribable,
   Subscribed,
@@ -72,7 +74,7 @@ export type {
   VerifyProgress,
   VerifyReport,
 } from './verify-report.js';
-export type { Faults } from './faults.js';
+export type { FaultControls, Faults } from './faults.js';
 export { OttlaError } from './errors.js';
 export type { ErrorCode, RecordPlace, WrittenRun } from './errors.js';
 export { murmur2, offsetsPartitionFor } from './partitioner.js';

@@ -8,7 +8,7 @@ import type {
   Position,
   Subscription,
 } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords } from './errors.js';
 import type { NativeMember, Ownership } from './group.js';
 import type { From } from './options.js';
 import type { GroupCommit } from './offsets.js';
@@ -46,7 +46,7 @@ export class GroupMember {
   /** Ends with the revocation that it belongs to. */
   readonly #revocations = new Map<number, AbortController>();
   readonly #owned = new Map<string, Ownership>();
-  readonly #subscription: Subscription;
+  #subscription: Subscription;
   #topics: readonly string[];
   /** Topics that came while a pattern waited for them: none of their records is an old one. */
   readonly #awaited = new Set<string>();
@@ -106,6 +106,16 @@ export class GroupMember {
     return added.length > 0 || this.#topics.length < before.size;
   }
 
+  /** Wants other topics from now on. */
+  resubscribe(subscription: Subscription): void {
+    this.#subscription = subscription;
+    this.#topics = this.#matching();
+    // To join again is to say so.
+    if (this.#state === 'member') {
+      this.#broker.coordinator.join(this.#group.groupId, this.#native);
+    }
+  }
+
   /** @throws INCONSISTENT_GROUP_PROTOCOL */
   join(): void {
     // While it was expelled nobody told it of topics.
@@ -142,7 +152,7 @@ export class GroupMember {
     this.#listener.failed(
       cause instanceof OttlaError
         ? cause
-        : new OttlaError('UNKNOWN_SERVER_ERROR', `group ${groupId}: ${String(cause)}`, { cause }),
+        : new OttlaError('UNKNOWN_SERVER_ERROR', `group ${groupId}: ${inWords(cause)}`, { cause }),
     );
   }
 
@@ -174,9 +184,21 @@ export class GroupMember {
       this.#warn(
         `${who} has not asked for records for ${maxPollIntervalMs} ms, its maxPollIntervalMs: its partitions go to others until it does`,
       );
-      this.#state = 'expelled';
-      this.#broker.coordinator.expel(groupId, this.#native.memberId);
+      this.#expel();
     });
+  }
+
+  #expel(): void {
+    this.#timer?.cancel();
+    this.#state = 'expelled';
+    this.#broker.coordinator.expel(this.#group.groupId, this.#native.memberId);
+  }
+
+  /** As if it had not asked for records for too long. False: another one is meant, or it is none now. */
+  fence(memberId: string = this.#native.memberId): boolean {
+    if (memberId !== this.#native.memberId || this.#state !== 'member') return false;
+    this.#expel();
+    return true;
   }
 
   #granted(ownerships: readonly Ownership[]): void {
@@ -222,7 +244,9 @@ export class GroupMember {
     if (!isOwned()) return null;
     const partition = this.#broker.partition(ownership);
     const isNew = isAdded || this.#awaited.has(topic);
-    const from = isNew && typeof this.#from === 'string' ? 'earliest' : this.#from;
+    const isEarliest =
+      this.#subscription.fromEarliest.includes(topic) || (isNew && typeof this.#from === 'string');
+    const from = isEarliest ? 'earliest' : this.#from;
     const now = this.#broker.clock.now();
     const { isolation } = this.#group;
     const offset = await offsetFor(partition, from, now, isolation).catch((error: unknown) => {

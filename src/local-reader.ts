@@ -52,6 +52,7 @@ export class LocalReader<R> implements Reader<R> {
   readonly #warn: (message: string) => void;
   readonly #closed: (reader: LocalReader<R>) => void;
   #member: GroupMember | null = null;
+  #subscription: Subscription | null = null;
   #fetches: PartitionFetch<R>[] = [];
   #turn = 0;
   #current: PartitionFetch<R> | null = null;
@@ -92,6 +93,7 @@ export class LocalReader<R> implements Reader<R> {
     const { group, from } = this.#options;
     if (group === undefined) throw new TypeError('subscribe: this reader has no group');
     for (const topic of subscription.topics) this.#broker.topic(topic);
+    this.#subscription = subscription;
     const memberId = this.#broker.newMemberId(group.clientId);
     this.#member = new GroupMember(this.#broker, memberId, group, from, subscription, this.#warn, {
       assigned: async (positions) => {
@@ -126,6 +128,11 @@ export class LocalReader<R> implements Reader<R> {
       isAtWork: () => this.#options.isAtWork?.() ?? this.#wakeUp === null,
     });
     this.#member.join();
+  }
+
+  resubscribe(subscription: Subscription): void {
+    this.#subscription = subscription;
+    this.#member?.resubscribe(subscription);
   }
 
   async ready(): Promise<void> {
@@ -286,9 +293,10 @@ export class LocalReader<R> implements Reader<R> {
    * else at the first record there is.
    */
   #reset(fetch: PartitionFetch<R>, error: OttlaError): boolean {
-    const { from } = this.#options;
-    if (from === 'none') throw error;
     const { partition } = fetch;
+    const isEarliest = this.#subscription?.fromEarliest.includes(partition.topic) === true;
+    const from = isEarliest ? 'earliest' : this.#options.from;
+    if (from === 'none') throw error;
     const { isolation } = this.#options;
     const offset = from === 'latest' ? partition.endFor(isolation) : partition.logStartOffset;
     this.#warn(`${error.message}; going on at ${offset}`);
@@ -443,6 +451,8 @@ export class LocalReader<R> implements Reader<R> {
       if (this.#nextReadable() !== null) return;
     }
     this.#options.idle();
+    // Who waits is alive: one that was taken for dead is back.
+    if (this.#options.isAtWork?.() !== true) this.alive();
     if (this.#wasWoken || signal?.aborted === true) return;
     await new Promise<void>((resolve) => {
       let timer: Timer | null = null;
@@ -515,6 +525,11 @@ export class LocalReader<R> implements Reader<R> {
 
   alive(): void {
     this.#member?.alive();
+  }
+
+  /** Its member, unless another id is meant, is taken for dead. False: there is none. */
+  fence(memberId: string | undefined): boolean {
+    return this.#member?.fence(memberId) === true;
   }
 
   async close(): Promise<void> {

@@ -13,7 +13,8 @@ export class LocalTransactions implements TransactionalWriter {
   readonly #broker: Broker;
   readonly #writer: Writer;
   readonly #sender: TransactionalSender;
-  readonly #transactionalId: string;
+  readonly transactionalId: string;
+  readonly #onClosed: () => void;
   readonly #timeoutMs: number;
   #state: 'none' | 'beginning' | 'open' | 'ending' | 'closed' = 'none';
   #ending: Promise<void> = Promise.resolve();
@@ -23,11 +24,13 @@ export class LocalTransactions implements TransactionalWriter {
     writer: Writer,
     sender: TransactionalSender,
     options: { readonly transactionalId: string; readonly transactionTimeoutMs: number },
+    onClosed: () => void,
   ) {
     this.#broker = broker;
     this.#writer = writer;
     this.#sender = sender;
-    this.#transactionalId = options.transactionalId;
+    this.#onClosed = onClosed;
+    this.transactionalId = options.transactionalId;
     this.#timeoutMs = options.transactionTimeoutMs;
     this.append = (...args) => writer.append(...args);
     this.appendAll = (...args) => writer.appendAll(...args);
@@ -46,9 +49,9 @@ export class LocalTransactions implements TransactionalWriter {
     try {
       const { identity } = this.#sender;
       if (identity === null) {
-        this.#sender.identity = await transactions.init(this.#transactionalId, this.#timeoutMs);
+        this.#sender.identity = await transactions.init(this.transactionalId, this.#timeoutMs);
       } else {
-        await transactions.settle(this.#transactionalId, identity);
+        await transactions.settle(this.transactionalId, identity);
       }
     } catch (error) {
       this.#leave('beginning', 'none');
@@ -71,11 +74,11 @@ export class LocalTransactions implements TransactionalWriter {
     throw state === 'none'
       ? new OttlaError(
           'CONCURRENT_TRANSACTIONS',
-          `${this.#transactionalId}: a transaction of this producer is open: one comes after the other`,
+          `${this.transactionalId}: a transaction of this producer is open: one comes after the other`,
         )
       : new OttlaError(
           'INVALID_TXN_STATE',
-          `${this.#transactionalId}: there is no open transaction`,
+          `${this.transactionalId}: there is no open transaction`,
         );
   }
 
@@ -86,7 +89,7 @@ export class LocalTransactions implements TransactionalWriter {
     this.#require('open');
     if (!(reader instanceof LocalReader)) throw new TypeError('a reader of another engine');
     const commit = reader.pendingCommit(positions);
-    this.#broker.transactions.addOffsets(this.#transactionalId, this.#sender.identity!, commit);
+    this.#broker.transactions.addOffsets(this.transactionalId, this.#sender.identity!, commit);
     this.#sender.hasSent = true;
   }
 
@@ -116,12 +119,12 @@ export class LocalTransactions implements TransactionalWriter {
       if (isCommit && hasFailed) {
         throw new OttlaError(
           'INVALID_TXN_STATE',
-          `${this.#transactionalId}: a send of the transaction has failed: it can only be aborted`,
+          `${this.transactionalId}: a send of the transaction has failed: it can only be aborted`,
         );
       }
       if (!hasSent) return;
       this.#sender.identity = await this.#broker.transactions.end(
-        this.#transactionalId,
+        this.transactionalId,
         identity!,
         isCommit,
         hasFailed,
@@ -140,6 +143,7 @@ export class LocalTransactions implements TransactionalWriter {
     await this.#ending;
     if (state === 'open') await this.#endNow(false).catch(() => undefined);
     await this.#writer.close();
+    this.#onClosed();
   }
 }
 

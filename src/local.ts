@@ -207,12 +207,27 @@ export class LocalEngine implements Engine {
   transactionalWriter(options: TransactionalWriterOptions): TransactionalWriter {
     this.#broker.refuseReadOnly();
     const { transactions } = this.#broker;
-    const sender = new TransactionalSender(transactions, options.transactionalId);
+    const { transactionalId = this.#freeTransactionalId() } = options;
+    const sender = new TransactionalSender(transactions, transactionalId);
     // The commit makes durable what it needs.
     const writer = this.#newWriter(this.#newAccumulator(sender), { ...options, acks: 1 });
-    const transactional = new LocalTransactions(this.#broker, writer, sender, options);
+    const transactional = new LocalTransactions(
+      this.#broker,
+      writer,
+      sender,
+      { ...options, transactionalId },
+      () => this.#transactional.delete(transactional),
+    );
     this.#transactional.add(transactional);
     return transactional;
+  }
+
+  /** The same ones over and over: each leaves a row behind. */
+  #freeTransactionalId(): string {
+    const taken = new Set([...this.#transactional].map((writer) => writer.transactionalId));
+    let number = 0;
+    while (taken.has(`__ottla-${number}`)) number++;
+    return `__ottla-${number}`;
   }
 
   #newWriter(accumulator: Accumulator, options: WriterOptions): LocalWriter {
@@ -236,6 +251,12 @@ export class LocalEngine implements Engine {
     );
     this.#readers.add(reader as LocalReader<unknown>);
     return reader;
+  }
+
+  /** Takes members here for dead, as if they had hung for too long. @returns how many there were */
+  fence(group: string, memberId: string | undefined): number {
+    return [...this.#readers].filter((reader) => reader.groupId === group && reader.fence(memberId))
+      .length;
   }
 
   /**

@@ -6,7 +6,7 @@ import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
 import type { Faults } from './faults.js';
 import type { Engine } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords } from './errors.js';
 import { LocalEngine } from './local.js';
 import {
   aBoolean,
@@ -116,6 +116,7 @@ export class Ottla {
   /** To look at groups, and to move or delete what they have committed. */
   readonly groups: Groups;
   readonly #directory: OpenDirectory;
+  readonly #faults: Faults;
   readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #random: () => number;
@@ -127,7 +128,6 @@ export class Ottla {
   readonly #consumers = new Set<Closable>();
   /** What reaches it from outside. */
   readonly #servers = new Set<Closable>();
-  #deadLetterProducer: Producer | null = null;
   #closing: Promise<void> | null = null;
   /** Aborted when closing begins: a backup holds up what closing waits for. */
   readonly #ending = new AbortController();
@@ -146,15 +146,18 @@ export class Ottla {
     };
   }
 
-  private constructor(directory: OpenDirectory) {
+  private constructor(directory: OpenDirectory, faults: Faults = {}) {
     const { broker } = directory;
+    this.#faults = faults;
     this.#directory = directory;
     this.#clock = broker.clock;
     this.#random = broker.random;
-    this.#engine = new LocalEngine(broker, {
+    const engine = new LocalEngine(broker, {
       error: (error) => this.#emit('error', error),
       warning: (warning) => this.#emit('warning', warning),
     });
+    this.#engine = engine;
+    faults.attach?.({ fence: (group, memberId) => engine.fence(group, memberId) });
     this.recovery = broker.recovery;
     this.topics = new Topics(this.#engine);
     this.groups = new Groups(this.#engine);
@@ -240,7 +243,7 @@ export class Ottla {
     );
     const { clock = systemClock, seed, faults, ...limits } = options;
     const random = seed === undefined ? Math.random : seeded(seed);
-    return new Ottla(openMemory(clock, random, limits, faults));
+    return new Ottla(openMemory(clock, random, limits, faults), faults);
   }
 
   /**
@@ -271,7 +274,7 @@ export class Ottla {
       this.#random,
       options,
       {
-        send: (topic, record) => this.#deadLetters().send(topic, record),
+        beforeHandler: this.#faults.beforeHandler?.bind(this.#faults),
         warning: (warning) => this.#emit('warning', warning),
         error: (error: OttlaError) => this.#emit('error', error),
         closed: () => this.#consumers.delete(consumer),
@@ -279,12 +282,6 @@ export class Ottla {
     );
     this.#consumers.add(consumer);
     return consumer;
-  }
-
-  /** Of all consumers; made when the first one needs it. */
-  #deadLetters(): Producer {
-    this.#deadLetterProducer ??= this.producer();
-    return this.#deadLetterProducer;
   }
 
   /**
@@ -364,7 +361,7 @@ export class Ottla {
       try {
         await listener(argument);
       } catch (error) {
-        process.emitWarning(`a listener of '${event}' threw: ${String(error)}`);
+        process.emitWarning(`a listener of '${event}' threw: ${inWords(error)}`);
       }
     };
     for (const listener of listeners) void told(listener);

@@ -14,6 +14,8 @@ export interface LogEnvironment {
   readonly compactions: SyncQueue;
   readonly readOnly: boolean;
   readonly quota: LogQuota;
+  /** Runs later what changes files: nothing is changed if metadata of any partition turns out to be lost. */
+  readonly onceAllAreSeen: (run: () => void) => void;
   /** Told, in a sentence, of what is found amiss. */
   readonly warn: (message: string) => void;
 }

@@ -63,6 +63,8 @@ export class PartitionLog {
   readonly counted: CountedBytes;
   /** The compaction's count of swaps that was read last. */
   #swaps = 0;
+  /** Offsets of the producer snapshots that were there when it was opened. */
+  #foundSnapshots: readonly number[] = [];
 
   constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
     this.#env = env;
@@ -70,7 +72,7 @@ export class PartitionLog {
     this.name = `${place.topic}-${place.partition}`;
     this.settings = settings;
     const { topicId, partition } = place;
-    this.#stored = new StoredPartition(env.store, topicId, partition);
+    this.#stored = new StoredPartition(env.store, topicId, partition, !env.readOnly);
     this.#freed = new FreedSegments(env);
     this.counted = new CountedBytes(env.quota);
     this.producers = new PartitionProducers(env.openFiles.files, place.directory);
@@ -174,13 +176,14 @@ export class PartitionLog {
     const isWritable = !readOnly && this.#failure === null;
     active.restoreActive(row.active, isWritable);
     // Not before the rows are known to be of these files: older ones may count what others have replaced.
-    if (isWritable) {
+    if (isWritable && found.hasSwapFiles) {
       settleSwap(openFiles.files, this.place.directory, swapping);
       if (swapped !== null) swapped.nameSuffix = '';
     }
     const segments = new LogSegments(sealed, active, row.logStartOffset, this.counted);
     this.#epochs = new LeaderEpochs(row.leaderEpochs);
     this.#swaps = found.swaps;
+    this.#foundSnapshots = found.snapshots;
     this.syncFailed ||= row.syncFailed === true;
     this.#savedPoint = row.active;
     this.#savedProducers = row.producers;
@@ -193,8 +196,7 @@ export class PartitionLog {
         `${this.name}: the log begins at offset ${startOffset}: its segments from offset ${missing} to ${segments.all[0]!.baseOffset} are gone.`,
       );
     }
-    // Not now: first every partition is looked at, and nothing is changed if metadata turns out to be lost.
-    if (this.hasLeftovers) clock.soon(() => void this.removeLeftovers());
+    if (this.hasLeftovers) this.#env.onceAllAreSeen(() => void this.removeLeftovers());
     return segments;
   }
 
@@ -277,8 +279,9 @@ export class PartitionLog {
     return this.#stored.extent();
   }
 
-  /** Whether transactions were open at the recovery point, as far as the row tells. */
-  get hadOpenTransactions(): boolean {
+  /** Whether transactions are open; of a log that was not opened, as it needs no recovery, the row tells. */
+  get hasOpenTransactions(): boolean {
+    if (this.isOpen) return this.producers.state.openTransactions.size > 0;
     return this.#stored.read().producers.open > 0;
   }
 
@@ -347,12 +350,17 @@ export class PartitionLog {
 
   /** Saves what recovery has found, once that is synced. */
   async recovered(): Promise<void> {
-    const { all, active } = this.segments;
     this.syncFailed = false;
-    await active.saveIndexes();
+    await this.active.saveIndexes();
     await this.#savePoint(this.#point());
-    const bases = all.map(({ baseOffset }) => baseOffset);
-    this.producers.removeOthers(new Set([...bases, active.nextOffset]));
+  }
+
+  /** Removes snapshots of producers that a crash has left, and no row counts on. */
+  removeOldSnapshots(): void {
+    if (this.#foundSnapshots.length === 0) return;
+    const bases = this.segments.all.map(({ baseOffset }) => baseOffset);
+    const needed = new Set([...bases, this.#savedPoint.nextOffset]);
+    this.producers.removeOthers(needed, this.#foundSnapshots);
   }
 
   /** The recovery point to save after a sync that begins now; null if the saved one is recent enough. */

@@ -2,16 +2,11 @@ import { join } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import type { OttlaError } from './errors.js';
 import type { LogEnvironment } from './partition-environment.js';
-import {
-  listSegments,
-  metadataLost,
-  type LogPlace,
-  type StoredPartition,
-} from './partition-row.js';
-import { segmentFileName } from './storage/checkpoint.js';
+import { listFiles, metadataLost, type LogPlace, type StoredPartition } from './partition-row.js';
+import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
 import type { CompactionRow, PartitionRow, Row, SwapRange } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
-import { pathInSwap } from './storage/segment-swap.js';
+import { isOfSwap, pathInSwap } from './storage/segment-swap.js';
 
 /** What rows and files say of a log. Nothing was changed. */
 export interface FoundLog {
@@ -21,6 +16,10 @@ export interface FoundLog {
   /** The swap that a crash cut short, and the compacted segment. */
   readonly swapping: SwapRange | null;
   readonly swapped: Segment | null;
+  /** Of that one, or of others that were not committed. */
+  readonly hasSwapFiles: boolean;
+  /** Offsets of the producer snapshots that are there. */
+  readonly snapshots: readonly number[];
   readonly sealed: readonly Segment[];
   /** As the recovery point has it, once restoreActive() was called. */
   readonly active: Segment;
@@ -45,6 +44,7 @@ interface Look {
   readonly present: Set<number>;
   /** Bytes of sealed segments by base offset; -1 for one that is not there. */
   readonly sizes: ReadonlyMap<number, number>;
+  readonly names: readonly string[];
 }
 
 /** Compares the rows of one log with its directory. */
@@ -68,7 +68,7 @@ export class LogOpening {
 
   /** @throws METADATA_LOST if the metadata is not this directory's; errors of the file system */
   find(): FoundLog {
-    const { row, compaction, sealed: rows, present, sizes } = this.#look();
+    const { row, compaction, sealed: rows, present, sizes, names } = this.#look();
     const swapping = compaction?.swapping ?? null;
     const { files } = this.#env.openFiles;
     const sealed: Segment[] = [];
@@ -123,6 +123,8 @@ export class LogOpening {
       swaps: compaction?.swaps ?? 0,
       swapping,
       swapped,
+      hasSwapFiles: names.some(isOfSwap),
+      snapshots: offsetsIn(names, 'snapshot'),
       sealed,
       active,
       activeBytes,
@@ -148,7 +150,8 @@ export class LogOpening {
     const { files } = this.#env.openFiles;
     const row = this.#stored.read();
     const compaction = this.#stored.compaction();
-    const present = listSegments(files, this.#place);
+    const names = listFiles(files, this.#place);
+    const present = new Set(offsetsIn(names, 'log'));
     const sealed = [...this.#env.store.range(['segment', topicId, partition])];
     const swapping = compaction?.swapping ?? null;
     const sizes = new Map<number, number>();
@@ -165,12 +168,18 @@ export class LogOpening {
       }
       if (value.nextOffset > row.logStartOffset) sizes.set(base, files.size(path));
     }
-    return { row, compaction, sealed, present, sizes };
+    return { row, compaction, sealed, present, sizes, names };
   }
 
   #metadataLost(why: string): OttlaError {
     return metadataLost(this.#place.directory, why);
   }
+}
+
+function offsetsIn(names: readonly string[], suffix: string): number[] {
+  return names
+    .map((name) => parseSegmentFileName(name, suffix))
+    .filter((offset) => offset !== null);
 }
 
 function wrongSize(segment: Segment, size: number, expected: string): string {

@@ -83,9 +83,12 @@ export class PartitionProducers {
     }
   }
 
-  /** Removes snapshots of other offsets than these. */
-  removeOthers(offsets: ReadonlySet<number>): void {
-    for (const offset of this.#saved()) if (!offsets.has(offset)) this.#remove(offset);
+  /**
+   * Removes snapshots of other offsets than these.
+   * @param among offsets of those that are there
+   */
+  removeOthers(offsets: ReadonlySet<number>, among: readonly number[] = this.#saved()): void {
+    for (const offset of among) if (!offsets.has(offset)) this.#remove(offset);
   }
 
   #remove(offset: number): void {

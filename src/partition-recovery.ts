@@ -4,9 +4,11 @@ import { Pace } from './storage/compaction.js';
 import { problemAtEnd, hasLaterBatch, keepAside } from './storage/recovery.js';
 
 /**
- * Takes over what was written behind a log's recovery point. The first batch that is not whole and valid
- * ends the log: it was never acknowledged as durable. What is cut is reported; if good batches lie
- * behind the bad one, all of it is kept aside in a .torn file. Order: the new epoch, then the cut.
+ * Takes over what was written behind a log's recovery point, as if it had just been written: what was
+ * acknowledged as durable is, and the rest waits for the next sync, as it did before the crash. The first
+ * batch that is not whole and valid ends the log: it was never acknowledged as durable. What is cut is
+ * reported; if good batches lie behind the bad one, all of it is kept aside in a .torn file. Order: the
+ * new epoch, then the cut, durable both before anything is written there.
  * @param afterFailedSync what the failed sync did not write is written again, so that the next one
  *   covers it
  * @returns a sentence on what was cut, or null
@@ -24,7 +26,8 @@ export async function recoverLog(
   if (damage !== null) log.damaged(damage);
   if (log.failure !== null) return null;
   const damaged = segments.all.filter((segment) => !segment.transactions.isWhole);
-  if (log.producers.isLost || damaged.length > 0) {
+  const isRebuilt = log.producers.isLost || damaged.length > 0;
+  if (isRebuilt) {
     await log.producers.rebuild(segments.all, damaged, new Pace(clock));
   }
   const fileSize = Math.max(0, active.fileSize());
@@ -41,6 +44,11 @@ export async function recoverLog(
     await log.beginEpoch(next);
     active.cut(position);
   }
+  const isBelowStart = active.nextOffset < segments.startOffset;
+  if (problem === null && !log.syncFailed && !isRebuilt && !isBelowStart) {
+    log.removeOldSnapshots();
+    return null;
+  }
   try {
     await active.sync();
   } catch (error) {
@@ -48,7 +56,8 @@ export async function recoverLog(
     throw error;
   }
   await log.recovered();
-  if (active.nextOffset < segments.startOffset) {
+  log.removeOldSnapshots();
+  if (isBelowStart) {
     // What lay between was deleted: its offsets are not given out again.
     await log.roll();
     await log.moveLogStart(segments.startOffset);

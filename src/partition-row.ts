@@ -1,10 +1,6 @@
 import { join } from 'node:path';
 import { OttlaError } from './errors.js';
-import {
-  decodePartitionMetadata,
-  parseSegmentFileName,
-  partitionMetadataFile,
-} from './storage/checkpoint.js';
+import { decodePartitionMetadata, partitionMetadataFile } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
   emptySum,
@@ -68,16 +64,24 @@ export class StoredPartition {
   readonly #store: MetaStore;
   readonly #topicId: string;
   readonly #partition: number;
+  readonly #isOwner: boolean;
+  /** As it was read or written last. */
+  #row: PartitionRow | null = null;
   #written: Promise<void> = Promise.resolve();
 
-  constructor(store: MetaStore, topicId: string, partition: number) {
+  /** @param isOwner nobody else writes it */
+  constructor(store: MetaStore, topicId: string, partition: number, isOwner: boolean) {
     this.#store = store;
+    this.#isOwner = isOwner;
     this.#topicId = topicId;
     this.#partition = partition;
   }
 
   read(): PartitionRow {
-    return this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+    if (this.#row !== null) return this.#row;
+    const row = this.#store.get(['partition', this.#topicId, this.#partition]) ?? firstRow;
+    if (this.#isOwner) this.#row = row;
+    return row;
   }
 
   extent(): StoredExtent {
@@ -104,8 +108,10 @@ export class StoredPartition {
    */
   write(row: () => PartitionRow, others: readonly Change[], done: () => void): Promise<void> {
     const written = this.#written.then(async () => {
-      const change = put(['partition', this.#topicId, this.#partition], row());
+      const next = row();
+      const change = put(['partition', this.#topicId, this.#partition], next);
       await this.#store.write([...others, change]);
+      this.#row = next;
       done();
     });
     this.#written = written.catch(() => undefined);
@@ -114,19 +120,16 @@ export class StoredPartition {
 }
 
 /**
- * Base offsets of the .log files, once it is sure that the directory is this topic's.
+ * The names of a partition's files, once it is sure that the directory is this topic's.
  * @throws METADATA_LOST if it is another's; errors of the file system
  */
-export function listSegments(files: FileSystem, place: LogPlace): Set<number> {
+export function listFiles(files: FileSystem, place: LogPlace): string[] {
   const { directory, topicId } = place;
   const names = files.list(directory);
   const metadata = files.readFile(join(directory, partitionMetadataFile));
   const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
-  if (found !== topicId) {
-    throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
-  }
-  const bases = names.map((name) => parseSegmentFileName(name, 'log'));
-  return new Set(bases.filter((base) => base !== null));
+  if (found === topicId) return names;
+  throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
 }
 
 export function metadataLost(directory: string, why: string): OttlaError {

@@ -105,9 +105,9 @@ export class Partition {
     return this.#log.producers.state;
   }
 
-  /** Whether transactions were open at the recovery point, as far as the metadata tells. */
-  get hadOpenTransactions(): boolean {
-    return this.#log.hadOpenTransactions;
+  /** Whether transactions are open, as far as is known without opening it. */
+  get hasOpenTransactions(): boolean {
+    return this.#log.hasOpenTransactions;
   }
 
   /** Aborted transactions that reach into the offsets from `from` to below `end`. @throws CORRUPT_MESSAGE */
@@ -293,8 +293,11 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST; any other failure is this partition's own
    */
-  recover(): Promise<string | null> {
-    return this.#recover(this.#log, false);
+  async recover(): Promise<string | null> {
+    const report = await this.#recover(this.#log, false);
+    // In the background, if it is much: the next open shall not have to read all of it again.
+    if (this.#log.failure === null) this.#appends.commit.settle(null);
+    return report;
   }
 
   async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {

@@ -1,4 +1,5 @@
-import { Consumer, type OffsetToCommit } from './consumer.js';
+import { Consumer } from './consumer.js';
+import type { OffsetToCommit } from './consumer-options.js';
 import { ConsumerBatch, type TransactionSource } from './consumer-record.js';
 import type { AppendSink, Engine, TransactionalWriter } from './engine.js';
 import { OttlaError } from './errors.js';

@@ -1,5 +1,4 @@
-import { deadLetterOrigin } from './consumer-dead-letters.js';
-
+import { originOf } from './consumer-letters.js';
 import { TopicReading } from './consumer-read.js';
 import type { RecordOf } from './consumer-record.js';
 import type { Engine } from './engine.js';
@@ -60,7 +59,7 @@ async function sendBack(
   producer: Producer,
   letter: RecordOf<string>,
 ): Promise<void> {
-  const { topic, partition, timestamp, headers } = deadLetterOrigin(letter);
+  const { topic, partition, timestamp, headers } = originOf('dlq', letter);
   const isThere = partition < (engine.topic(topic)?.partitionCount ?? 0);
   const record = { key: letter.key, value: letter.value, headers, timestamp };
   await producer.send(topic, isThere ? { ...record, partition } : record);

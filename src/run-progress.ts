@@ -76,12 +76,37 @@ export class RunProgress {
     }
   }
 
+  /** Whether it was finished before a restart, as the last commit tells. */
+  wasFinished(offset: number): boolean {
+    const before = this.#before;
+    for (let i = 0; i < before.length && before[i]! <= offset; i += 2) {
+      if (offset < before[i + 1]!) return true;
+    }
+    return false;
+  }
+
+  /** What a commit would say, and its version, if these were finished as well. */
+  with(also: readonly Taken[]): { offset: number; metadata: string; version: number } {
+    const added = also.filter(({ isFinished }) => !isFinished);
+    for (const taken of added) taken.isFinished = true;
+    let head = this.#head;
+    while (this.#taken[head]?.isFinished === true) head++;
+    const offset = this.#taken[head]?.offset ?? this.#end;
+    const metadata = this.#metadata(head, offset);
+    for (const taken of added) taken.isFinished = false;
+    return { offset, metadata, version: this.version + added.length };
+  }
+
   /** What is finished beyond `offset`, for the commit's metadata; '' if nothing is. */
   metadata(): string {
+    return this.#metadata(this.#head, this.offset);
+  }
+
+  #metadata(head: number, offset: number): string {
     const lengths: number[] = [];
-    let start = this.offset;
+    let start = offset;
     let isFinished = false;
-    for (let i = this.#head; i < this.#taken.length; i++) {
+    for (let i = head; i < this.#taken.length; i++) {
       const taken = this.#taken[i]!;
       if (taken.isFinished === isFinished) continue;
       lengths.push(taken.offset - start);

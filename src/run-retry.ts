@@ -5,6 +5,8 @@ export interface RetryPolicy {
   /** How long to wait after so many failures, in ms. */
   readonly backoffMs: (failures: number) => number;
   readonly isRetryable: (error: unknown) => boolean;
+  /** The topic that a record waits in; null: it waits where it is. */
+  readonly topic: string | null;
 }
 
 const firstBackoffMs = 100;

@@ -1,5 +1,5 @@
 import { createRequire } from 'node:module';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords } from './errors.js';
 import {
   checkOptions,
   got,
@@ -414,7 +414,7 @@ export function decode(
   } catch (error) {
     throw new OttlaError(
       'INVALID_RECORD',
-      `${topic.name}-${partition}: the ${what} at offset ${offset} cannot be decoded: ${String(error)}`,
+      `${topic.name}-${partition}: the ${what} at offset ${offset} cannot be decoded: ${inWords(error)}`,
       { cause: error, at: { topic: topic.name, partition, offset } },
     );
   }

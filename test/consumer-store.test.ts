@@ -96,7 +96,6 @@ async function setting(partitions: number): Promise<Setting> {
         () => 0,
         { group: 'g', topics: ['t'], assignor: inOrder, ...options },
         {
-          send: () => Promise.reject(new Error('nothing is sent here')),
           error: (error) => errors.push(error),
           warning: (warning) => warnings.push(warning),
           closed: () => undefined,

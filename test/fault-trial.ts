@@ -378,7 +378,6 @@ export class Trial {
         error: () => undefined,
         warning: () => undefined,
         closed: () => undefined,
-        send: () => Promise.reject(new Error('nothing is sent by a consumer here')),
       },
     );
     const ready = await this.attempt('join', () => consumer.ready());

@@ -182,6 +182,7 @@ describe('a sync that fails', () => {
 
   it('in a recovery is made good by a reopening', async () => {
     await append(partition, batchOf(['b']));
+    machine.write(firstLog, Buffer.concat([machine.read(firstLog), Buffer.from('torn')]));
     machine.fault = failing('sync', ioError('fdatasync', firstLog));
     const again = await machine.open();
     machine.log.length = 0;

@@ -79,6 +79,54 @@ describe('a killed process', () => {
     expect(await append(partitionOf(broker), batchOf(['g']))).toBe(6);
   });
 
+  it.each(points)(
+    'changes nothing on the disk when it is opened, recovery point %s',
+    async (_where, synced) => {
+      const machine = await killedMachine(synced);
+      const calls: string[] = [];
+      const unchanging = ['open', 'close', 'read', 'readAsync', 'readFile', 'list', 'size'];
+      machine.files = new WatchedFiles(machine.files, ({ name, path }) => {
+        if (!unchanging.includes(name)) calls.push(`${name} ${path}`);
+        return undefined;
+      });
+      const broker = await machine.open();
+      await machine.clock.settle();
+      expect(calls).toEqual([]);
+      await append(partitionOf(broker), batchOf(['g']), 'all');
+      expect(calls).toEqual([
+        `write /t-0/${firstLog}`,
+        `sync /t-0/${firstLog}`,
+        'syncDirectory /t-0',
+      ]);
+      await broker.close();
+      const again = await machine.open();
+      expect(partitionOf(again).logEndOffset).toBe(7);
+    },
+  );
+
+  it('has what it wrote synced in the background once it is much', async () => {
+    const machine = new Machine();
+    const killed = await machine.open();
+    await createTopic(killed);
+    const batch = batchOf(['x'.repeat(1_000_000)]);
+    for (let i = 0; i < 7; i++) await append(partitionOf(killed), Buffer.from(batch));
+    const syncs: string[] = [];
+    machine.files = new WatchedFiles(machine.files, ({ name, path }) => {
+      if (name === 'sync' && path.endsWith('.log')) syncs.push(path);
+      return undefined;
+    });
+    const broker = await machine.open();
+    await machine.clock.settle();
+    expect(syncs).toEqual([]);
+    for (let i = 0; i < 2; i++) await append(partitionOf(broker), Buffer.from(batch));
+    await machine.clock.settle();
+    expect(syncs).toEqual([`/t-0/${firstLog}`]);
+    const again = await machine.open();
+    await machine.clock.settle();
+    expect(syncs).toHaveLength(2);
+    expect(partitionOf(again).logEndOffset).toBe(9);
+  });
+
   it('may have been killed again and again before it could close', async () => {
     const machine = await killedMachine(0);
     const values = [...kept, 'e', 'f'];

@@ -49,9 +49,9 @@ describe('faults of storage', () => {
     expect((await valuesIn(partitionOf(again))).at(-1)).toBe('c');
   });
 
-  it('f11 EIO where a roll looks at its new segment: refused, and rolled the next time', async () => {
+  it('f11 EIO where a roll saves the old indexes: refused, and rolled the next time', async () => {
     machine.fault = ({ name, path }) =>
-      name === 'readFile' && path.endsWith('1.index') ? ioError(name, path) : undefined;
+      name === 'size' && path.endsWith('0.index') ? ioError(name, path) : undefined;
     expect((await appendEach(partition, [large], 1))[0]?.outcome).toEqual(retriable);
     expect(partition.segmentCount).toBe(1);
     machine.fault = () => undefined;

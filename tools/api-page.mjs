@@ -30,10 +30,11 @@ const sections = {
   Errors: 'OttlaError ErrorCode RecordPlace OnInvalid InvalidRecord',
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
-  'What a test puts in its place': 'Clock Timer Faults',
+  'What a test puts in its place': 'Clock Timer Faults FaultControls',
   'ottla/server': 'serve Server ServeOptions ServeLimits SocketRequest',
   'ottla/testing': 'testOttla TestOttla testDirectory TestContext VirtualClock VirtualClockOptions',
-  'ottla/testing: faults': 'FaultInjector FaultyOperation FailureOptions FaultTarget Gate',
+  'ottla/testing: faults':
+    'FaultInjector FaultyOperation HeldOperation FailureOptions FaultTarget Gate',
 };
 
 const entries = ['index.d.ts', 'server/index.d.ts', 'testing/index.d.ts'];

@@ -20,7 +20,7 @@ export const layers = [
   ['assignment'],
   ['assignor', 'assignor-*'],
   ['partition', 'partition-*'],
-  ['offsets'],
+  ['offsets', 'offsets-*'],
   ['topic'],
   ['group', 'group-*', 'groups'],
   ['retention'],

@@ -10,8 +10,9 @@ interface IndexEntries {
   bytesFrom(entries: number): Buffer;
 }
 
-/** As the number of saved entries: the file holds others than these. */
+/** As the number of saved entries: the file holds others than these; or it was not looked at. */
 const rewriteFile = -1;
+const notLookedAt = -2;
 
 /**
  * One index of a segment and its file. Entries are kept in memory and appended to the file when the
@@ -43,13 +44,14 @@ export class IndexFile<T extends IndexEntries> {
     return this.#path();
   }
 
-  /**
-   * The entries in the first `length` bytes of the file, @default all of it. Null: it is missing, too
-   * short, or disagrees with itself.
-   */
-  read(length?: number): T | null {
+  /** The entries of a file that is complete; null: it is missing, or disagrees with itself. */
+  read(): T | null {
     const bytes = this.#files.readFile(this.path);
-    if (bytes === undefined || bytes.length < (length ?? 0)) return null;
+    return bytes === undefined ? null : this.#decoded(bytes, bytes.length);
+  }
+
+  #decoded(bytes: Uint8Array, length: number): T | null {
+    if (bytes.length < length) return null;
     try {
       return this.#decode(bytes.subarray(0, length));
     } catch (error) {
@@ -58,11 +60,21 @@ export class IndexFile<T extends IndexEntries> {
     }
   }
 
-  /** Goes on with these entries; null: with none. */
-  restore(entries: T | null): void {
-    this.entries = entries ?? this.entries;
-    const bytes = Math.max(0, this.#files.size(this.path));
-    this.#saved = bytes === this.entries.byteLength ? this.entries.length : rewriteFile;
+  /**
+   * Goes on with the entries in the first `length` bytes of the file.
+   * @param accepts whether they are the right ones
+   * @returns whether they are; if not, there are none
+   */
+  restore(length: number, accepts: (entries: T, bytes: Uint8Array) => boolean): boolean {
+    // Whatever lies in the file then makes way for the first entries that are saved.
+    this.#saved = notLookedAt;
+    if (length === 0) return true;
+    const bytes = this.#files.readFile(this.path);
+    const entries = bytes === undefined ? null : this.#decoded(bytes, length);
+    if (entries === null || !accepts(entries, bytes!.subarray(0, length))) return false;
+    this.entries = entries;
+    if (bytes!.length === length) this.#saved = entries.length;
+    return true;
   }
 
   /** Begins anew: the log disagrees with what there is. */
@@ -75,6 +87,9 @@ export class IndexFile<T extends IndexEntries> {
   async save(): Promise<void> {
     const { entries } = this;
     const { length, byteLength } = entries;
+    if (this.#saved === notLookedAt) {
+      this.#saved = this.#files.size(this.path) > 0 ? rewriteFile : 0;
+    }
     if (length === this.#saved) return;
     const bytes = entries.bytesFrom(Math.max(0, this.#saved));
     const start = byteLength - bytes.length;

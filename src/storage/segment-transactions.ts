@@ -11,14 +11,12 @@ import { TransactionIndex, type AbortedTransaction } from './transaction-index.j
  */
 export class SegmentTransactions {
   readonly #file: IndexFile<TransactionIndex>;
-  readonly #files: FileSystem;
   /** As the row or the recovery point says. */
   #known: FileSum = emptySum;
   /** False: the file was not read yet, or is not the right one. */
   #isWhole = true;
 
   constructor(files: FileSystem, path: () => string) {
-    this.#files = files;
     this.#file = new IndexFile(
       files,
       path,
@@ -34,7 +32,7 @@ export class SegmentTransactions {
   restore(known: FileSum, toAppend: boolean): void {
     this.#known = known;
     this.#isWhole = known.bytes === 0;
-    if (toAppend && this.#isWhole) this.#file.restore(null);
+    if (toAppend && this.#isWhole) this.#file.restore(0, () => true);
   }
 
   /** Whether the file is the one that the metadata knows. */
@@ -59,11 +57,7 @@ export class SegmentTransactions {
 
   #read(): boolean {
     const { bytes, checksum } = this.#known;
-    const file = this.#files.readFile(this.#file.path);
-    if (file === undefined || file.length < bytes) return false;
-    if (crc32c(file, 0, bytes) !== checksum) return false;
-    this.#file.restore(TransactionIndex.fromBytes(file.subarray(0, bytes)));
-    return true;
+    return this.#file.restore(bytes, (_, found) => crc32c(found, 0, bytes) === checksum);
   }
 
   /** Begins anew; save() writes it. */

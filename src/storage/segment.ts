@@ -61,6 +61,8 @@ export class Segment implements OpenFileHolder {
   #closing = false;
   #waitingForEndOfUse: (() => void)[] = [];
   #writable = false;
+  /** Of this process: an error in writing them back is told to who syncs, as long as the file is open. */
+  #hasUnsyncedWrites = false;
   #directorySynced = false;
   readonly #offsets: IndexFile<OffsetIndex>;
   readonly #times: IndexFile<TimeIndex>;
@@ -140,6 +142,7 @@ export class Segment implements OpenFileHolder {
    */
   write(bytes: Uint8Array, start: number, end: number): void {
     let at = start;
+    this.#hasUnsyncedWrites = true;
     try {
       const file = this.#use();
       while (at < end) {
@@ -160,6 +163,7 @@ export class Segment implements OpenFileHolder {
   /** Writes the bytes between two positions as they are once more. */
   async writeAgain(start: number, end: number): Promise<void> {
     const chunk = Buffer.allocUnsafe(Math.min(chunkBytes, end - start));
+    this.#hasUnsyncedWrites = true;
     for (let at = start; at < end;) {
       const length = await this.readAsync(chunk, Math.min(chunk.length, end - at), at);
       for (let from = 0; from < length;) {
@@ -336,15 +340,16 @@ export class Segment implements OpenFileHolder {
     this.#maxTimestampOffset = point.maxTimestampOffset;
     this.#bytesSinceIndexEntry = point.bytesSinceIndexEntry;
     // Written anew behind the point, a file may have other entries where the point's were.
-    const offsets = this.#offsets.read(point.offsetIndexBytes);
-    this.#offsets.restore(offsets?.endsBefore(point.nextOffset) === true ? offsets : null);
-    const times = this.#times.read(point.timeIndexBytes);
-    this.#times.restore(times?.endsBefore(point.nextOffset) === true ? times : null);
+    this.#offsets.restore(point.offsetIndexBytes, (entries) =>
+      entries.endsBefore(point.nextOffset),
+    );
+    this.#times.restore(point.timeIndexBytes, (entries) => entries.endsBefore(point.nextOffset));
     this.transactions.restore(point.transactionIndex, true);
   }
 
   /** Cuts the log to `size` bytes, at the boundary of a batch. Durable with the next sync. */
   cut(size: number): void {
+    this.#hasUnsyncedWrites = true;
     this.#use().truncate(size);
   }
 
@@ -371,12 +376,16 @@ export class Segment implements OpenFileHolder {
   async sync(): Promise<void> {
     const size = this.size;
     this.#uses++;
+    this.#hasUnsyncedWrites = false;
     try {
       await this.#use().sync();
       if (!this.#directorySynced) {
         await this.#openFiles.files.syncDirectory(this.directory);
         this.#directorySynced = true;
       }
+    } catch (error) {
+      this.#hasUnsyncedWrites = true;
+      throw error;
     } finally {
       this.#endUse();
     }
@@ -421,7 +430,7 @@ export class Segment implements OpenFileHolder {
   }
 
   releaseFile(): boolean {
-    if (this.#uses > 0 || this.syncedSize < this.size) return false;
+    if (this.#uses > 0 || this.#hasUnsyncedWrites) return false;
     this.#closeFile();
     return true;
   }

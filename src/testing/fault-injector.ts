@@ -1,6 +1,6 @@
 import { constants } from 'node:os';
 import type { TopicPartition } from '../assignment.js';
-import type { Faults } from '../faults.js';
+import type { FaultControls, Faults } from '../faults.js';
 import { Gate } from './gate.js';
 
 /**
@@ -9,13 +9,16 @@ import { Gate } from './gate.js';
  */
 export type FaultyOperation = 'write' | 'sync' | 'commit';
 
+/** What can be made to wait: 'sync' and 'commit' as above, 'handler' each call of a handler by run(). */
+export type HeldOperation = 'sync' | 'commit' | 'handler';
+
 /** Which calls are meant: all that agree with what is given. */
 export interface FaultTarget {
-  /** Of a write or a sync. @default any */
+  /** Of a write, a sync or a handler. @default any */
   readonly topic?: string;
-  /** Of a write or a sync. @default any */
+  /** Of a write, a sync or a handler. @default any */
   readonly partition?: number;
-  /** Of a commit. @default any */
+  /** Of a commit or a handler. @default any */
   readonly group?: string;
 }
 
@@ -35,7 +38,7 @@ interface Failure {
 }
 
 interface Hold {
-  readonly operation: FaultyOperation;
+  readonly operation: HeldOperation;
   readonly target: FaultTarget;
   readonly gate: Gate;
 }
@@ -44,6 +47,7 @@ interface Hold {
 export class FaultInjector implements Faults {
   #failures: Failure[] = [];
   #holds: Hold[] = [];
+  #controls: FaultControls | null = null;
 
   /**
    * The next calls of this kind fail. A failed write is taken back, and refused as retriable; after a
@@ -56,13 +60,29 @@ export class FaultInjector implements Faults {
     this.#failures.push({ operation, target, code, left: times });
   }
 
-  /** Syncs or commits of this kind wait from now on. @returns the gate before which they wait: open it */
-  hold(operation: 'sync' | 'commit', target: FaultTarget = {}): Gate {
-    checkOperation('hold', operation, ['sync', 'commit']);
+  /**
+   * Calls of this kind wait from now on. A handler that waits counts as at work: for maxPollIntervalMs, then its
+   * member loses its partitions.
+   * @returns the gate before which they wait: open it
+   */
+  hold(operation: HeldOperation, target: FaultTarget = {}): Gate {
+    checkOperation('hold', operation, ['sync', 'commit', 'handler']);
     const gate = new Gate();
     gate.close();
     this.#holds.push({ operation, target, gate });
     return gate;
+  }
+
+  /**
+   * Takes members of a group for dead: all, or the one with this id (`groups.describe` tells it). Their
+   * partitions are lost at once, and their commits refused with ILLEGAL_GENERATION; they are back when their
+   * code asks for records again.
+   * @returns how many there were
+   * @throws TypeError if this was given to no `Ottla.memory()`
+   */
+  fence(group: string, memberId?: string): number {
+    if (this.#controls === null) throw new TypeError('fence: give this to Ottla.memory() first');
+    return this.#controls.fence(group, memberId);
   }
 
   /** Nothing fails or waits any more. */
@@ -88,7 +108,19 @@ export class FaultInjector implements Faults {
     this.#meet('commit', { group });
   }
 
-  async #pass(operation: FaultyOperation, call: FaultTarget): Promise<void> {
+  /** @internal */
+  beforeHandler(group: string | null, at: TopicPartition): void | Promise<void> {
+    if (!this.#holds.some(({ operation }) => operation === 'handler')) return;
+    const { topic, partition } = at;
+    return this.#pass('handler', { topic, partition, ...(group === null ? {} : { group }) });
+  }
+
+  /** @internal */
+  attach(controls: FaultControls): void {
+    this.#controls = controls;
+  }
+
+  async #pass(operation: HeldOperation, call: FaultTarget): Promise<void> {
     for (const hold of this.#holds) if (isMeant(hold, operation, call)) await hold.gate.pass();
   }
 
@@ -106,7 +138,7 @@ export class FaultInjector implements Faults {
 
 function isMeant(
   { operation, target }: Failure | Hold,
-  ofCall: FaultyOperation,
+  ofCall: FaultyOperation | HeldOperation,
   call: FaultTarget,
 ): boolean {
   return (

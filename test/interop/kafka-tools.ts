@@ -1,5 +1,7 @@
 import { execFile, spawnSync } from 'node:child_process';
 import { createServer } from 'node:net';
+import { homedir } from 'node:os';
+import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { promisify } from 'node:util';
 
@@ -30,6 +32,14 @@ function prepare(): string | null {
 /** What one of Kafka's tools prints. @throws if it fails */
 export function kafka(tool: string, ...options: string[]): Promise<Printed> {
   return run(`${directory}kafka`, [tool, ...options], { maxBuffer: 64 * 1024 * 1024 });
+}
+
+/** What a program in test/interop/java prints, run with Kafka's classes. @throws if it fails */
+export async function runJava(program: string, ...options: string[]): Promise<string> {
+  const home = process.env['KAFKA_HOME'] ?? join(homedir(), '.cache', 'ottla-kafka');
+  const source = fileURLToPath(new URL(`java/${program}.java`, import.meta.url));
+  const args = ['-cp', join(home, 'lib', '*'), source, ...options];
+  return (await run('java', args, { maxBuffer: 64 * 1024 * 1024 })).stdout;
 }
 
 export interface Printed {

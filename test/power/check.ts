@@ -53,6 +53,10 @@ export function noteCrash(model: Model, { image, loss }: { image: Image; loss: L
           rowKind === 'partition' && topicId === id && number === index,
       )?.value as PartitionRow | undefined;
       const { baseOffset = 0, bytes = 0, nextOffset = 0 } = row?.active ?? {};
+      // That is what a recovery point says.
+      for (const [offset, number] of partition.written) {
+        if (offset < nextOffset) partition.durable.set(offset, number);
+      }
       const log = `/${name}-${index}/${String(baseOffset).padStart(20, '0')}.log`;
       const content = image.files.find(log);
       if (content === undefined || content instanceof Directory) continue;
@@ -71,7 +75,7 @@ export function noteCrash(model: Model, { image, loss }: { image: Image; loss: L
 
 /**
  * Compares what open has found with what was promised, and takes over what is there: from now on it must
- * stay, because recovery has synced it.
+ * stay, except that what a kill left unsynced may go with the power, from the end of the log on.
  */
 export async function checkOpened(
   machine: PowerMachine,
@@ -124,20 +128,22 @@ async function checkTopic(
     const records = await readLog(partition);
     must(partition.failure === null, `${partition.name}: ${partition.failure?.message}`);
     checkEpoch(partition, expected, records);
+    const mustBeThere = new Map(expected.durable);
     for (const [offset, number] of expected.written) {
       // After a loss of power the last ones may be gone, but none before one that is there.
       if (model.lostPower && offset >= partition.logEndOffset) opened.lost++;
-      else expected.durable.set(offset, number);
+      else mustBeThere.set(offset, number);
     }
+    const partitions = topic.partitions.with(index, { ...expected, durable: mustBeThere });
     const bySize = topic.settings.retentionBytes !== undefined;
     const limit = bySize ? partition.logEndOffset : expected.startAtMost;
     must(
       partition.logStartOffset <= Math.max(limit, consumedUpTo(model, topic, index)),
       `${partition.name} begins at ${partition.logStartOffset}, only ${limit} may be`,
     );
-    await checkRecords(topic, partition, index, records);
+    await checkRecords({ ...topic, partitions }, partition, index, records);
     checkCommits(broker, model, topic, partition, records);
-    takeOver(expected, partition, records);
+    takeOver(expected, partition, records, model.lostPower || expected.isTorn);
   }
 }
 
@@ -287,11 +293,15 @@ function takeOver(
   expected: PartitionModel,
   partition: Partition,
   records: readonly FoundRecord[],
+  isDurable: boolean,
 ): void {
-  expected.durable = new Map(
-    records.map(({ offset, timestamp }) => [offset, timestamp - firstTimestamp]),
-  );
+  const { durable } = expected;
+  expected.durable = new Map();
   expected.written = new Map();
+  for (const { offset, timestamp } of records) {
+    const known = isDurable || durable.has(offset) ? expected.durable : expected.written;
+    known.set(offset, timestamp - firstTimestamp);
+  }
   expected.leaderEpoch = partition.leaderEpoch;
   expected.isTorn = false;
   expected.startAtLeast = partition.logStartOffset;

@@ -34,6 +34,43 @@ describe('how far a commit may go', () => {
   });
 });
 
+describe('a commit with more than is finished', () => {
+  it('says the same as if it were, and changes nothing', () => {
+    fc.assert(
+      fc.property(
+        fc.uniqueArray(fc.nat(30), { minLength: 1 }),
+        fc.subarray(Array.from({ length: 31 }, (_, i) => i)),
+        fc.subarray(Array.from({ length: 31 }, (_, i) => i)),
+        (offsets, finished, also) => {
+          const all = offsets.toSorted((a, b) => a - b);
+          const make = (): { progress: RunProgress; taken: Taken[] } => {
+            const progress = new RunProgress(0);
+            const taken = all.map((offset) => progress.take(offset));
+            for (const one of taken) if (finished.includes(one.offset)) progress.finish(one);
+            return { progress, taken };
+          };
+          const { progress, taken } = make();
+          const before = [progress.offset, progress.metadata(), progress.version];
+          const said = progress.with(taken.filter(({ offset }) => also.includes(offset)));
+          expect([progress.offset, progress.metadata(), progress.version]).toEqual(before);
+          const other = make();
+          for (const one of other.taken) {
+            if (also.includes(one.offset)) other.progress.finish(one);
+          }
+          const { offset, version } = other.progress;
+          expect(said).toEqual({ offset, metadata: other.progress.metadata(), version });
+        },
+      ),
+    );
+  });
+
+  it('knows what was finished before a restart', () => {
+    const { offset, metadata } = { offset: 5, metadata: after([5, 6, 7, 9], [6, 7], 5).metadata() };
+    const again = new RunProgress(offset, metadata);
+    expect([4, 5, 6, 7, 8, 9].filter((one) => again.wasFinished(one))).toEqual([6, 7, 8]);
+  });
+});
+
 /** Takes offsets over, and finishes some. */
 function after(offsets: readonly number[], finished: readonly number[], start = 0): RunProgress {
   const progress = new RunProgress(start);

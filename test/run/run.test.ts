@@ -335,6 +335,38 @@ describe('concurrency', () => {
   });
 });
 
+const thrown: [string, () => unknown][] = [
+  ['null', () => null],
+  ['undefined', () => undefined],
+  ['a symbol', () => Symbol('s')],
+  ['an object without a prototype', () => Object.create(null) as unknown],
+  // oxlint-disable-next-line no-thenable
+  ['a thenable', () => ({ then: (resolve: () => void) => resolve() })],
+  ['a rejected promise', () => handled(Promise.reject(new Error('inside')))],
+  [
+    'an error whose message and stack cannot be read',
+    () => {
+      const get = (): never => {
+        throw new Error('no message');
+      };
+      return Object.defineProperties(new Error(), { message: { get }, stack: { get } });
+    },
+  ],
+  [
+    'a revoked proxy',
+    () => {
+      const { proxy, revoke } = Proxy.revocable({}, {});
+      revoke();
+      return proxy;
+    },
+  ],
+];
+
+function handled(promise: Promise<unknown>): Promise<unknown> {
+  promise.catch(() => undefined);
+  return promise;
+}
+
 describe('a handler that fails', () => {
   it('ends the run with its error; what was finished is committed, the record comes again', async (test) => {
     const { ottla } = await begin(test);
@@ -404,6 +436,46 @@ describe('a handler that fails', () => {
     await consumer.stop();
     expect([await done, clock.monotonic()]).toEqual(['stopped', 0]);
     expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
+  });
+
+  it.each([NaN, -1, Infinity, '1', undefined])(
+    'ends the run if backoff returns %s',
+    async (backoff) => {
+      const { ottla } = await begin({ after: () => undefined });
+      await send(ottla, 'orders', numbers(1));
+      const { done } = running(ottla, {
+        eachRecord: () => Promise.reject(new Error('no')),
+        retry: { attempts: 5, backoff: () => backoff as number },
+      });
+      expect(await done).toBeInstanceOf(RangeError);
+      await ottla.close();
+    },
+  );
+
+  it.each(thrown)('may throw %s', async (_name, make) => {
+    const { ottla, errors } = await begin({ after: () => undefined });
+    await ottla.topics.create('orders.dlq');
+    await send(ottla, 'orders', numbers(2));
+    const first = ottla.consumer(group);
+    const eachRecord = (): never => {
+      throw make();
+    };
+    const hasFailed = first.run({ eachRecord }).then(
+      () => false,
+      () => true,
+    );
+    expect(await hasFailed).toBe(true);
+    expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
+    await first.close();
+    running(ottla, {
+      eachRecord: () => Promise.reject(make()),
+      retry: { attempts: 2, backoff: () => 0, deadLetter: 'orders.dlq' },
+    });
+    await ottla.idle();
+    const letters = await collect(ottla.read('orders.dlq'));
+    expect(letters.map(({ value }) => String(value))).toEqual(['0', '1']);
+    expect(errors).toEqual([]);
+    await ottla.close();
   });
 
   it('ends the run if its own options fail', async (test) => {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { Consumer } from '../../src/index.js';
 import { FaultInjector, testOttla } from '../../src/testing/index.js';
 import { collect, failureOf } from '../contract.js';
 
@@ -108,6 +109,121 @@ describe('a commit', () => {
   });
 });
 
+describe('a handler', () => {
+  it('that is held waits before it is called, and no other one does', async (test) => {
+    const { ottla, clock, faults } = testOttla(test);
+    await ottla.topics.create('orders', { partitions: 2 });
+    const gate = faults.hold('handler', { group: 'a', partition: 1 });
+    const seen: string[] = [];
+    for (const group of ['a', 'b']) {
+      void ottla.consumer({ group, topics: ['orders'] }).run({
+        eachRecord: ({ partition }) => void seen.push(`${group}${partition}`),
+        concurrency: { by: 'partition', max: 2 },
+      });
+    }
+    for (const partition of [0, 1])
+      await ottla.producer().send('orders', { value: 'v', partition });
+    await gate.arrived();
+    await clock.advance(1000);
+    expect(seen.toSorted()).toEqual(['a0', 'b0', 'b1']);
+    gate.letThrough();
+    await ottla.idle();
+    expect(seen.at(-1)).toBe('a1');
+  });
+
+  it('that is held for too long costs its member the partition', async (test) => {
+    const { ottla, clock, faults } = testOttla(test);
+    await ottla.topics.create('orders');
+    const gate = faults.hold('handler');
+    const signals: AbortSignal[] = [];
+    const consumer = ottla.consumer({ group: 'g', topics: ['orders'], maxPollIntervalMs: 1000 });
+    void consumer.run({ eachRecord: (_record, { signal }) => void signals.push(signal) });
+    await ottla.producer().send('orders', { value: 'v' });
+    await gate.arrived();
+    await clock.advance(2000);
+    expect(consumer.assignment()).toEqual([]);
+    faults.heal();
+    await clock.runUntil(ottla.idle());
+    // The one that was held was called in vain, then it came again.
+    expect(signals.map(({ aborted }) => aborted)).toEqual([true, false]);
+  });
+});
+
+describe('a member that is fenced', () => {
+  it('loses what it owns at once, cannot commit it, and comes back', async (test) => {
+    const { ottla, clock, faults } = testOttla(test);
+    await ottla.topics.create('orders', { partitions: 2 });
+    const lost: string[] = [];
+    const consumers = ['first', 'second'].map((clientId) =>
+      ottla.consumer({
+        group: 'g',
+        topics: ['orders'],
+        clientId,
+        autoCommit: false,
+        onLost: (list) =>
+          void lost.push(...list.map(({ partition }) => `${clientId} ${partition}`)),
+      }),
+    );
+    for (const consumer of consumers) await consumer.ready();
+    const [first, second] = consumers as [Consumer<string>, Consumer<string>];
+    const [at] = first.assignment();
+    await ottla.producer().send('orders', { value: 'v', partition: at!.partition });
+    const iterator = first[Symbol.asyncIterator]();
+    const { value: record } = await iterator.next();
+    const { members } = await ottla.groups.describe('g');
+    const { memberId } = members.find(({ clientId }) => clientId === 'first')!;
+    expect(faults.fence('g', memberId)).toBe(1);
+    expect(lost).toEqual([`first ${at!.partition}`]);
+    expect(first.assignment()).toEqual([]);
+    expect(await failureOf(() => record!.commit())).toMatchObject({ code: 'ILLEGAL_GENERATION' });
+    await clock.settle();
+    expect(second.assignment()).toHaveLength(2);
+    // It asks for the next record.
+    void iterator.next();
+    await clock.settle();
+    expect([first.assignment().length, second.assignment().length]).toEqual([1, 1]);
+  });
+
+  it('comes back by itself where it waits for records', async (test) => {
+    const { ottla, clock, faults } = testOttla(test);
+    await ottla.topics.create('orders');
+    const seen: string[] = [];
+    const consumer = ottla.consumer({ group: 'g', topics: ['orders'] });
+    void consumer.run({ eachRecord: ({ value }) => void seen.push(String(value)) });
+    await ottla.producer().send('orders', { value: 'a' });
+    await ottla.idle();
+    expect(faults.fence('g')).toBe(1);
+    await ottla.producer().send('orders', { value: 'b' });
+    await ottla.idle();
+    expect(seen).toEqual(['a', 'b']);
+    expect([faults.fence('h'), faults.fence('g', 'nobody')]).toEqual([0, 0]);
+    await clock.settle();
+  });
+
+  it('while its dead letter is decided changes neither the letter nor the commit', async (test) => {
+    const { ottla, clock, faults } = testOttla(test);
+    for (const topic of ['orders', 'dlq']) await ottla.topics.create(topic);
+    const values: string[] = [];
+    const consumer = ottla.consumer({ group: 'g', topics: ['orders'] });
+    await consumer.ready();
+    const gate = faults.hold('commit', { group: 'g' });
+    void consumer.run({
+      eachRecord: ({ value }) => {
+        values.push(String(value));
+        throw new Error('no');
+      },
+      retry: { deadLetter: 'dlq' },
+    });
+    await ottla.producer().send('orders', { value: 'v' });
+    await gate.arrived();
+    faults.fence('g');
+    gate.open();
+    await clock.runUntil(ottla.idle());
+    const letters = await collect(ottla.read('dlq'));
+    expect([values, letters.map(({ value }) => String(value))]).toEqual([['v'], ['v']]);
+  });
+});
+
 describe('FaultInjector', () => {
   it('refuses what it does not know', () => {
     const faults = new FaultInjector();
@@ -116,5 +232,6 @@ describe('FaultInjector', () => {
     );
     expect(() => faults.hold('write' as 'sync')).toThrow(TypeError);
     expect(() => faults.fail('write', { times: 0 })).toThrow(RangeError);
+    expect(() => faults.fence('g')).toThrow('give this to Ottla.memory() first');
   });
 });

@@ -1,0 +1,71 @@
+import { ConsumerFormat, ConsumerRecord, type Committer, type Headers } from './consumer-record.js';
+import { originOf, type Origin } from './consumer-letters.js';
+import type { RecordFormat } from './engine.js';
+import { decode, type TopicDefinition } from './serde.js';
+
+/** What a record of a retry topic says beside what is handed out of it. */
+export interface Retry extends Pick<Origin, 'group' | 'attempts' | 'dueMs'> {
+  /** Of the letter, in the retry topic. */
+  readonly offset: number;
+}
+
+/** A record that comes again by way of a retry topic: with the place and the headers that it first had. */
+export class RetriedRecord extends ConsumerRecord {
+  readonly #retry: Retry;
+
+  constructor(retry: Retry, ...record: ConstructorParameters<typeof ConsumerRecord>) {
+    super(...record);
+    this.#retry = retry;
+  }
+
+  /** null: it comes for the first time. */
+  static retryOf(record: ConsumerRecord): Retry | null {
+    return #retry in record ? record.#retry : null;
+  }
+}
+
+/** Makes the records of one stretch of reading a retry topic. */
+export class RetriedFormat implements RecordFormat<ConsumerRecord> {
+  readonly keepsBytes = true;
+  readonly #topic: string;
+  readonly #ownership: number;
+  readonly #committer: Committer | null;
+  readonly #definitionOf: (topic: string) => TopicDefinition;
+
+  constructor(
+    topic: string,
+    ownership: number,
+    committer: Committer | null,
+    definitionOf: (topic: string) => TopicDefinition,
+  ) {
+    this.#topic = topic;
+    this.#ownership = ownership;
+    this.#committer = committer;
+    this.#definitionOf = definitionOf;
+  }
+
+  /** @throws INVALID_RECORD, naming the letter */
+  make(
+    partition: number,
+    offset: number,
+    _timestamp: number,
+    key: Buffer | null,
+    value: Buffer | null,
+    headers: Headers,
+  ): ConsumerRecord {
+    const origin = originOf('retry', { topic: this.#topic, partition, offset, headers });
+    const definition = this.#definitionOf(origin.topic);
+    const here = { ...definition, name: this.#topic };
+    return new RetriedRecord(
+      { ...origin, offset },
+      new ConsumerFormat(definition, this.#ownership, this.#committer),
+      origin.topic,
+      origin.partition,
+      origin.offset,
+      origin.timestamp,
+      decode(here, 'key', key, partition, offset),
+      decode(here, 'value', value, partition, offset),
+      origin.headers,
+    );
+  }
+}
