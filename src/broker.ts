@@ -332,6 +332,9 @@ export class Broker {
       const { name, partitionCount, settings, codecs } = spec;
       const existing = this.#topics.get(name);
       if (existing !== undefined) {
+        if (spec.mustBeNew === true) {
+          throw new OttlaError('TOPIC_ALREADY_EXISTS', `topic ${name} exists`);
+        }
         const differences = existing.differences(spec);
         if (differences.length === 0) return existing;
         throw new OttlaError(

@@ -1,5 +1,5 @@
 import type { Fetched, Reader } from './engine.js';
-import { OttlaError, type RecordPlace } from './errors.js';
+import { isOttlaError, type OttlaError, type RecordPlace } from './errors.js';
 import { aFunction, either, oneOf } from './options.js';
 
 /** A record that was passed over, since it cannot be decoded. */
@@ -18,7 +18,7 @@ export const onInvalidCheck: (value: unknown) => string | null = either(
 
 /** The record that an error is about; null: it is about something else. */
 export function invalidRecordIn(error: unknown): InvalidRecord | null {
-  if (!(error instanceof OttlaError) || error.at === undefined) return null;
+  if (!isOttlaError(error) || error.at === undefined) return null;
   return { ...error.at, error };
 }
 

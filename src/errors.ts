@@ -118,6 +118,15 @@ export function asStorageError(where: string, error: unknown, retriable = true):
   throw error;
 }
 
+/** As instanceof, of whatever code of a user threw. Never throws itself. */
+export function isOttlaError(thrown: unknown): thrown is OttlaError {
+  try {
+    return thrown instanceof OttlaError;
+  } catch {
+    return false;
+  }
+}
+
 /** Whatever code of a user threw, in words. Never throws itself. */
 export function inWords(thrown: unknown): string {
   try {
@@ -129,6 +138,6 @@ export function inWords(thrown: unknown): string {
 
 /** What the 'error' event tells of a call that was refused, and that nobody awaited. */
 export function asUnheard(error: unknown): OttlaError {
-  if (error instanceof OttlaError) return error;
+  if (isOttlaError(error)) return error;
   return new OttlaError('INVALID_REQUEST', inWords(error), { cause: error });
 }

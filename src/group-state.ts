@@ -357,10 +357,9 @@ export class Group {
 
   /** The assignor failed: members here cannot go on with it, so each of them learns why. */
   #dissolve(cause: unknown): void {
-    const message = cause instanceof Error ? cause.message : inWords(cause);
     const error = new OttlaError(
       'INCONSISTENT_GROUP_PROTOCOL',
-      `group ${this.#groupId}: the assignor failed: ${message}`,
+      `group ${this.#groupId}: the assignor failed: ${inWords(cause)}`,
       { cause },
     );
     for (const member of this.natives) {

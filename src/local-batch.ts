@@ -4,8 +4,8 @@ import type { Compression } from './compression.js';
 import type { AppendSink, ProducerBatchMessage, RawRecord } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Account, Taken } from './local-account.js';
-import type { BatchSender } from './local-sender.js';
-import { behindFailure, type AppendListener } from './partition-append.js';
+import type { BatchSender, SendListener } from './local-sender.js';
+import { behindFailure } from './partition-append.js';
 import type { Partition } from './partition.js';
 import { BatchBuilder } from './record-writer.js';
 
@@ -50,11 +50,13 @@ interface Load {
  * what waits behind it fails, too, so that nothing overtakes what is sent again. If it has, it stays: it
  * is in the log, not known to be durable.
  */
-abstract class Delivery implements AppendListener {
+abstract class Delivery implements SendListener {
   protected readonly keeper: BatchKeeper;
   protected readonly lane: Lane;
   protected baseOffset: number = -1;
   protected timestamp: number = -1;
+  /** Its beginning, if only that outlived a failed sync: what follows was sent again, and written elsewhere. */
+  protected readonly stayed: { readonly baseOffset: number; readonly count: number }[] = [];
   /** When its first record was taken over, in ms of the monotonic clock. */
   readonly #beganMs: number;
   /** When it was handed to the partition. */
@@ -111,11 +113,19 @@ abstract class Delivery implements AppendListener {
 
   written(baseOffset: number, timestamp: number): void {
     if (this.#isOver) return;
+    // What is sent again may have been written before.
+    if (this.baseOffset < 0) this.lane.unwrittenCount--;
     this.baseOffset = baseOffset;
     this.timestamp = timestamp;
-    this.lane.unwrittenCount--;
     if (!this.wantsDurable) this.#end(null);
     this.acknowledge(false);
+  }
+
+  stays(count: number): void {
+    if (this.#isOver) return;
+    this.stayed.push({ baseOffset: this.baseOffset, count });
+    this.baseOffset = -1;
+    this.lane.unwrittenCount++;
   }
 
   durable(): void {
@@ -146,7 +156,9 @@ abstract class Delivery implements AppendListener {
     const late = `${partition.name}: not acknowledged within ${this.deliveryTimeoutMs} ms (deliveryTimeoutMs)`;
     const outcome =
       this.baseOffset < 0
-        ? 'nothing was written'
+        ? this.stayed.length > 0
+          ? 'only its beginning was written'
+          : 'nothing was written'
         : `written at offset ${this.baseOffset}, not known to be durable`;
     const error = new OttlaError('REQUEST_TIMED_OUT', `${late}; ${outcome}`);
     if (this.baseOffset >= 0) this.#fail(error);
@@ -166,7 +178,7 @@ abstract class Delivery implements AppendListener {
     const message: ProducerBatchMessage = {
       topic,
       partition: index,
-      baseOffset: this.baseOffset,
+      baseOffset: this.stayed[0]?.baseOffset ?? this.baseOffset,
       ...this.#load!,
       queueMs: this.queueMs,
       deliveryMs: this.keeper.clock.monotonic() - this.deliveredMs,
@@ -353,19 +365,26 @@ export class BulkWrite extends Delivery {
   protected acknowledge(durable: boolean): void {
     if (durable !== this.wantsDurable) return;
     const { recordCount, batchBytes, plainBytes } = this.#load;
-    this.#sink.acknowledged(
-      this.lane.partition.index,
-      this.baseOffset,
-      recordCount,
-      this.timestamp,
-    );
+    const { index } = this.lane.partition;
+    let left = recordCount;
+    for (const { baseOffset, count } of this.stayed) {
+      this.#sink.acknowledged(index, baseOffset, count, this.timestamp);
+      left -= count;
+    }
+    this.#sink.acknowledged(index, this.baseOffset, left, this.timestamp);
     this.#account.statistics.acknowledged(recordCount, plainBytes, this.deliveredMs);
     this.#account.settle(this.#taken, batchBytes);
   }
 
   protected fail(error: OttlaError): void {
     const { recordCount, batchBytes } = this.#load;
-    this.#sink.failed(error, this.lane.partition.index, this.baseOffset, recordCount);
+    const { index } = this.lane.partition;
+    let left = recordCount;
+    for (const { baseOffset, count } of this.stayed) {
+      this.#sink.failed(error, index, baseOffset, count);
+      left -= count;
+    }
+    this.#sink.failed(error, index, this.baseOffset, left);
     this.#account.statistics.failed(recordCount);
     this.#account.settle(this.#taken, batchBytes);
   }

@@ -2,8 +2,14 @@ import type { Clock } from './clock.js';
 import type { OttlaError } from './errors.js';
 import { behindFailure, type AppendListener } from './partition-append.js';
 import type { Partition } from './partition.js';
-import type { BatchOrigin } from './record.js';
+import { readBatchHeader, type BatchOrigin } from './record.js';
 import type { ProducerIdentity, TransactionCoordinator } from './transaction.js';
+
+/** Who is told of batches that are sent, and may be sent again. */
+export interface SendListener extends AppendListener {
+  /** The first so many records stay where they were written last; what follows is on its way again. */
+  stays(count: number): void;
+}
 
 /** How closed batches get into a log. */
 export interface BatchSender {
@@ -16,10 +22,10 @@ export interface BatchSender {
     start: number,
     end: number,
     wantsDurable: boolean,
-    listener: AppendListener,
+    listener: SendListener,
   ): void;
   /** What took too long: what is not written never will be, and fails, with what waits behind it. */
-  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void;
+  withdraw(partition: Partition, listener: SendListener, error: OttlaError): void;
 }
 
 /** Batches of nobody in particular: a failure is the caller's to act on. */
@@ -61,7 +67,7 @@ export class IdempotentSender implements BatchSender {
   readonly options: IdempotenceOptions;
   readonly #streams = new Map<Partition, Stream>();
   /** What is not settled, by whom it tells. */
-  readonly #sent = new Map<AppendListener, SentBatches>();
+  readonly #sent = new Map<SendListener, SentBatches>();
   #producerId: bigint;
 
   constructor(options: IdempotenceOptions) {
@@ -99,7 +105,7 @@ export class IdempotentSender implements BatchSender {
     start: number,
     end: number,
     wantsDurable: boolean,
-    listener: AppendListener,
+    listener: SendListener,
   ): void {
     const stream = this.#stream(partition);
     const batches = new SentBatches(this, stream, wantsDurable, listener);
@@ -116,7 +122,7 @@ export class IdempotentSender implements BatchSender {
     this.#sent.delete(batches.listener);
   }
 
-  withdraw(partition: Partition, listener: AppendListener, error: OttlaError): void {
+  withdraw(partition: Partition, listener: SendListener, error: OttlaError): void {
     const batches = this.#sent.get(listener);
     if (batches === undefined) return;
     const { stream } = batches;
@@ -171,14 +177,14 @@ export class IdempotentSender implements BatchSender {
 
 /** Adjacent batches on their way. */
 class SentBatches implements AppendListener {
-  readonly listener: AppendListener;
+  readonly listener: SendListener;
   readonly stream: Stream;
   readonly order: number;
   /** It is not sent any more. */
   isWithdrawn = false;
   readonly #sender: IdempotentSender;
   readonly #wantsDurable: boolean;
-  readonly #recordCount: number;
+  #recordCount: number;
   /** While they are sent for the first time, the caller's; then their own. */
   #bytes: Buffer | null = null;
   #isKept = false;
@@ -191,7 +197,7 @@ class SentBatches implements AppendListener {
     sender: IdempotentSender,
     stream: Stream,
     wantsDurable: boolean,
-    listener: AppendListener,
+    listener: SendListener,
   ) {
     this.#sender = sender;
     this.stream = stream;
@@ -216,17 +222,33 @@ class SentBatches implements AppendListener {
 
   sendAgain(): void {
     const { partition } = this.stream;
-    const endOffset = this.#baseOffset + this.#recordCount;
-    const isThere = this.#baseOffset >= 0 && partition.endOfEpoch(this.#leaderEpoch) >= endOffset;
-    if (isThere) {
+    const end = this.#baseOffset < 0 ? -1 : partition.endOfEpoch(this.#leaderEpoch);
+    const left = end - this.#baseOffset;
+    if (left >= this.#recordCount) {
       // Whether it is durable was in doubt.
       partition.sync().then(
         () => this.durable(),
         (error: unknown) => this.failed(error as OttlaError),
       );
     } else {
+      if (left > 0) this.#leave(left);
       partition.append(this.#bytes!, 0, this.#bytes!.length, this.#wantsDurable, this);
     }
+  }
+
+  /** The log was cut behind so many records: they are there, and only what follows is sent again. */
+  #leave(count: number): void {
+    const bytes = this.#bytes!;
+    let at = 0;
+    for (let passed = 0; passed < count;) {
+      const header = readBatchHeader(bytes, at, bytes.length)!;
+      passed += header.recordCount;
+      at += header.size;
+    }
+    this.#bytes = bytes.subarray(at);
+    this.#recordCount -= count;
+    this.#baseOffset = -1;
+    this.listener.stays(count);
   }
 
   written(baseOffset: number, timestamp: number): void {

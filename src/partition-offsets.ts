@@ -42,6 +42,21 @@ export async function offsetForTimestamp(
   timestamp: number,
   onDamage?: OnDamage,
 ): Promise<number | null> {
+  return (await recordFrom(partition, timestamp, onDamage))?.offset ?? null;
+}
+
+/** Where a record is, and when it is from. */
+export interface TimedOffset {
+  readonly offset: number;
+  readonly timestamp: number;
+}
+
+/** As offsetForTimestamp(), with the record's own timestamp; where damage ends the search, the one searched for. */
+export async function recordFrom(
+  partition: Partition,
+  timestamp: number,
+  onDamage?: OnDamage,
+): Promise<TimedOffset | null> {
   for (;;) {
     const start = partition.offsetBeforeTimestamp(timestamp);
     if (start === null) return null;
@@ -71,7 +86,7 @@ class TimestampSearch {
     this.#offset = start;
   }
 
-  async run(onDamage: OnDamage | undefined): Promise<number | null> {
+  async run(onDamage: OnDamage | undefined): Promise<TimedOffset | null> {
     for (let passedAt = ''; ;) {
       try {
         return await this.#search();
@@ -81,7 +96,9 @@ class TimestampSearch {
         const place = await findReadable(this.#partition, offset);
         const at = `${place.segment.baseOffset} ${place.position}`;
         // Damage that cannot be passed is met by who reads.
-        if (at === passedAt || (place.offset > offset && onDamage === undefined)) return offset;
+        if (at === passedAt || (place.offset > offset && onDamage === undefined)) {
+          return { offset, timestamp: this.#timestamp };
+        }
         passedAt = at;
         if (place.offset > offset) onDamage?.(offset, place.offset, error);
         this.#offset = place.offset;
@@ -90,7 +107,7 @@ class TimestampSearch {
     }
   }
 
-  async #search(): Promise<number | null> {
+  async #search(): Promise<TimedOffset | null> {
     for (;;) {
       const length = await this.#reader.readAsync(this.#buffer);
       if (length === 0) return null;
@@ -103,7 +120,8 @@ class TimestampSearch {
           if (batch.maxTimestamp >= this.#timestamp && !batch.isControl) {
             this.#records.open(this.#buffer, at, batch, this.#offset);
             while (this.#records.next()) {
-              if (this.#records.timestamp >= this.#timestamp) return this.#records.offset;
+              const { offset, timestamp } = this.#records;
+              if (timestamp >= this.#timestamp) return { offset, timestamp };
             }
           }
           this.#offset = batch.nextOffset;

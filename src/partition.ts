@@ -144,6 +144,11 @@ export class Partition {
     return segment === segments.active ? null : segments.at(segment.nextOffset);
   }
 
+  /** The latest of its batches' timestamps; -1: there is none. */
+  get maxTimestamp(): number {
+    return this.#log.segments.all.reduce((max, segment) => Math.max(max, segment.maxTimestamp), -1);
+  }
+
   /** An offset before which every record is older than `timestamp`; null if all records are. */
   offsetBeforeTimestamp(timestamp: number): number | null {
     const { all, startOffset } = this.#log.segments;
@@ -378,7 +383,10 @@ export class Partition {
     try {
       log.open(true);
       report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
-      if (!log.isUnrecovered) log.check();
+      if (!log.isUnrecovered) {
+        log.check();
+        await this.#markCut(log);
+      }
     } catch (error) {
       throw asStorageError(this.name, error);
     }
@@ -390,6 +398,15 @@ export class Partition {
     this.#replaceLog(log);
     if (log.failure !== null) throw log.failure;
     return report;
+  }
+
+  /** A log that ends sooner, at the end of a batch, shows no damage: but its offsets are given out again. */
+  async #markCut(log: PartitionLog): Promise<void> {
+    const before = this.#log;
+    if (!before.isOpen || before.isUnrecovered) return;
+    if (before.epochs.current !== log.epochs.current) return;
+    const { nextOffset } = log.active;
+    if (nextOffset < before.active.nextOffset) await log.beginEpoch(nextOffset);
   }
 
   #replaceLog(log: PartitionLog): void {

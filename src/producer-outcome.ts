@@ -1,5 +1,5 @@
 import type { AppendSink } from './engine.js';
-import { OttlaError, type WrittenRun } from './errors.js';
+import { OttlaError, isOttlaError, type WrittenRun } from './errors.js';
 import type { RecordMetadata } from './producer-record.js';
 
 /** For rejections that are told elsewhere. */
@@ -54,7 +54,7 @@ export class PendingBatch implements AppendSink {
   readonly #runs: WrittenRun[] = [];
   #expected = 0;
   #settled = 0;
-  #error: unknown = null;
+  #failure: { readonly error: unknown } | null = null;
   #finished: (() => void) | null = null;
 
   expect(count: number): void {
@@ -76,7 +76,7 @@ export class PendingBatch implements AppendSink {
 
   failed(error: OttlaError, partition: number, baseOffset: number, count: number): void {
     this.hasFailed = true;
-    this.#error ??= error;
+    this.#failure ??= { error };
     if (baseOffset >= 0) this.#add(partition, baseOffset, count);
     this.#settle(count);
   }
@@ -98,11 +98,11 @@ export class PendingBatch implements AppendSink {
 
   /** No more comes. */
   stop(error: unknown): void {
-    this.#error ??= error;
+    this.#failure ??= { error };
   }
 
   refuseIfFailed(): void {
-    if (this.#error !== null) throw this.#error;
+    if (this.#failure !== null) throw this.#failure.error;
   }
 
   async done(): Promise<WrittenRun[]> {
@@ -111,15 +111,23 @@ export class PendingBatch implements AppendSink {
         this.#finished = resolve;
       });
     }
-    if (this.#error === null) return this.#runs;
+    if (this.#failure === null) return this.#runs;
+    const { error } = this.#failure;
     const written = this.#runs;
-    if (this.#error instanceof OttlaError) {
-      const { code, message, retriable } = this.#error;
-      throw new OttlaError(code, message, { cause: this.#error, retriable, written });
+    if (isOttlaError(error)) {
+      const { code, message, retriable } = error;
+      throw new OttlaError(code, message, { cause: error, retriable, written });
     }
-    if (this.#error instanceof Error && Object.isExtensible(this.#error)) {
-      throw Object.assign(this.#error, { written });
-    }
-    throw this.#error;
+    if (isExtensibleError(error)) throw Object.assign(error, { written });
+    throw error;
+  }
+}
+
+/** The source of the records may throw whatever it likes. */
+function isExtensibleError(thrown: unknown): thrown is Error {
+  try {
+    return thrown instanceof Error && Object.isExtensible(thrown);
+  } catch {
+    return false;
   }
 }

@@ -24,6 +24,8 @@ export interface TopicSpec {
   /** Only what was given; the rest has its default. */
   readonly settings: Partial<TopicSettings>;
   readonly codecs: CodecNames;
+  /** Whether one that exists is refused even if it is equal. @default false */
+  readonly mustBeNew?: boolean;
 }
 
 /** A stored topic: its id, its options, its partitions. */

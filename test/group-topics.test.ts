@@ -99,7 +99,7 @@ describe('an assignor that fails', () => {
       expect(failures).toHaveLength(1);
       expect(failures[0]).toBeInstanceOf(OttlaError);
       expect(failures[0]).toMatchObject({ code: 'INCONSISTENT_GROUP_PROTOCOL', cause });
-      expect(failures[0]!.message).toMatch(/group g: the assignor failed: no idea/);
+      expect(failures[0]!.message).toMatch(/group g: the assignor failed: Error: no idea/);
     }
     expect(group.coordinator.groupIds()).toEqual([]);
     expect(group.clock.timerCount).toBe(0);

@@ -144,3 +144,133 @@ describe.runIf(process.platform === 'linux')('f35 a file system that makes no di
     await child.ended();
   });
 });
+
+/** Ends at once, with exit code 9, if a rejection is left unhandled. */
+const strict = `
+  process.on('unhandledRejection', (error) => {
+    console.error('unhandled', error);
+    process.exit(9);
+  });
+  const hostile = [
+    null,
+    undefined,
+    0,
+    Symbol('s'),
+    Object.create(null),
+    { then: (resolve) => resolve() },
+    { get then() { throw new Error('then'); } },
+    ['stack', 'message'].reduce(
+      (error, name) => Object.defineProperty(error, name, { get() { throw new Error(name); } }),
+      new Error(),
+    ),
+    Object.assign(new Error('cyclic'), { self: this }),
+    new Proxy({}, { get() { throw new Error('trap'); }, getPrototypeOf() { throw new Error('trap'); } }),
+  ];`;
+
+describe('a process in which code of the user throws whatever it likes', () => {
+  it.each(['memory', 'directory'] as const)(
+    'in handlers, has no unhandled rejection, and ends by itself (%s)',
+    async (how) => {
+      const ended = await run(
+        how,
+        `${strict}
+         for (const topic of ['retry', 'dlq']) await ottla.topics.create(topic);
+         await ottla.producer().sendBatch('orders', Array(20).fill({ value: 'v' }));
+         const ways = [
+           (thrown) => { throw thrown; },
+           async (thrown) => { throw thrown; },
+           (thrown) => ({ then: (_resolve, reject) => reject(thrown) }),
+           (thrown) => ({ get then() { throw thrown; } }),
+         ];
+         let number = 0;
+         for (const thrown of hostile) {
+           for (const way of ways) {
+             for (const retry of [
+               { attempts: 2, backoff: () => 0 },
+               { attempts: 2, backoff: () => 0, topic: 'retry', deadLetter: 'dlq' },
+               { attempts: 2, retryable: () => { throw thrown; }, deadLetter: 'dlq' },
+               { attempts: 2, backoff: () => { throw thrown; } },
+             ]) {
+               const group = 'g' + number++;
+               const consumer = ottla.consumer({ group, topics: ['orders'] });
+               const run = consumer.run({ eachRecord: () => way(thrown), retry }).then(
+                 () => 'stopped',
+                 () => 'failed',
+               );
+               if (retry.topic === undefined && retry.retryable === undefined) {
+                 if ((await run) !== 'failed') throw new Error('it goes on');
+               } else await Promise.race([run, ottla.idle({ groups: [group] })]);
+               await consumer.stop();
+             }
+           }
+         }`,
+      );
+      expect(ended).toEqual({ code: 0, stderr: '' });
+    },
+    120_000,
+  );
+
+  it('in hooks, codecs, listeners and the like, has no unhandled rejection', async () => {
+    const { code, stderr } = await run(
+      'memory',
+      `${strict}
+       const { defineTopic } = await import('./dist/index.js');
+       const errors = [];
+       for (const thrown of hostile) {
+         const fail = () => { throw thrown; };
+         ottla.on('error', fail).on('error', () => errors.push(1)).on('error', async () => fail());
+         const codec = defineTopic('orders', { value: { encode: fail, decode: fail } });
+         const producer = ottla.producer({ partitioner: fail });
+         void producer.send('orders', { value: 'v' });
+         void ottla.producer().send(codec, { value: 'v' });
+         void ottla.producer().sendBatch('orders', (function* () { throw thrown; })());
+         await ottla.producer().send('orders', { value: 'v' });
+         for (const onInvalid of [fail, 'fail', 'skip']) {
+           const consumer = ottla.consumer({ group: 'g' + errors.length + onInvalid, topics: [codec], onInvalid,
+             onAssigned: fail, onRevoked: fail, onLost: fail });
+           const run = consumer.run({ eachRecord: fail }).catch(() => 'failed');
+           await consumer.ready();
+           await new Promise((resolve) => setTimeout(resolve, 1));
+           await consumer.stop();
+           await run;
+         }
+         const own = ottla.consumer({ group: 'own', topics: ['orders'], assignor: { name: 'own', assign: fail } });
+         await own.ready().catch(() => 'failed');
+         await own.close().catch(() => 'failed');
+       }
+       if (errors.length === 0) throw new Error('nothing was told');`,
+    );
+    expect([code, stderr.match(/unhandled.*/)?.[0]]).toEqual([0, undefined]);
+  }, 120_000);
+});
+
+describe('a process whose consumer has stopped', () => {
+  it.each(['memory', 'directory'] as const)(
+    'ends by itself, whatever waited for its time (%s)',
+    async (how) => {
+      const ended = await run(
+        how,
+        `await ottla.topics.create('retry');
+         await ottla.producer().sendBatch('orders', Array(20).fill({ value: 'v' }));
+         const fail = () => { throw new Error('no'); };
+         for (const retry of [
+           { attempts: 2, backoff: () => ${endless} },
+           { attempts: 2, backoff: () => ${endless}, topic: 'retry' },
+         ]) {
+           const consumer = ottla.consumer({ group: 'g', topics: ['orders'] });
+           let calls = 0;
+           const run = consumer.run({
+             eachRecord: () => { calls++; fail(); },
+             retry,
+             concurrency: { by: 'key', max: 100 },
+             rateLimit: { records: 10, perMs: 60_000 },
+           });
+           while (calls < 10) await new Promise((resolve) => setTimeout(resolve, 1));
+           await consumer.stop({ timeoutMs: 60_000 });
+           await run;
+         }`,
+      );
+      expect(ended).toEqual({ code: 0, stderr: '' });
+    },
+  );
+});

@@ -42,8 +42,7 @@ export const layers = [
   ['ottla'],
   ['index'],
   ['testing/*'],
-  ['server/protocol/*'],
-  ['server/*', 'server/requests/*'],
+  ['server/*', 'server/protocol/*', 'server/requests/*'],
   ['cli/*'],
 ];
 

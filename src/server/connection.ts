@@ -3,7 +3,7 @@ import type { Clock } from '../clock.js';
 import { readRequest, type Exchange } from './exchange.js';
 import { Frames } from './frames.js';
 import type { Node, Peer } from './protocol/api.js';
-import { MalformedRequest } from './protocol/reader.js';
+import { HangUp } from './protocol/reader.js';
 
 /** Bounds of connections. */
 export interface ConnectionLimits {
@@ -164,8 +164,8 @@ export class Connection implements Peer {
   }
 
   #failed(error: unknown): void {
-    // What is no request of the protocol is its sender's affair.
-    if (!(error instanceof MalformedRequest)) this.#options.failed(error);
+    // A request that is none is its sender's affair.
+    if (!(error instanceof HangUp)) this.#options.failed(error);
     this.destroy();
   }
 

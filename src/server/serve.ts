@@ -9,6 +9,7 @@ import { attach, type Ottla } from '../ottla.js';
 import { apis } from './apis.js';
 import { Connection } from './connection.js';
 import { asSocket, connectedPair } from './duplex.js';
+import { FetchSessions } from './fetch-sessions.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
 
@@ -58,6 +59,7 @@ export class Server {
       apis,
       autoCreateTopics,
       defaultPartitions,
+      fetchSessions: new FetchSessions(broker.clock, broker.random),
       get endpoint() {
         return endpoint();
       },

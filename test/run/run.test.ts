@@ -124,6 +124,28 @@ describe('run', () => {
     });
   });
 
+  it('skips nothing, in whatever moment it is stopped', async () => {
+    for (let moments = 0; moments < 80; moments++) {
+      const finish: (() => Promise<void>)[] = [];
+      const { ottla } = await begin({ after: (last) => finish.push(last) });
+      const controller = new AbortController();
+      const seen: string[] = [];
+      const { consumer, done } = running(ottla, {
+        eachRecord: ({ value }) => void seen.push(String(value)),
+        signal: controller.signal,
+      });
+      await consumer.ready();
+      const sent = send(ottla, 'orders', numbers(3));
+      for (let moment = 0; moment < moments; moment++) await Promise.resolve();
+      controller.abort();
+      expect(await done).toBe('stopped');
+      await sent;
+      if (seen.length < 3) seen.push(...(await takeValues(consumer, 3 - seen.length)));
+      expect(seen).toEqual(numbers(3));
+      for (const last of finish) await last();
+    }
+  });
+
   it('does not begin with a signal that is aborted already', async (test) => {
     const { ottla } = await begin(test);
     await send(ottla, 'orders', numbers(1));

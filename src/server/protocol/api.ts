@@ -1,4 +1,5 @@
 import type { Broker } from '../../broker.js';
+import type { FetchSessions } from '../fetch-sessions.js';
 import { coderOf, type Coder } from './coder.js';
 import type { Decoded, Encodable, Schema } from './schema.js';
 
@@ -20,6 +21,7 @@ export interface Node {
   readonly autoCreateTopics: boolean;
   /** Of a topic whose creator leaves it open. */
   readonly defaultPartitions: number;
+  readonly fetchSessions: FetchSessions;
 }
 
 /** Who sends requests. */

@@ -123,13 +123,28 @@ function isPreset(value: unknown, preset: unknown): boolean {
 
 function fieldCoder(field: Field, version: number, isFlexible: boolean): Coder {
   const { kind, options } = field;
-  if (kind === 'struct') return coderOf(field.fields!, version, isFlexible);
+  if (kind === 'struct') {
+    const whole = coderOf(field.fields!, version, isFlexible);
+    return version >= (options.nullable ?? Infinity) ? nullableCoder(whole) : whole;
+  }
   const known = ofOneSize[kind];
   if (known !== undefined) return known;
   const length = lengthCoder(isFlexible, kind === 'string' ? 2 : 4, options, version);
   if (kind === 'string') return stringCoder(length);
   if (kind === 'array') return arrayCoder(fieldCoder(field.element!, version, isFlexible), length);
   return bytesCoder(length, kind === 'bytes');
+}
+
+/** A byte before it says whether it is there. */
+function nullableCoder(whole: Coder): Coder {
+  return {
+    minBytes: 1,
+    read: (reader) => (reader.int8() < 0 ? null : whole.read(reader)),
+    write(writer, value) {
+      writer.int8(value === null ? -1 : 1);
+      if (value !== null) whole.write(writer, value);
+    },
+  };
 }
 
 const ofOneSize: Readonly<Partial<Record<Field['kind'], Coder>>> = {

@@ -67,6 +67,7 @@ const numbers = {
   UNRELEASED_INSTANCE_ID: 111,
   UNSUPPORTED_ASSIGNOR: 112,
   STALE_MEMBER_EPOCH: 113,
+  UNSUPPORTED_ENDPOINT_TYPE: 115,
   TRANSACTION_ABORTABLE: 120,
   INVALID_REGULAR_EXPRESSION: 128,
 } as const;
@@ -89,8 +90,20 @@ export function errorNumber(name: KafkaError | null): number {
   return name === null ? noError : numbers[name];
 }
 
+/** A failure that only the protocol has: what a client is answered, and why. */
+export class WireError extends Error {
+  override readonly name: string = 'WireError';
+  readonly code: KafkaError;
+
+  constructor(code: KafkaError, message: string) {
+    super(message);
+    this.code = code;
+  }
+}
+
 /** The number of a failure. @throws what is none: a defect of ours */
 export function errorNumberOf(error: unknown): number {
+  if (error instanceof WireError) return numbers[error.code];
   if (!(error instanceof OttlaError)) throw error;
   const { code } = error;
   return numbers[

@@ -1,5 +1,10 @@
+/** Nothing can be answered: the connection is cut, and that is all. */
+export class HangUp extends Error {
+  override readonly name: string = 'HangUp';
+}
+
 /** A request's bytes are not what its version says. The connection has lost its place. */
-export class MalformedRequest extends Error {
+export class MalformedRequest extends HangUp {
   override readonly name: string = 'MalformedRequest';
 }
 

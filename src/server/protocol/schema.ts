@@ -141,10 +141,10 @@ export function array<S extends Schema, const O extends FieldOptions<readonly un
   return field('array', options, field('struct', {}, null, fields));
 }
 
-/** A tagged struct, which is left out where it is null. */
+/** A tagged struct, or one that may be null (with a byte before it that tells): left out, it is null. */
 export function struct<S extends Schema>(
   fields: S,
-  options: FieldOptions<null> & { readonly tag: number },
+  options: FieldOptions<null> & ({ readonly tag: number } | { readonly nullable: number }),
 ): Field<Decoded<S> | null, Encodable<S> | null | undefined> {
   return field('struct', options, null, fields);
 }
