@@ -31,7 +31,7 @@ const sections = {
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',
   'What a test puts in its place': 'Clock Timer Faults FaultControls',
-  'ottla/server': 'serve Server ServeOptions ServeLimits SocketRequest',
+  'ottla/server': 'serve Server ServeOptions ServeLimits SaslOptions SaslMechanism SocketRequest',
   'ottla/testing': 'testOttla TestOttla testDirectory TestContext VirtualClock VirtualClockOptions',
   'ottla/testing: faults':
     'FaultInjector FaultyOperation HeldOperation FailureOptions FaultTarget Gate',

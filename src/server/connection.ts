@@ -4,6 +4,7 @@ import { readRequest, type Exchange } from './exchange.js';
 import { Frames } from './frames.js';
 import type { Node, Peer } from './protocol/api.js';
 import { HangUp } from './protocol/reader.js';
+import { SaslLogin, type SaslUsers } from './protocol/sasl.js';
 
 /** Bounds of connections. */
 export interface ConnectionLimits {
@@ -17,12 +18,17 @@ export interface ConnectionOptions {
   readonly node: Node;
   readonly clock: Clock;
   readonly limits: ConnectionLimits;
+  /** null: nobody is asked who they are. */
+  readonly users: SaslUsers | null;
   /** So many more bytes of requests are kept than before, or fewer. It may cut connections. */
   readonly kept: (bytes: number) => void;
   /** A defect of ours: the connection is cut. */
   readonly failed: (error: unknown) => void;
   readonly closed: (connection: Connection) => void;
 }
+
+/** Kafka's sasl.server.max.receive.size: of a request before its client has logged in. */
+const strangerBytes = 512 * 1024;
 
 /** Requests of one connection that were begun, or wait for it: more are not read from the stream. */
 const maxPipelined = 64;
@@ -40,6 +46,7 @@ interface Pending {
  */
 export class Connection implements Peer {
   readonly clientHost: string;
+  readonly login: SaslLogin | null;
   readonly #stream: Duplex;
   readonly #options: ConnectionOptions;
   readonly #frames: Frames;
@@ -60,6 +67,7 @@ export class Connection implements Peer {
     this.clientHost = clientHost;
     this.#stream = stream;
     this.#options = options;
+    this.login = options.users === null ? null : new SaslLogin(options.users);
     this.#frames = new Frames(options.limits.maxRequestBytes);
     this.#progressAt = options.clock.monotonic();
     stream.on('data', (bytes: Buffer) => this.#arrived(bytes));
@@ -82,7 +90,9 @@ export class Connection implements Peer {
     if (this.#isEnding) return;
     this.#progressAt = this.#options.clock.monotonic();
     if (this.#frames.pendingBytes === 0) this.#beganAt = this.#progressAt;
-    const { node } = this.#options;
+    const { node, limits } = this.#options;
+    const isStranger = this.login?.isDone === false;
+    this.#frames.maxBytes = isStranger ? strangerBytes : limits.maxRequestBytes;
     try {
       this.#frames.push(bytes);
       for (let frame = this.#frames.next(); frame !== null; frame = this.#frames.next()) {

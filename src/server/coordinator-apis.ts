@@ -13,10 +13,12 @@ import { listGroups } from './requests/list-groups.js';
 import { offsetCommit } from './requests/offset-commit.js';
 import { offsetDelete } from './requests/offset-delete.js';
 import { offsetFetch } from './requests/offset-fetch.js';
+import { saslAuthenticate } from './requests/sasl-authenticate.js';
+import { saslHandshake } from './requests/sasl-handshake.js';
 import { syncGroup } from './requests/sync-group.js';
 import { txnOffsetCommit } from './requests/txn-offset-commit.js';
 
-/** Those of groups and transactions. */
+/** Those of groups and transactions, and of who may ask. */
 export const coordinatorApis: readonly Api[] = [
   findCoordinator,
   joinGroup,
@@ -34,4 +36,6 @@ export const coordinatorApis: readonly Api[] = [
   addOffsetsToTxn,
   txnOffsetCommit,
   endTxn,
+  saslHandshake,
+  saslAuthenticate,
 ];

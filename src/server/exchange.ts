@@ -1,6 +1,7 @@
 import type { Api, Node, Peer } from './protocol/api.js';
 import { errorNumber } from './protocol/errors.js';
-import { MalformedRequest, Reader } from './protocol/reader.js';
+import { HangUp, MalformedRequest, Reader } from './protocol/reader.js';
+import type { SaslLogin } from './protocol/sasl.js';
 import { Writer } from './protocol/writer.js';
 import { apiVersions, unsupportedVersion } from './requests/api-versions.js';
 
@@ -16,6 +17,8 @@ export interface Exchange {
  * @throws MalformedRequest
  */
 export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
+  const { login } = peer;
+  if (login?.isRaw === true) return { overlaps: false, answer: () => rawAnswer(login, frame) };
   const reader = new Reader(frame);
   const key = reader.int16();
   const version = reader.int16();
@@ -42,6 +45,9 @@ export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
   return {
     overlaps: api.overlaps,
     answer() {
+      if (login !== null && !login.isDone && !api.isPublic) {
+        throw new HangUp(`${api.name} of a client that has not logged in`);
+      }
       const response = api.handle(request, { node, peer, version, clientId });
       return response instanceof Promise ? response.then(written) : written(response);
     },
@@ -73,6 +79,14 @@ function frameOf(
   const parts = writer.finish();
   parts[0]!.writeInt32BE(length, 0);
   return parts;
+}
+
+/** As clients of old log in: the messages of the mechanism are frames of their own (SaslHandshake 0). */
+function rawAnswer(login: SaslLogin, message: Buffer): Buffer[] {
+  const answer = login.take(message);
+  const length = Buffer.alloc(4);
+  length.writeInt32BE(answer.length);
+  return [length, answer];
 }
 
 function nullableString(reader: Reader): string | null {

@@ -7,12 +7,13 @@ const lengthBytes = 4;
  * have arrived, never for bytes that were announced.
  */
 export class Frames {
-  readonly #maxBytes: number;
+  /** The longest that is taken. */
+  maxBytes: number;
   #parts: Buffer[] = [];
   #length = 0;
 
   constructor(maxBytes: number) {
-    this.#maxBytes = maxBytes;
+    this.maxBytes = maxBytes;
   }
 
   /** Of the frame that has not arrived as a whole: bytes that are kept for it. */
@@ -34,8 +35,8 @@ export class Frames {
     const first = this.#parts[0]!;
     if (first.length < lengthBytes) this.#join();
     const length = this.#parts[0]!.readInt32BE(0);
-    if (length < 0 || length > this.#maxBytes) {
-      throw new MalformedRequest(`a request of ${length} bytes, at most ${this.#maxBytes}`);
+    if (length < 0 || length > this.maxBytes) {
+      throw new MalformedRequest(`a request of ${length} bytes, at most ${this.maxBytes}`);
     }
     const end = lengthBytes + length;
     if (this.#length < end) return null;

@@ -1,6 +1,7 @@
 import type { TlsOptions } from 'node:tls';
 import { aBoolean, checkOptions, got, integer, milliseconds, withDefaults } from '../options.js';
 import type { Endpoint } from './protocol/api.js';
+import { saslMechanisms, type SaslOptions } from './protocol/sasl.js';
 
 /** Bounds on what clients may take, Kafka's where it has them. */
 export interface ServeLimits {
@@ -25,8 +26,8 @@ export interface ServeLimits {
 /** Where a server listens, and how it behaves. */
 export interface ServeOptions {
   /**
-   * The address to listen at. Others than loopback ones are refused, for whoever reaches the server may do
-   * everything: see `allowAnonymous`. @default '127.0.0.1'
+   * The address to listen at. Others than loopback ones are refused without `sasl`, for whoever reaches the
+   * server may do everything: see `allowAnonymous`. @default '127.0.0.1'
    */
   readonly host?: string;
   /** 0: one that is free. @default 0 */
@@ -39,6 +40,8 @@ export interface ServeOptions {
   readonly advertised?: { readonly host: string; readonly port: number };
   /** Options of node:tls for a server, such as key and cert: then it speaks TLS only. @default none */
   readonly tls?: TlsOptions;
+  /** Who may connect: all others are hung up on. @default anybody */
+  readonly sasl?: SaslOptions;
   /** Listens at any address, for anybody. @default false */
   readonly allowAnonymous?: boolean;
   /**
@@ -70,6 +73,7 @@ export interface ServeSettings {
   readonly listen: boolean;
   readonly advertised: Endpoint | null;
   readonly tls: TlsOptions | null;
+  readonly sasl: SaslOptions | null;
   readonly autoCreateTopics: boolean;
   readonly defaultPartitions: number;
   readonly limits: Limits;
@@ -92,6 +96,7 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
       listen: aBoolean,
       advertised: anObject,
       tls: anObject,
+      sasl: anObject,
       allowAnonymous: aBoolean,
       autoCreateTopics: aBoolean,
       defaultPartitions: integer(1, 100_000),
@@ -115,10 +120,11 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
   if (path !== undefined && (options.host ?? options.port) !== undefined) {
     throw new TypeError('serve: expected a path, or a host and a port, got both');
   }
-  if (!isLoopback(host) && options.allowAnonymous !== true) {
+  checkSaslOptions(options.sasl);
+  if (!isLoopback(host) && options.sasl === undefined && options.allowAnonymous !== true) {
     throw new TypeError(
       `serve: expected a loopback address for host, got ${got(host)}: without authentication whoever ` +
-        'reaches it may read and write everything; allowAnonymous: true if that is meant',
+        'reaches it may read and write everything; give it sasl, or allowAnonymous: true if that is meant',
     );
   }
   return {
@@ -128,10 +134,38 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
     listen,
     advertised: advertised ?? null,
     tls: options.tls ?? null,
+    sasl: options.sasl ?? null,
     autoCreateTopics: options.autoCreateTopics ?? true,
     defaultPartitions: options.defaultPartitions ?? 1,
     limits: withDefaults(defaultLimits, options.limits),
   };
+}
+
+const mechanismsOffered = (value: unknown): string | null =>
+  Array.isArray(value) &&
+  value.length > 0 &&
+  value.every((each) => saslMechanisms.some((mechanism) => mechanism === each))
+    ? null
+    : `some of ${saslMechanisms.join(', ')}`;
+const passwords = (value: unknown): string | null =>
+  typeof value === 'object' &&
+  value !== null &&
+  Object.keys(value).length > 0 &&
+  Object.values(value).every((password) => typeof password === 'string' && password !== '')
+    ? null
+    : 'an object with a password for each user';
+
+/** @throws TypeError that tells no password */
+function checkSaslOptions(sasl: SaslOptions | undefined): void {
+  if (sasl === undefined) return;
+  const { users, ...others } = sasl;
+  const problem = passwords(users);
+  if (problem !== null) throw new TypeError(`serve: sasl: users: expected ${problem}`);
+  checkOptions<Omit<SaslOptions, 'users'>>(
+    'serve: sasl',
+    { mechanisms: mechanismsOffered },
+    others,
+  );
 }
 
 function isLoopback(host: string): boolean {

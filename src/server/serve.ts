@@ -12,6 +12,7 @@ import { asSocket, connectedPair } from './duplex.js';
 import { FetchSessions } from './fetch-sessions.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
+import { SaslUsers } from './protocol/sasl.js';
 
 /** What KafkaJS gives its `socketFactory`. */
 export interface SocketRequest {
@@ -29,6 +30,7 @@ const closeMs = 1000;
 /** Serves an Ottla to clients that speak Kafka's protocol. */
 export class Server {
   readonly #settings: ServeSettings;
+  readonly #users: SaslUsers | null;
   readonly #broker: Broker;
   readonly #detach: () => void;
   readonly #warn: (warning: string) => void;
@@ -46,6 +48,7 @@ export class Server {
   constructor(ottla: Ottla, settings: ServeSettings) {
     const { broker, warn, detach } = attach(ottla, this);
     this.#settings = settings;
+    this.#users = settings.sasl === null ? null : new SaslUsers(settings.sasl);
     this.#broker = broker;
     this.#warn = warn;
     this.#detach = detach;
@@ -109,6 +112,7 @@ export class Server {
       node: this.#node,
       clock: this.#broker.clock,
       limits,
+      users: this.#users,
       kept: (bytes) => this.#kept(bytes),
       failed: (error) => this.#failed(error),
       closed: (closed) => {

@@ -1,6 +1,7 @@
 import type { Broker } from '../../broker.js';
 import type { FetchSessions } from '../fetch-sessions.js';
 import { coderOf, type Coder } from './coder.js';
+import type { SaslLogin } from './sasl.js';
 import type { Decoded, Encodable, Schema } from './schema.js';
 
 /** Where clients reach a server. */
@@ -30,6 +31,10 @@ export interface Peer {
   readonly clientHost: string;
   /** Aborted once nobody waits for answers: it has gone, or the server closes. */
   readonly signal: AbortSignal;
+  /** null: nobody is asked who they are. */
+  readonly login: SaslLogin | null;
+  /** Takes no more requests: those under way are answered, then it is cut. */
+  end(): void;
 }
 
 export interface RequestContext {
@@ -50,6 +55,8 @@ export interface Api {
   readonly flexibleFrom: number;
   /** Whether the next request of its connection may begin before this one is answered. */
   readonly overlaps: boolean;
+  /** Whether it is for clients, too, that have not proved who they are. */
+  readonly isPublic: boolean;
   request(version: number): Coder;
   response(version: number): Coder;
   /** null: there is no answer. */
@@ -64,6 +71,8 @@ export interface ApiDefinition<Q extends Schema, A extends Schema> {
   readonly flexible?: number;
   /** @default false */
   readonly overlaps?: boolean;
+  /** @default false */
+  readonly isPublic?: boolean;
   readonly request: Q;
   readonly response: A;
   readonly handle: (
@@ -74,7 +83,8 @@ export interface ApiDefinition<Q extends Schema, A extends Schema> {
 
 /** A request, its response, and what answers it. */
 export function api<Q extends Schema, A extends Schema>(definition: ApiDefinition<Q, A>): Api {
-  const { key, name, versions, flexible = Infinity, overlaps = false } = definition;
+  const { key, name, versions, flexible = Infinity } = definition;
+  const { overlaps = false, isPublic = false } = definition;
   const coders = (schema: Schema): ((version: number) => Coder) => {
     const made = new Map<number, Coder>();
     return (version) => {
@@ -93,6 +103,7 @@ export function api<Q extends Schema, A extends Schema>(definition: ApiDefinitio
     maxVersion: versions[1],
     flexibleFrom: flexible,
     overlaps,
+    isPublic,
     request: coders(definition.request),
     response: coders(definition.response),
     handle: (request, context) => definition.handle(request as Decoded<Q>, context),

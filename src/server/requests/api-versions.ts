@@ -31,6 +31,7 @@ export const apiVersions: Api = api({
   name: 'ApiVersions',
   versions: [0, 4],
   flexible: 3,
+  isPublic: true,
   request,
   response,
   handle({ clientSoftwareName, clientSoftwareVersion }, { node, version }) {
