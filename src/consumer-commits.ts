@@ -1,10 +1,13 @@
 import type { TopicPartition } from './assignment.js';
 import type { Clock, Timer } from './clock.js';
 import type { CommitPosition, Position, Reader } from './engine.js';
+import type { OttlaError } from './errors.js';
 import type { RunProgress } from './run-progress.js';
 
 /** At least this long from one automatic commit to the next. */
 const commitIntervalMs = 100;
+/** From one that failed to the next, unless there is more to commit before. */
+const retryIntervalMs = 1000;
 
 /** How far one owned partition is. */
 export interface Progress extends TopicPartition {
@@ -20,6 +23,8 @@ export interface Progress extends TopicPartition {
   beyondCommitted: number;
   /** The furthest that commits which wait for their turn ask for; 0: none does. */
   asked: number;
+  /** seek() chose its place: what is kept with a commit there says nothing about it. */
+  isSought: boolean;
   /** A transaction commits what is in flight: nothing else does. */
   isInTransaction: boolean;
   /** Being given up, or gone: nothing of it is handed out any more. */
@@ -39,6 +44,7 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     beyond: null,
     beyondCommitted: 0,
     asked: 0,
+    isSought: false,
     isInTransaction: false,
     isLeaving: false,
     isLost: false,
@@ -75,8 +81,8 @@ export interface CommitsOptions {
   readonly autoCommit: boolean;
   /** The partitions that are owned now. */
   readonly owned: () => Iterable<Progress>;
-  /** An automatic commit failed; it is tried again with the next one. */
-  readonly failed: (error: unknown) => void;
+  /** An automatic commit failed. It is tried again with the next one, or a second later if that may help. */
+  readonly failed: (error: OttlaError) => void;
 }
 
 /**
@@ -87,7 +93,10 @@ export interface CommitsOptions {
 export class Commits {
   readonly #options: CommitsOptions;
   #timer: Timer | null = null;
+  /** After a failure. */
+  #retry: Timer | null = null;
   #writing: Promise<void> | null = null;
+  readonly #expected = new Set<Promise<void>>();
   #lastAt = -Infinity;
   /** Asked to commit while a commit was under way. */
   #isDue = false;
@@ -104,6 +113,13 @@ export class Commits {
     if (this.#timer === null && this.#options.autoCommit) this.#commitSoon();
   }
 
+  /** It goes on here, which is to be committed, even if the offset is. */
+  move(progress: Progress, offset: number): void {
+    progress.isSought = true;
+    progress.committed = -1;
+    this.mark(progress, offset);
+  }
+
   #commitSoon(): void {
     if (this.#isStopped || this.#timer !== null) return;
     const { clock } = this.#options;
@@ -113,17 +129,33 @@ export class Commits {
 
   /** Commits what is processed; if a commit is under way, as soon as that is done. */
   commitNow(): void {
-    const { autoCommit, owned, failed } = this.#options;
-    this.#timer?.cancel();
-    this.#timer = null;
+    const { autoCommit, owned, failed, clock } = this.#options;
+    this.#cancel();
     this.#isDue = this.#writing !== null;
     if (!autoCommit || this.#isDue || this.#isStopped) return;
-    this.commitProcessed(owned()).catch(failed);
+    this.commitProcessed(owned()).catch((error: OttlaError) => {
+      failed(error);
+      if (!error.retriable || this.#isStopped) return;
+      this.#retry?.cancel();
+      this.#retry = clock.after(retryIntervalMs, () => this.commitNow());
+    });
   }
 
   /** What an orderly end owes these: an automatic commit, if there are any. */
   async commitMarked(list: Iterable<Progress>): Promise<void> {
     if (this.#options.autoCommit) await this.commitProcessed(list);
+  }
+
+  /** A commit that somebody asked for, and may not await: settled() does. */
+  expect(commit: Promise<void>): void {
+    const ended = (): void => void this.#expected.delete(commit);
+    this.#expected.add(commit);
+    commit.then(ended, ended);
+  }
+
+  /** Resolves when the commits that were asked for until now are done, or have failed. */
+  async settled(): Promise<void> {
+    await Promise.allSettled(this.#expected);
   }
 
   /** Commits what is processed of these. */
@@ -208,6 +240,11 @@ export class Commits {
   /** No automatic commit begins any more. */
   stop(): void {
     this.#isStopped = true;
+    this.#cancel();
+  }
+
+  #cancel(): void {
+    this.#retry?.cancel();
     this.#timer?.cancel();
     this.#timer = null;
   }

@@ -7,11 +7,13 @@ import { OttlaError, inWords } from './errors.js';
 /** Whose hook is being run: there a consumer must not wait for itself. */
 const running = new AsyncLocalStorage<unknown>();
 
-/** Calls a consumer's hooks, each within bounds. */
+/** Calls a consumer's hooks, one after the other, each within bounds. */
 export class Hooks {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #failed: (error: OttlaError) => void;
+  /** Resolves when the last one has ended. */
+  #ended: Promise<void> = Promise.resolve();
 
   constructor(clock: Clock, timeoutMs: number, failed: (error: OttlaError) => void) {
     this.#clock = clock;
@@ -24,13 +26,18 @@ export class Hooks {
     return running.getStore() === this;
   }
 
-  /** Never rejects. */
+  /** Resolves when the hook has ended, or its time. Never rejects. */
   async call(
     hook: RebalanceHook | undefined,
     partitions: readonly TopicPartition[],
   ): Promise<void> {
     if (hook === undefined || partitions.length === 0) return;
     const places = partitions.map(({ topic, partition }) => ({ topic, partition }));
+    this.#ended = this.#ended.then(() => this.#run(hook, places));
+    await this.#ended;
+  }
+
+  async #run(hook: RebalanceHook, places: readonly TopicPartition[]): Promise<void> {
     try {
       const called = running.run(this, async () => hook(places));
       await withDeadline(this.#clock, called, this.#timeoutMs, 'a hook of the consumer');

@@ -19,6 +19,8 @@ interface Run {
   marked: number;
   /** Records before this one are handed out. */
   handedOut: number;
+  /** Its partition was paused: what is not marked when the iteration ends is fetched again, once resumed. */
+  isCut: boolean;
 }
 
 export interface IterationOptions {
@@ -111,7 +113,8 @@ export class Iteration<T extends TopicRef> {
     const run = this.#run;
     if (run === null) return;
     this.#run = null;
-    const { topic, partition, processed } = run.progress;
+    const { topic, partition, processed, isLeaving } = run.progress;
+    if (isLeaving) return;
     this.#options.reader.seek({ topic, partition, offset: processed });
   }
 
@@ -122,6 +125,7 @@ export class Iteration<T extends TopicRef> {
     const run = this.#run;
     if (run === null) return;
     this.#pass(run, run.handedOut, run.progress.processed);
+    if (run.isCut) this.rewind();
     this.#land();
   }
 
@@ -233,7 +237,7 @@ export class Iteration<T extends TopicRef> {
       this.#options.commits.mark(progress, fetched.nextOffset);
       return null;
     }
-    this.#run = { fetched, progress, marked: 0, handedOut: 0 };
+    this.#run = { fetched, progress, marked: 0, handedOut: 0, isCut: false };
     return this.#run;
   }
 
@@ -300,8 +304,10 @@ export class Iteration<T extends TopicRef> {
   /** As drop(), but what is in flight stays so. @returns the first offset that was not handed out */
   cut(progress: Progress): number | undefined {
     const run = this.#run;
+    if (run?.progress !== progress) return undefined;
+    run.isCut = true;
     const nextOffset = this.nextOffset(progress);
-    if (run === null || nextOffset === undefined) return undefined;
+    if (nextOffset === undefined) return undefined;
     const records = run.fetched.records.slice(0, run.handedOut);
     this.#run = { ...run, fetched: { ...run.fetched, records, nextOffset } };
     return nextOffset;
@@ -311,10 +317,7 @@ export class Iteration<T extends TopicRef> {
   stop(): void {
     this.#isStopped = true;
     this.#current = null;
-  }
-
-  /** What is in flight will never be marked. */
-  giveUp(): void {
+    // What is in flight will never be marked.
     this.#land();
   }
 }

@@ -36,6 +36,9 @@ export class Membership {
   readonly #hooks: Hooks;
   #retryTopic: string | null = null;
   #hasJoined = false;
+  /** Of partitions that are being given up. */
+  readonly #releases = new Set<Promise<void>>();
+  #leaving: Promise<void> | null = null;
 
   constructor(options: MembershipOptions) {
     const { clock, settings, hookFailed } = options;
@@ -89,6 +92,8 @@ export class Membership {
     partitions: readonly TopicPartition[],
     signal: AbortSignal,
   ): { busy: boolean; released: Promise<void> } {
+    // All is given up, with one call of the hook.
+    if (this.#leaving !== null) return { busy: true, released: this.#leaving };
     const { commits, settings } = this.#options;
     const { onRevoked } = settings.hooks;
     const leaving = this.owned.of(partitions);
@@ -97,12 +102,20 @@ export class Membership {
     const release = async (): Promise<void> => {
       await inFlight.landing(signal);
       if (signal.aborted) return;
-      await commits.commitMarked(leaving);
+      const committed = commits.commitMarked(leaving);
+      await committed.catch(() => undefined);
+      if (signal.aborted) return;
       await this.#hooks.call(onRevoked, leaving);
+      await commits.settled();
       for (const progress of leaving) this.#forget(progress);
+      await committed;
     };
     const busy = inFlight.isBusy || onRevoked !== undefined;
-    return { busy, released: release() };
+    const released = release();
+    const ended = (): void => void this.#releases.delete(released);
+    this.#releases.add(released);
+    released.then(ended, ended);
+    return { busy, released };
   }
 
   /** They are somebody else's already, or nobody's. @returns those that were here */
@@ -121,8 +134,22 @@ export class Membership {
     this.owned.forget(progress);
   }
 
-  /** What it commits is committed: it may still commit more in its hook, then it leaves. */
-  async leave(): Promise<void> {
-    await this.#hooks.call(this.#options.settings.hooks.onRevoked, this.owned.kept());
+  /**
+   * Gives up everything, once nothing of it is in flight any more: commits what is marked, and what its hook
+   * commits.
+   */
+  leave(): Promise<void> {
+    this.#leaving ??= this.#leave();
+    return this.#leaving;
+  }
+
+  async #leave(): Promise<void> {
+    const { commits, settings } = this.#options;
+    await Promise.allSettled(this.#releases);
+    const committed = commits.commitMarked(this.owned);
+    await committed.catch(() => undefined);
+    await this.#hooks.call(settings.hooks.onRevoked, this.owned.kept());
+    await commits.settled();
+    await committed;
   }
 }

@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { assignors, type Assignor } from './assignor.js';
 import { longestTimerMs } from './clock.js';
 import { onInvalidCheck, type OnInvalid } from './consumer-invalid.js';
@@ -82,7 +82,10 @@ export interface ConsumerOptions<Topics extends readonly Subscribable[] = readon
   readonly clientId?: string;
 }
 
-/** Told which partitions of which topics move. What it throws is told by the 'error' event; the rebalance goes on. */
+/**
+ * Told which partitions of which topics move; called when the one before has ended. What it throws is told by the
+ * 'error' event; the rebalance goes on.
+ */
 export type RebalanceHook = (partitions: readonly TopicPartition[]) => void | Promise<void>;
 
 /** What a consumer asks of the Ottla that made it. */
@@ -276,6 +279,13 @@ export function checkPositions(
   partitionCount: (topic: string) => number | undefined,
 ): Position[] {
   checkPlaces('assign', partitions);
+  const places = new Set<string>();
+  for (const at of partitions) {
+    if (places.size < places.add(keyOf(at)).size) continue;
+    throw new TypeError(
+      `assign: expected each partition once, got ${at.topic}-${at.partition} twice`,
+    );
+  }
   return partitions.map(({ topic, partition, offset }) => {
     if (offset !== undefined) checkOffset('assign', offset);
     const count = partitionCount(topic);

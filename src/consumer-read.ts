@@ -212,7 +212,9 @@ export class TopicReading<T extends TopicRef = TopicRef> implements AsyncIterabl
       Math.min(nextOffset, end),
       // The format made them of this topic.
       wanted as readonly RecordOf<T>[],
-      () => Promise.reject(new TypeError('a batch that was read without a group has no commit')),
+      () => {
+        throw new TypeError('a batch that was read without a group has no commit');
+      },
     );
   }
 

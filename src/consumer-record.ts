@@ -109,13 +109,13 @@ export class ConsumerFormat implements RecordFormat<ConsumerRecord> {
     );
   }
 
-  async commit(partition: number, offset: number): Promise<void> {
+  commit(partition: number, offset: number): Promise<void> {
     if (this.#committer === null) {
       throw new TypeError(
         `${this.#topic.name}: a record that was read without a group has no commit`,
       );
     }
-    await this.#committer.commitTo(this.#topic.name, partition, offset, this.#ownership);
+    return this.#committer.commitTo(this.#topic.name, partition, offset, this.#ownership);
   }
 }
 

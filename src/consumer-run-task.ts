@@ -52,10 +52,11 @@ export class RunPartition {
     this.#asleep.clear();
   }
 
-  /** What is at work works in vain. */
+  /** What is at work works in vain, and is not waited for. */
   abort(): void {
     this.close();
     for (const task of this.#running) task.abort();
+    this.#land();
   }
 
   began(task: RunTask): void {
@@ -64,7 +65,10 @@ export class RunPartition {
 
   ended(task: RunTask): void {
     this.#running.delete(task);
-    if (this.#running.size > 0) return;
+    if (this.#running.size === 0) this.#land();
+  }
+
+  #land(): void {
     for (const landed of this.#landed.splice(0)) landed();
   }
 
@@ -73,7 +77,7 @@ export class RunPartition {
     return this.#running.size > 0;
   }
 
-  /** Resolves when no handler is at work, or the signal aborts. */
+  /** Resolves when no handler is at work that is not in vain, or the signal aborts. */
   async landing(signal: AbortSignal): Promise<void> {
     if (!this.isBusy || signal.aborted) return;
     await new Promise<void>((resolve) => {

@@ -46,7 +46,7 @@ export class Run implements TaskHost {
   #isAborted = false;
   #failure: { readonly error: unknown } | null = null;
   #settled: () => void = () => undefined;
-  /** Settles when no handler is at work any more and what is finished is committed. */
+  /** Settles when no handler is at work any more, but for lost partitions, and what is finished is committed. */
   readonly done: Promise<void>;
 
   constructor(options: CheckedRunOptions, dependencies: RunDependencies) {
@@ -81,7 +81,7 @@ export class Run implements TaskHost {
   abort(): void {
     this.#isAborted = true;
     this.stop();
-    for (const task of this.#running) task.abort();
+    for (const partition of this.#partitions.values()) partition.abort();
   }
 
   /** As stop(), and resolves when the run has ended; what is still at work after `timeoutMs` is aborted. */
@@ -99,9 +99,15 @@ export class Run implements TaskHost {
       this.#fail(error);
     }
     this.stop();
-    while (this.#lanes.count > 0 && !this.#isAborted) await this.#change();
+    while (this.#isAtWork && !this.#isAborted) await this.#change();
     if (!this.#isAborted) await this.#leaveOff();
     if (this.#failure !== null) throw this.#failure.error;
+  }
+
+  /** Whether anything is not done yet; what works for a lost partition works in vain, and is not waited for. */
+  get #isAtWork(): boolean {
+    for (const { taskCount } of this.#partitions.values()) if (taskCount > 0) return true;
+    return false;
   }
 
   /** Commits what is finished, and leaves the rest to who reads on. */
@@ -114,6 +120,11 @@ export class Run implements TaskHost {
       if (isFull) reader.resume([progress]);
     }
     await commits.commitMarked(list.map(({ progress }) => progress));
+    for (const { progress } of list) {
+      // Whoever marks from now on does so in order: this says nothing about it.
+      progress.beyond = null;
+      progress.isSought = false;
+    }
   }
 
   async #feed(): Promise<void> {
@@ -257,7 +268,7 @@ export class Run implements TaskHost {
     let partition = this.#partitions.get(progress);
     if (partition === undefined) {
       const committed = this.#with.reader.committed(progress);
-      const isThere = committed?.offset === progress.processed;
+      const isThere = committed?.offset === progress.processed && !progress.isSought;
       progress.beyond = new RunProgress(progress.processed, isThere ? committed.metadata : '');
       const isRetry = progress.topic === this.#options.retry.topic;
       partition = new RunPartition(progress, progress.beyond, isRetry);
@@ -390,6 +401,7 @@ export class Run implements TaskHost {
     progress.beyond = null;
     if (partition.isFull && !progress.isLeaving) this.#with.reader.resume([progress]);
     partition.abort();
+    this.#settled();
   }
 
   pause(progress: Progress): void {
@@ -429,6 +441,6 @@ function textOf(key: unknown): string {
   }
 }
 
-function refuseCommit(): Promise<void> {
-  return Promise.reject(new TypeError('run() commits by itself: a batch in it has no commit'));
+function refuseCommit(): never {
+  throw new TypeError('run() commits by itself: a batch in it has no commit');
 }

@@ -31,9 +31,10 @@ import { Run } from './consumer-run.js';
 import { checkRunOptions, checkRunTopics, type RunOptions } from './consumer-run-options.js';
 import { batchSource, checkOffsetsOf, offsetsSource } from './consumer-transaction.js';
 import type { Engine, Fetched, Position, Reader, RecordFormat } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, asUnheard } from './errors.js';
 import { aSignal, checkOptions, milliseconds, type From } from './options.js';
 import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
+import { Watched } from './watched.js';
 
 /** Reads records, alone or as a member of a group. Made by `ottla.consumer()`. */
 export class Consumer<T extends TopicRef = TopicRef>
@@ -79,14 +80,14 @@ export class Consumer<T extends TopicRef = TopicRef>
       maxPollBytes: checked.maxPollBytes,
       formatFor: (topic, ownership) => this.#formatFor(topic, ownership),
       idle: () => this.#commits.commitNow(),
-      isBusy: () => this.#run?.isBusy === true,
+      isAtWork: () => this.#run?.isBusy ?? null,
     });
     this.#commits = new Commits({
       reader: this.#reader,
       clock,
       autoCommit: checked.autoCommit && this.#hasGroup,
       owned: () => this.#owned,
-      failed: (error) => events.error(error as OttlaError),
+      failed: (error) => events.error(error),
     });
     this.#membership = new Membership({
       reader: this.#reader,
@@ -247,7 +248,8 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Ends run(): nothing more is begun, what is at work is finished, for `timeoutMs` at the most (then its
-   * signals abort), what is finished is committed, and the group is left. Otherwise as close().
+   * signals abort), what is finished is committed, and the group is left. Otherwise as close(). A handler that
+   * awaited it would be waited for by it: there it is called without `await`.
    */
   async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('stop', { timeoutMs: milliseconds }, options);
@@ -262,11 +264,23 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /**
    * Commits these offsets, or without an argument all that is marked as processed. Durable once
-   * resolved.
+   * resolved; need not be awaited: commits are written in the order of the calls, before partitions move
+   * and before close() leaves, and a failure that nobody awaits is told by the 'error' event.
    * @throws ILLEGAL_GENERATION, writing nothing, unless every partition is owned; RangeError for an
    *   offset that is none
    */
-  async commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
+  commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
+    return this.#watched(this.#commit(offsets));
+  }
+
+  /** A commit that fails and that nobody awaits ends no process. */
+  #watched(commit: Promise<void>): Promise<void> {
+    this.#commits.expect(commit);
+    const watched = new Watched<void>((resolve) => resolve(commit));
+    return watched.watch(this.#clock, (error) => this.#events.error(asUnheard(error)));
+  }
+
+  async #commit(offsets: readonly OffsetToCommit[] | undefined): Promise<void> {
     // onRevoked, called by close(), may still commit.
     this.#refuseClosed(this.#hasLeft);
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
@@ -277,14 +291,13 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /** @internal */
-  async commitTo(
-    topic: string,
-    partition: number,
-    offset: number,
-    ownership: number,
-  ): Promise<void> {
+  commitTo(topic: string, partition: number, offset: number, ownership: number): Promise<void> {
+    return this.#watched(this.#commitTo({ topic, partition }, offset, ownership));
+  }
+
+  async #commitTo(at: TopicPartition, offset: number, ownership: number): Promise<void> {
     this.#refuseInRun('a commit');
-    const progress = this.#owned.requireSince({ topic, partition }, ownership);
+    const progress = this.#owned.requireSince(at, ownership);
     await this.#commits.commitForward(progress, offset);
     this.#iteration.committed(progress, offset);
   }
@@ -334,8 +347,10 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /**
-   * Reads these partitions instead of a group's share of topics. Replaces what was assigned before.
-   * @throws TypeError for a consumer with a group; UNKNOWN_TOPIC_OR_PARTITION
+   * Reads these partitions instead of a group's share of topics. Replaces what was assigned before. Where they
+   * begin is looked up first: assignment(), position() and pause() know them after ready().
+   * @throws TypeError for a consumer with a group, or a partition that is given twice;
+   *   UNKNOWN_TOPIC_OR_PARTITION
    */
   assign(partitions: readonly (TopicPartition & { readonly offset?: number })[]): void {
     this.#refuseClosed();
@@ -400,7 +415,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.seek({ topic, partition, offset });
     this.#iteration.drop(progress);
     this.#run?.drop(progress);
-    this.#commits.mark(progress, offset);
+    this.#commits.move(progress, offset);
   }
 
   /**
@@ -428,7 +443,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#reader.resume(partitions);
   }
 
-  /** The next offset that will be handed out. @throws ILLEGAL_GENERATION unless the partition is assigned */
+  /** The next offset that will be handed out; in run(), taken over. @throws ILLEGAL_GENERATION unless the partition is assigned */
   position(at: TopicPartition): number {
     const progress = this.#assigned('position', at);
     const next = this.#iteration.nextOffset(progress);
@@ -482,13 +497,11 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#run?.abort();
     try {
       await this.#handOver.close();
-      await this.#commits.commitMarked(this.#owned);
       if (this.#hasGroup) await this.#membership.leave();
     } finally {
       this.#hasLeft = true;
       await this.#reader.close();
       this.#owned.clear();
-      this.#iteration.giveUp();
       this.#events.closed();
     }
   }

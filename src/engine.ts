@@ -318,8 +318,8 @@ export interface ReaderOptions<R> {
   readonly idle: () => void;
   /** A poll ends with the record that reaches it, counted as they lie in the log uncompressed. @default no bound */
   readonly maxPollBytes?: number;
-  /** Whether the owner has work in hand, so that a poll that waits is no sign of life. @default never */
-  readonly isBusy?: () => boolean;
+  /** Whether code of the user is at work; null: a poll that waits tells that none is. @default always null */
+  readonly isAtWork?: () => boolean | null;
   /** Called before offsets that damage has made unreadable are passed over; absent: the poll rejects. */
   readonly onCorrupt?: (skipped: SkippedRange) => void;
 }

@@ -135,3 +135,9 @@ export function inWords(thrown: unknown): string {
     return `${typeof thrown} that cannot be put into words`;
   }
 }
+
+/** What the 'error' event tells of a call that was refused, and that nobody awaited. */
+export function asUnheard(error: unknown): OttlaError {
+  if (isOttlaError(error)) return error;
+  return new OttlaError('INVALID_REQUEST', inWords(error), { cause: error });
+}

@@ -28,8 +28,8 @@ export interface MemberListener {
   ): { readonly busy: boolean; readonly released: Promise<void> };
   lost(partitions: readonly TopicPartition[]): void;
   failed(error: OttlaError): void;
-  /** Whether the user's code waits for records: then it is alive. */
-  isWaiting(): boolean;
+  /** Whether code of the user is at work: only then can it be silent for too long. */
+  isAtWork(): boolean;
 }
 
 /**
@@ -85,10 +85,7 @@ export class GroupMember {
       granted: (ownerships) => this.#granted(ownerships),
       revoke: (ownerships) => this.#revoke(ownerships),
       lost: (ownerships) => this.#lost(ownerships),
-      failed: (error) => {
-        this.#end();
-        listener.failed(error);
-      },
+      failed: (error) => this.#fail(error),
     };
   }
 
@@ -121,6 +118,8 @@ export class GroupMember {
 
   /** @throws INCONSISTENT_GROUP_PROTOCOL */
   join(): void {
+    // While it was expelled nobody told it of topics.
+    this.#topicsChanged();
     this.#broker.coordinator.join(this.#group.groupId, this.#native);
     this.#state = 'member';
     this.#silentChecks = 0;
@@ -147,16 +146,31 @@ export class GroupMember {
     this.#state = 'left';
   }
 
+  #fail(cause: unknown): void {
+    this.#end();
+    const { groupId } = this.#group;
+    this.#listener.failed(
+      cause instanceof OttlaError
+        ? cause
+        : new OttlaError('UNKNOWN_SERVER_ERROR', `group ${groupId}: ${inWords(cause)}`, { cause }),
+    );
+  }
+
   /** The user's code has come back. */
   alive(): void {
     this.#cameBack = true;
-    if (this.#state === 'expelled') this.join();
+    if (this.#state !== 'expelled') return;
+    try {
+      this.join();
+    } catch (error) {
+      this.#fail(error);
+    }
   }
 
   #watch(): void {
     const { maxPollIntervalMs, groupId } = this.#group;
     this.#timer = this.#broker.clock.after(maxPollIntervalMs / pollChecks, () => {
-      if (this.#cameBack || this.#listener.isWaiting()) this.#silentChecks = 0;
+      if (this.#cameBack || !this.#listener.isAtWork()) this.#silentChecks = 0;
       else this.#silentChecks++;
       this.#cameBack = false;
       const who = `member ${this.#native.memberId} of group ${groupId}`;
@@ -218,15 +232,8 @@ export class GroupMember {
       if (stillOwned.length > 0) await this.#listener.assigned(stillOwned);
     } catch (error) {
       if (!ownerships.some((ownership) => this.#owned.get(keyOf(ownership)) === ownership)) return;
-      this.#end();
       this.#broker.coordinator.expel(groupId, this.#native.memberId);
-      this.#listener.failed(
-        error instanceof OttlaError
-          ? error
-          : new OttlaError('UNKNOWN_SERVER_ERROR', `group ${groupId}: ${inWords(error)}`, {
-              cause: error,
-            }),
-      );
+      this.#fail(error);
     }
   }
 

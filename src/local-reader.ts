@@ -58,6 +58,8 @@ export class LocalReader<R> implements Reader<R> {
   #current: PartitionFetch<R> | null = null;
   #ahead: ReadAhead<R> | null = null;
   #damage: Damage<R> | null = null;
+  /** While the owner is told what was assigned. */
+  #telling: Promise<void> | null = null;
   /** Where damage was passed last: met there again, it is none that can be passed. */
   #passedAt = '';
   /** Read-only: where files and rows were looked at again because of damage. */
@@ -97,13 +99,21 @@ export class LocalReader<R> implements Reader<R> {
       assigned: async (positions) => {
         const added = positions.map(({ ownership, ...at }) => this.#add(at, ownership));
         for (const fetch of added) fetch.isHeld = true;
-        await listener.assigned(positions);
+        this.#telling = listener.assigned(positions);
+        await this.#telling;
+        this.#telling = null;
         for (const fetch of added) fetch.isHeld = false;
         this.wake();
       },
       revoked: (partitions, signal) => {
-        this.#remove(partitions);
-        return listener.revoked(partitions, signal);
+        const revoke = (): ReturnType<RebalanceListener['revoked']> => {
+          this.#remove(partitions);
+          return listener.revoked(partitions, signal);
+        };
+        if (this.#telling === null) return revoke();
+        // The owner may be seeking in what was assigned: that comes to its end first.
+        const released = this.#telling.then(() => (signal.aborted ? undefined : revoke().released));
+        return { busy: true, released };
       },
       lost: (partitions) => {
         this.#remove(partitions);
@@ -115,7 +125,7 @@ export class LocalReader<R> implements Reader<R> {
         listener.failed(error);
         this.wake();
       },
-      isWaiting: () => this.#wakeUp !== null && this.#options.isBusy?.() !== true,
+      isAtWork: () => this.#options.isAtWork?.() ?? this.#wakeUp === null,
     });
     this.#member.join();
   }
@@ -443,7 +453,7 @@ export class LocalReader<R> implements Reader<R> {
     }
     this.#options.idle();
     // Who waits is alive: one that was taken for dead is back.
-    if (this.#options.isBusy?.() !== true) this.alive();
+    if (this.#options.isAtWork?.() !== true) this.alive();
     if (this.#wasWoken || signal?.aborted === true) return;
     await new Promise<void>((resolve) => {
       let timer: Timer | null = null;

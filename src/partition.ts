@@ -360,7 +360,11 @@ export class Partition {
       const log = isAnew ? this.#newLog(this.settings) : this.#log;
       followLogStart(log);
       if (log.producers.isLost) {
-        await log.producers.rebuild(log.segments.all, [], new Slices(this.#env.clock, `recovery of ${this.name}`));
+        await log.producers.rebuild(
+          log.segments.all,
+          [],
+          new Slices(this.#env.clock, `recovery of ${this.name}`),
+        );
       }
       await readOn(log);
       if (isAnew) this.#replaceLog(log);

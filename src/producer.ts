@@ -1,7 +1,7 @@
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
 import type { AppendSink, Engine, ProducerMetrics, TransactionalWriter, Writer } from './engine.js';
-import { OttlaError, inWords, isOttlaError, unknownTopic, type WrittenRun } from './errors.js';
+import { OttlaError, asUnheard, unknownTopic, type WrittenRun } from './errors.js';
 import {
   aSignal,
   checkOptions,
@@ -15,7 +15,7 @@ import {
 } from './options.js';
 import { BlockedSends } from './producer-blocked.js';
 import { BulkSends } from './producer-bulk.js';
-import { PendingBatch, PendingSend, Watched, nobody } from './producer-outcome.js';
+import { PendingBatch, PendingSend, nobody } from './producer-outcome.js';
 import { PartitionChoice } from './producer-partition.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import {
@@ -30,6 +30,7 @@ import type { ConsumerBatch } from './consumer-record.js';
 import type { Bytes, RecordHeaders } from './record.js';
 import { definitionOf, encode, shared, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
+import { Watched } from './watched.js';
 
 /** Options of a send. */
 export interface SendOptions {
@@ -142,11 +143,7 @@ export class Producer {
 
   /** The engine tells of failed batches itself. */
   #tell(error: unknown): void {
-    this.#events.error(
-      isOttlaError(error)
-        ? error
-        : new OttlaError('INVALID_REQUEST', inWords(error), { cause: error }),
-    );
+    this.#events.error(asUnheard(error));
   }
 
   #send(

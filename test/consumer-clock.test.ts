@@ -175,6 +175,18 @@ it('gives the partitions of a member that does not come back to others, until it
   expect(await next).toEqual({ value: undefined, done: true });
 });
 
+it('reads topics of its pattern that came while it was expelled, from their first record on', async () => {
+  const { clock, ottla } = await setting(1, 0);
+  const options = { group: 'g', topics: [/^orders/], from: 'latest' } as const;
+  const consumer = ottla.consumer({ ...options, maxPollIntervalMs: 800 });
+  await consumer.ready();
+  await clock.advance(1000);
+  await ottla.topics.create('orders-new');
+  await send(ottla, 'orders-new', ['first']);
+  expect(await takeValues(consumer, 1)).toEqual(['first']);
+  await consumer.close();
+});
+
 it('begins behind a commit of the last owner that is still being written', async () => {
   const clock = new ManualClock();
   const faults = new FaultInjector();

@@ -1,6 +1,7 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { describe, expect, it } from 'vitest';
-import type { Consumer, ConsumerOptions, Ottla } from '../src/index.js';
-import { committed, Loop, numbers, send, take, takeValues } from './consuming.js';
+import type { Consumer, ConsumerOptions, Ottla, OttlaError } from '../src/index.js';
+import { committed, inOrder, Loop, numbers, send, take, takeValues } from './consuming.js';
 import { describeContract, describeDirectory, failureOf } from './contract.js';
 
 type Options = Omit<ConsumerOptions, 'group' | 'topics'>;
@@ -115,12 +116,67 @@ describeContract('commits', ({ open }) => {
       const alone = ottla.consumer({});
       alone.assign([p0]);
       const [assigned] = await take(alone, 1);
-      await expect(assigned!.commit()).rejects.toThrow(TypeError);
+      expect(() => assigned!.commit()).toThrow(TypeError);
       const [read] = await take(ottla.read('orders'), 1);
-      await expect(read!.commit()).rejects.toThrow(TypeError);
+      expect(() => read!.commit()).toThrow(TypeError);
       const [batch] = await take(ottla.read('orders').batches(), 1);
-      await expect(batch!.commit()).rejects.toThrow(TypeError);
+      expect(() => batch!.commit()).toThrow(TypeError);
       await expect(alone.commit()).rejects.toThrow(TypeError);
+    });
+  });
+
+  describe('that is not awaited', () => {
+    it('is made before close() leaves, in the order of the calls', async () => {
+      const ottla = await withOrders(1);
+      const consumer = consumerOf(ottla, { autoCommit: false });
+      const [first] = await take(consumer, 1);
+      void first!.commit();
+      void consumer.commit([{ ...p0, offset: 3 }]);
+      void consumer.commit([{ ...p0, offset: 2 }]);
+      await consumer.close();
+      expect(await committed(ottla, 'g', 'orders')).toEqual([2]);
+    });
+
+    it('is made before its partition moves', async () => {
+      const ottla = await withOrders(0, 2);
+      await send(ottla, 'orders', numbers(5), 1);
+      const options = { autoCommit: false, assignor: inOrder };
+      const one = consumerOf(ottla, options);
+      const records = one[Symbol.asyncIterator]();
+      for (let i = 0; i < 4; i++) void (await records.next()).value?.commit();
+      const two = consumerOf(ottla, options);
+      const next = takeValues(two, 1);
+      await two.ready();
+      const waiting = records.next();
+      expect(await next).toEqual(['4']);
+      await one.close();
+      await waiting;
+    });
+
+    it("tells by 'error' that it failed, and ends no process", async () => {
+      const ottla = await withOrders(1);
+      const errors: OttlaError[] = [];
+      ottla.on('error', (error) => errors.push(error));
+      const consumer = consumerOf(ottla);
+      const [first] = await take(consumer, 1);
+      void consumer.commit([{ ...p0, offset: -1 }]);
+      await consumer.close();
+      void consumer.commit();
+      void first!.commit();
+      while (errors.length < 3) await turn();
+      const codes = errors.map(({ code }) => code).toSorted();
+      expect(codes).toEqual(['CLOSED', 'ILLEGAL_GENERATION', 'INVALID_REQUEST']);
+    });
+
+    it("tells nothing by 'error' where it is awaited", async () => {
+      const ottla = await withOrders(1);
+      const errors: Error[] = [];
+      ottla.on('error', (error) => errors.push(error));
+      const consumer = consumerOf(ottla);
+      await consumer.close();
+      expect(await failureOf(() => consumer.commit())).toMatchObject({ code: 'CLOSED' });
+      for (let i = 0; i < 3; i++) await turn();
+      expect(errors).toEqual([]);
     });
   });
 

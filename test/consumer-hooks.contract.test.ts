@@ -147,6 +147,49 @@ describeContract('a hook', ({ open }) => {
     expect(told).toEqual([['lost', [p0, p1]]]);
   });
 
+  it('is called after the one before has ended', async () => {
+    const ottla = await withOrders(open);
+    const { passed, open: letPass } = gate();
+    const told: string[] = [];
+    const hook = (name: string) => async () => {
+      told.push(`${name} begins`);
+      await passed;
+      told.push(`${name} ends`);
+    };
+    const one = consumerOf(ottla, { onAssigned: hook('assigned'), onRevoked: hook('revoked') });
+    const ready = one.ready();
+    while (told.length === 0) await turn();
+    const two = consumerOf(ottla);
+    await two.ready();
+    for (let i = 0; i < 10; i++) await turn();
+    expect(told).toEqual(['assigned begins']);
+    letPass();
+    await ready;
+    while (told.length < 4) await turn();
+    expect(told).toEqual(['assigned begins', 'assigned ends', 'revoked begins', 'revoked ends']);
+  });
+
+  it('may seek in what moves on meanwhile', async () => {
+    const ottla = await withOrders(open);
+    const { passed, open: letPass } = gate();
+    const errors: Error[] = [];
+    ottla.on('error', (error) => errors.push(error));
+    const told: unknown[] = [];
+    const one = consumerOf(ottla, {
+      onAssigned: async (partitions) => {
+        told.push(partitions);
+        await passed;
+        for (const at of partitions.toReversed()) await one.seek({ ...at, offset: 3 });
+      },
+    });
+    const first = takeValues(one, 1);
+    while (told.length === 0) await turn();
+    const two = consumerOf(ottla);
+    await two.ready();
+    letPass();
+    expect([await first, await takeValues(two, 1), errors]).toEqual([['3'], ['3'], []]);
+  });
+
   it.each([
     [
       'throws',

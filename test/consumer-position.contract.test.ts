@@ -278,6 +278,20 @@ describeContract('pause and resume', ({ open }) => {
     expect(await takeValues(consumer, 3)).toEqual(['1', '2', '3']);
   });
 
+  it.each(['records', 'batches'])('holds back what break leaves unmarked: %s', async (what) => {
+    const ottla = await openWith(open, numbers(4), 2);
+    const consumer = consumerOf(ottla);
+    for await (const _ of what === 'records' ? consumer : consumer.batches()) {
+      consumer.pause([p0]);
+      break;
+    }
+    await send(ottla, 'orders', ['other'], 1);
+    expect(await takeValues(consumer, 1)).toEqual(['other']);
+    consumer.resume([p0]);
+    const both = ['0', '1', '2', '3', 'other'];
+    expect((await takeValues(consumer, 5)).toSorted()).toEqual(both);
+  });
+
   it('hands out nothing that was read ahead from files', async () => {
     const ottla = await openWith(open, [], 2);
     const big = 'x'.repeat(100_000);
@@ -344,6 +358,12 @@ describe('a consumer without a group', () => {
       const seen = await takeValues(consumer, 7);
       expect(seen.toSorted()).toEqual(['0', '1', '13', '14', '2', '3', '4']);
       expect(await ottla.groups.list()).toEqual([]);
+    });
+
+    it('refuses a partition that it is given twice', async () => {
+      const ottla = await openWith(open, numbers(1));
+      const consumer = ottla.consumer({});
+      expect(() => consumer.assign([p0, { ...p0, offset: 1 }])).toThrow(/orders-0 twice/);
     });
 
     it("begins with from 'latest' at the end", async () => {

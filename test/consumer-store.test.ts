@@ -221,6 +221,21 @@ it('reports an automatic commit that failed, once, and commits with the next one
   expect(errors).toHaveLength(1);
 });
 
+it('tries an automatic commit that failed again, a second later, though nothing more is processed', async () => {
+  const { machine, store, errors, consumerOf, committed } = await setting(1);
+  const consumer = consumerOf();
+  await take(consumer, 2);
+  store.isFull = true;
+  await machine.clock.advance(2500);
+  expect(errors.length).toBeGreaterThan(1);
+  expect(errors.length).toBeLessThan(5);
+  store.isFull = false;
+  await machine.clock.advance(1000);
+  expect(await committed()).toEqual([1]);
+  await consumer.close();
+  expect(machine.clock.timerCount).toBe(0);
+});
+
 it('rejects the commits of your own that fail, and leaves the rest as it was', async () => {
   const { store, consumerOf, committed } = await setting(1);
   const consumer = consumerOf({ autoCommit: false });
@@ -257,13 +272,31 @@ it('hands a partition over although its last commit failed, and warns', async ()
   ]);
 });
 
+it('goes on committing what it has kept after that', async () => {
+  const { machine, store, errors, consumerOf, committed } = await setting(2);
+  let told = 0;
+  const one = consumerOf({ onRevoked: () => void told++ });
+  await take(one, 8);
+  store.isFull = true;
+  const two = consumerOf();
+  await two.ready();
+  await machine.clock.settle();
+  store.isFull = false;
+  expect([told, owned(one)]).toEqual([1, ['t-0']]);
+  errors.length = 0;
+  await one.seek({ topic: 't', partition: 0, offset: 3 });
+  await one.commit();
+  expect([await committed(), errors]).toEqual([[3, 0], []]);
+});
+
 it('leaves the group at close() although its last commit failed', async () => {
   const { store, engine, consumerOf } = await setting(1);
-  const consumer = consumerOf();
+  let told = 0;
+  const consumer = consumerOf({ onRevoked: () => void told++ });
   await take(consumer, 3);
   store.isFull = true;
   expect(await failureOf(() => consumer.close())).toMatchObject({ code: 'KAFKA_STORAGE_ERROR' });
-  expect((await engine.group('g')).members).toEqual([]);
+  expect([told, (await engine.group('g')).members]).toEqual([1, []]);
 });
 
 it('fails a member whose start cannot be committed, and lets others have its partitions', async () => {

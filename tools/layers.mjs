@@ -7,7 +7,7 @@ import { posix } from 'node:path';
  */
 export const layers = [
   ['errors'],
-  ['clock'],
+  ['clock', 'watched'],
   ['topic-name'],
   ['compression', 'compression-*', 'compressor'],
   ['options'],
