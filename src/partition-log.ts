@@ -204,7 +204,7 @@ export class PartitionLog {
 
   /** What was compacted once stays so, whatever its policy is now. */
   get mayHaveGaps(): boolean {
-    return isCompacted(this.settings) || this.#stored.compaction() !== undefined;
+    return isCompacted(this.settings) || this.stored.compaction() !== undefined;
   }
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */
