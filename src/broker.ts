@@ -246,7 +246,7 @@ export class Broker {
         topic.grow(topic.partitionCount + 1);
         await slices.turn();
       }
-      this.#topics.set(key[1], topic);
+      this.#add(topic);
     }
   }
 
