@@ -200,7 +200,8 @@ export class TransactionCoordinator {
   }
 
   /**
-   * As addPartitions(), offsets of a group that was added. Who may commit them is the caller's to check.
+   * As addPartitions(), offsets of a group that was added: what was read is made durable first. Who may commit
+   * them is the caller's to check.
    * @throws PRODUCER_FENCED, INVALID_TXN_STATE, CONCURRENT_TRANSACTIONS, KAFKA_STORAGE_ERROR
    */
   async commitOffsets(
@@ -208,8 +209,15 @@ export class TransactionCoordinator {
     identity: ProducerIdentity,
     commit: GroupCommit,
   ): Promise<void> {
-    const holder = this.#held(transactionalId, identity);
-    refuseUnadded(holder, holder.groups.has(commit.group), `group ${commit.group}`);
+    const check = (): Holder => {
+      const held = this.#held(transactionalId, identity);
+      refuseUnadded(held, held.groups.has(commit.group), `group ${commit.group}`);
+      return held;
+    };
+    check();
+    // After a loss of power the offset would point at what was lost, and what was made of it would stay.
+    await Promise.all(this.#rows.logsOf(commit.offsets).map((log) => log.sync()));
+    const holder = check();
     holder.commits.push({ ...commit, check: owned });
     await this.#store(holder);
   }
