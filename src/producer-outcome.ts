@@ -1,4 +1,3 @@
-import type { Clock } from './clock.js';
 import type { AppendSink } from './engine.js';
 import { OttlaError, isOttlaError, type WrittenRun } from './errors.js';
 import type { RecordMetadata } from './producer-record.js';
@@ -8,34 +7,6 @@ export function ignore(): void {}
 
 /** With acks 0 nobody is told. */
 export const nobody: AppendSink = { acknowledged: () => undefined, failed: () => undefined };
-
-/** A promise whose rejection ends no process. */
-export class Watched<T> extends Promise<T> {
-  static override get [Symbol.species](): PromiseConstructor {
-    return Promise;
-  }
-
-  #isHeard = false;
-
-  /** Calls `unheard` if this rejects and nobody has asked for it by the end of that turn. */
-  watch(clock: Clock, unheard: (error: unknown) => void): this {
-    super.then(undefined, (error: unknown) => {
-      clock.soon(() => {
-        if (!this.#isHeard) unheard(error);
-      });
-    });
-    return this;
-  }
-
-  // oxlint-disable-next-line unicorn/no-thenable -- a promise has one: this is how it learns who asks
-  override then<R = T, E = never>(
-    resolved?: ((value: T) => R | PromiseLike<R>) | null,
-    failed?: ((error: unknown) => E | PromiseLike<E>) | null,
-  ): Promise<R | E> {
-    this.#isHeard = true;
-    return super.then(resolved, failed);
-  }
-}
 
 type Resolve = (metadata: RecordMetadata) => void;
 type Reject = (error: OttlaError) => void;

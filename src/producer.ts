@@ -22,13 +22,14 @@ import {
 } from './options.js';
 import { BlockedSends, type BlockedSend } from './producer-blocked.js';
 import { BulkSends } from './producer-bulk.js';
-import { PendingBatch, PendingSend, Watched, nobody } from './producer-outcome.js';
+import { PendingBatch, PendingSend, nobody } from './producer-outcome.js';
 import { PartitionChoice } from './producer-partition.js';
 import { Transaction, sourceOf } from './producer-transaction.js';
 import { copied, rawRecord, type RecordMetadata, type RecordToSend } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
 import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
+import { Watched } from './watched.js';
 
 /** Options of a send. */
 export interface SendOptions {

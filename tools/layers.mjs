@@ -8,6 +8,7 @@ import { posix } from 'node:path';
 export const layers = [
   ['errors'],
   ['clock'],
+  ['watched'],
   ['topic-name'],
   ['compression', 'compression-*', 'compressor'],
   ['options'],
