@@ -1,7 +1,7 @@
 import { ConsumerFormat, ConsumerRecord, type Committer, type Headers } from './consumer-record.js';
 import { originOf, type Origin } from './consumer-letters.js';
-import type { RecordFormat } from './engine.js';
-import { decode, type TopicDefinition } from './serde.js';
+import type { Engine, RecordFormat } from './engine.js';
+import { decode, definitionOf, shared, type TopicDefinition } from './serde.js';
 
 /** What a record of a retry topic says beside what is handed out of it. */
 export interface Retry extends Pick<Origin, 'group' | 'attempts' | 'dueMs'> {
@@ -25,23 +25,23 @@ export class RetriedRecord extends ConsumerRecord {
 }
 
 /** Makes the records of one stretch of reading a retry topic. */
-export class RetriedFormat implements RecordFormat<ConsumerRecord> {
+class RetriedFormat implements RecordFormat<ConsumerRecord> {
   readonly keepsBytes = true;
   readonly #topic: string;
   readonly #ownership: number;
   readonly #committer: Committer | null;
-  readonly #definitionOf: (topic: string) => TopicDefinition;
+  readonly #definition: (topic: string) => TopicDefinition;
 
   constructor(
     topic: string,
     ownership: number,
     committer: Committer | null,
-    definitionOf: (topic: string) => TopicDefinition,
+    definition: (topic: string) => TopicDefinition,
   ) {
     this.#topic = topic;
     this.#ownership = ownership;
     this.#committer = committer;
-    this.#definitionOf = definitionOf;
+    this.#definition = definition;
   }
 
   /** @throws INVALID_RECORD, naming the letter */
@@ -54,7 +54,7 @@ export class RetriedFormat implements RecordFormat<ConsumerRecord> {
     headers: Headers,
   ): ConsumerRecord {
     const origin = originOf('retry', { topic: this.#topic, partition, offset, headers });
-    const definition = this.#definitionOf(origin.topic);
+    const definition = this.#definition(origin.topic);
     const here = { ...definition, name: this.#topic };
     return new RetriedRecord(
       { ...origin, offset },
@@ -68,4 +68,19 @@ export class RetriedFormat implements RecordFormat<ConsumerRecord> {
       origin.headers,
     );
   }
+}
+
+/** How a consumer makes records: those of its topics as they are, those of its retry topic as they first came. */
+export function formatsOf(
+  engine: Engine,
+  topics: ReadonlyMap<string, TopicDefinition>,
+  committer: Committer | null,
+  retryTopic: () => string | null,
+): (topic: string, ownership: number) => RecordFormat<ConsumerRecord> {
+  const definition = (name: string): TopicDefinition =>
+    shared(engine, topics.get(name) ?? definitionOf('consumer', name));
+  return (topic, ownership) =>
+    topic === retryTopic()
+      ? new RetriedFormat(topic, ownership, committer, definition)
+      : new ConsumerFormat(definition(topic), ownership, committer);
 }

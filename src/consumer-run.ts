@@ -10,7 +10,7 @@ import { RetriedRecord, type Retry } from './consumer-retried.js';
 import type { CheckedRunOptions } from './consumer-run-options.js';
 import { RunPartition, RunTask, type TaskHost } from './consumer-run-task.js';
 import type { Engine, Fetched, Reader } from './engine.js';
-import type { OttlaError, RecordPlace } from './errors.js';
+import { OttlaError, inWords, isOttlaError, type RecordPlace } from './errors.js';
 import { Lanes } from './run-lanes.js';
 import { RunProgress, type Taken } from './run-progress.js';
 import { Slots } from './run-slots.js';
@@ -412,6 +412,13 @@ export class Run implements TaskHost {
     this.#partitions.get(progress)?.resume();
     this.#settled();
   }
+}
+
+/** What is told of a run that nobody awaits. */
+export function failedRun(error: unknown): OttlaError {
+  if (isOttlaError(error)) return error;
+  const message = `run() has ended: its handler, or an option of it, failed: ${inWords(error)}`;
+  return new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause: error });
 }
 
 /** Where it lies. */

@@ -18,22 +18,21 @@ import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
 import { Membership, type InFlight } from './consumer-membership.js';
 import type { Owned } from './consumer-owned.js';
-import {
-  ConsumerFormat,
-  type BatchOf,
-  type Committer,
-  type ConsumerRecord,
-  type RecordOf,
-  type TransactionSource,
+import type {
+  BatchOf,
+  Committer,
+  ConsumerRecord,
+  RecordOf,
+  TransactionSource,
 } from './consumer-record.js';
-import { RetriedFormat } from './consumer-retried.js';
-import { Run } from './consumer-run.js';
+import { formatsOf } from './consumer-retried.js';
+import { Run, failedRun } from './consumer-run.js';
 import { checkRunOptions, checkRunTopics, type RunOptions } from './consumer-run-options.js';
 import { batchSource, checkOffsetsOf, offsetsSource } from './consumer-transaction.js';
-import type { Engine, Fetched, Position, Reader, RecordFormat } from './engine.js';
+import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError, asUnheard } from './errors.js';
 import { aSignal, checkOptions, milliseconds, type From } from './options.js';
-import { definitionOf, shared, type TopicDefinition, type TopicRef } from './serde.js';
+import type { TopicRef } from './serde.js';
 import { Watched } from './watched.js';
 
 /** Reads records, alone or as a member of a group. Made by `ottla.consumer()`. */
@@ -78,7 +77,12 @@ export class Consumer<T extends TopicRef = TopicRef>
       from: checked.from,
       isolation: checked.isolation,
       maxPollBytes: checked.maxPollBytes,
-      formatFor: (topic, ownership) => this.#formatFor(topic, ownership),
+      formatFor: formatsOf(
+        engine,
+        checked.topics,
+        this.#hasGroup ? this : null,
+        () => this.#membership.retryTopic,
+      ),
       idle: () => this.#commits.commitNow(),
       isAtWork: () => this.#run?.isBusy ?? null,
     });
@@ -113,15 +117,6 @@ export class Consumer<T extends TopicRef = TopicRef>
         this.commitTo(topic, partition, nextOffset, ownership),
       takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
     });
-  }
-
-  #formatFor(topic: string, ownership: number): RecordFormat<ConsumerRecord> {
-    const committer = this.#hasGroup ? this : null;
-    const definition = (name: string): TopicDefinition =>
-      shared(this.#engine, this.#settings.topics.get(name) ?? definitionOf('consumer', name));
-    return topic === this.#membership.retryTopic
-      ? new RetriedFormat(topic, ownership, committer, definition)
-      : new ConsumerFormat(definition(topic), ownership, committer);
   }
 
   /**
@@ -203,12 +198,18 @@ export class Consumer<T extends TopicRef = TopicRef>
    * Calls a handler for each record, or each batch, several at once if so told, and commits what is finished:
    * never past a record that is not. What is finished beyond such a record is kept in the commit's metadata,
    * so that little comes again after a crash: at least once. Resolves when stopped, by stop(), close() or the
-   * signal; nothing is handed out by other means meanwhile.
+   * signal; nothing is handed out by other means meanwhile. A failure that nobody awaits ends no process: the
+   * 'error' event tells it.
    * @throws what a handler threw, once its attempts are used up and there is no dead-letter topic: what else
    *   was at work is finished and committed first; UNKNOWN_TOPIC_OR_PARTITION; TypeError, RangeError for
    *   options, and if the consumer is being iterated, or has autoCommit false
    */
-  async run(options: RunOptions<T>): Promise<void> {
+  run(options: RunOptions<T>): Promise<void> {
+    const run = new Watched<void>((resolve) => resolve(this.#runUntilStopped(options)));
+    return run.watch(this.#clock, (error) => this.#events.error(failedRun(error)));
+  }
+
+  async #runUntilStopped(options: RunOptions<T>): Promise<void> {
     this.#refuseClosed();
     const checked = checkRunOptions(options, this.#random);
     if (this.#run !== null || this.#iteration.isInUse) {
@@ -285,9 +286,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#refuseClosed(this.#hasLeft);
     if (!this.#hasGroup) throw new TypeError('commit: this consumer has no group');
     this.#refuseInRun('a commit');
-    const { owned } = this.#membership;
-    if (offsets === undefined) await this.#commits.commitProcessed(owned);
-    else await this.#commits.commitOffsets(checkOffsetsOf(owned, 'commit', offsets));
+    if (offsets === undefined) await this.#commits.commitProcessed(this.#owned);
+    else await this.#commits.commitOffsets(checkOffsetsOf(this.#owned, 'commit', offsets));
   }
 
   /** @internal */
@@ -484,11 +484,9 @@ export class Consumer<T extends TopicRef = TopicRef>
   async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
-    if (this.#membership.isInHook) {
-      this.#closing.catch(() => undefined);
-      return;
-    }
-    await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close of the consumer');
+    const { timeoutMs } = options;
+    if (this.#membership.isInHook) this.#closing.catch(() => undefined);
+    else await withDeadline(this.#clock, this.#closing, timeoutMs, 'close of the consumer');
   }
 
   async #close(): Promise<void> {

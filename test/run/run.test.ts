@@ -475,6 +475,19 @@ describe('a handler that fails', () => {
     expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
   });
 
+  it('is told by an event where nobody awaits the run', async (test) => {
+    const { ottla, clock, errors } = await begin(test);
+    await send(ottla, 'orders', numbers(1));
+    const cause = new Error('no');
+    const consumer = ottla.consumer(group);
+    const run = consumer.run({ eachRecord: () => Promise.reject(cause) });
+    await clock.settle();
+    expect(errors).toMatchObject([{ code: 'UNKNOWN_SERVER_ERROR', cause }]);
+    await expect(run).rejects.toBe(cause);
+    await expect(consumer.run({ eachRecord: () => Promise.reject(cause) })).rejects.toBe(cause);
+    expect(errors).toHaveLength(1);
+  });
+
   it.each([NaN, -1, Infinity, '1', undefined])(
     'ends the run if backoff returns %s',
     async (backoff) => {
