@@ -12,8 +12,8 @@ export class Hooks {
   readonly #clock: Clock;
   readonly #timeoutMs: number;
   readonly #failed: (error: OttlaError) => void;
-  /** Resolves when the last one has ended. */
-  #ended: Promise<void> = Promise.resolve();
+  /** Resolves when the last one has ended; null: none is under way. */
+  #last: Promise<void> | null = null;
 
   constructor(clock: Clock, timeoutMs: number, failed: (error: OttlaError) => void) {
     this.#clock = clock;
@@ -33,8 +33,10 @@ export class Hooks {
   ): Promise<void> {
     if (hook === undefined || partitions.length === 0) return;
     const places = partitions.map(({ topic, partition }) => ({ topic, partition }));
-    this.#ended = this.#ended.then(() => this.#run(hook, places));
-    await this.#ended;
+    const called = this.#last?.then(() => this.#run(hook, places)) ?? this.#run(hook, places);
+    this.#last = called;
+    await called;
+    if (this.#last === called) this.#last = null;
   }
 
   async #run(hook: RebalanceHook, places: readonly TopicPartition[]): Promise<void> {

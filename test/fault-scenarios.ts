@@ -73,6 +73,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await trial.send('orders', 0, 1, 0);
       await trial.send('doomed', 0, 2);
       await trial.sendBatch('orders', 1, 12);
+      await trial.objects(2);
       await trial.read('orders', { from: new Date(1_700_000_000_100) });
       await trial.consume('orders');
       await trial.alter('short', { retentionBytes: 1024 });

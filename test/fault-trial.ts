@@ -14,6 +14,7 @@ import { Topics } from '../src/ottla-topics.js';
 import type { Partition } from '../src/partition.js';
 import { Producer } from '../src/producer.js';
 import { repairDirectory } from '../src/repair.js';
+import { defineTopic } from '../src/serde.js';
 import type { VerifyReport } from '../src/verify-report.js';
 import { verifyDirectory } from '../src/verify.js';
 import { FaultDisk } from './fault-disk.js';
@@ -321,6 +322,18 @@ export class Trial {
     for (const [i, { sent }] of records.entries()) {
       sent.state = i < offsets.length ? 'acknowledged' : 'refused';
       sent.offset = offsets[i] ?? -1;
+    }
+    await this.attempt('close a producer', () => producer.close());
+  }
+
+  /** Objects of a topic that stores their property names once; the model does not know it. */
+  async objects(count: number): Promise<void> {
+    const objects = defineTopic('objects', { value: 'msgpack-shared' });
+    await this.attempt('create objects', () => this.running.topics.create(objects));
+    const producer = this.#producer('all');
+    if (producer === null) return;
+    for (let n = 0; n < count; n++) {
+      await this.attempt('send an object', () => producer.send(objects, { value: { n } }));
     }
     await this.attempt('close a producer', () => producer.close());
   }

@@ -173,10 +173,10 @@ describe('a member that is fenced', () => {
     const { members } = await ottla.groups.describe('g');
     const { memberId } = members.find(({ clientId }) => clientId === 'first')!;
     expect(faults.fence('g', memberId)).toBe(1);
-    expect(lost).toEqual([`first ${at!.partition}`]);
     expect(first.assignment()).toEqual([]);
     expect(await failureOf(() => record!.commit())).toMatchObject({ code: 'ILLEGAL_GENERATION' });
     await clock.settle();
+    expect(lost).toEqual([`first ${at!.partition}`]);
     expect(second.assignment()).toHaveLength(2);
     // It asks for the next record.
     void iterator.next();
