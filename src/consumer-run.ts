@@ -73,6 +73,7 @@ export class Run implements TaskHost {
   stop(): void {
     this.#stopping.abort();
     for (const partition of this.#partitions.values()) partition.close();
+    this.#slots.close();
     this.#settled();
   }
 

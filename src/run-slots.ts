@@ -1,4 +1,4 @@
-import type { Clock } from './clock.js';
+import type { Clock, Timer } from './clock.js';
 
 /** At most so many of something in so long a time. */
 export interface RateLimit {
@@ -15,7 +15,7 @@ export class Slots {
   /** Beginnings that the rate still allows at #countedAt. */
   #allowance: number;
   #countedAt: number;
-  #isTimed = false;
+  #timer: Timer | null = null;
 
   constructor(clock: Clock, count: number, rate: RateLimit | null) {
     this.#clock = clock;
@@ -39,6 +39,12 @@ export class Slots {
     this.#serve();
   }
 
+  /** Nothing begins any more: who waits is let go at once. */
+  close(): void {
+    this.#timer?.cancel();
+    for (const letGo of this.#waiting.splice(0)) letGo();
+  }
+
   #tryTake(): boolean {
     if (this.#free === 0) return false;
     if (this.#rate !== null) {
@@ -56,14 +62,13 @@ export class Slots {
 
   #serve(): void {
     while (this.#waiting.length > 0 && this.#tryTake()) this.#waiting.shift()!();
-    if (this.#waiting.length === 0 || this.#free === 0 || this.#isTimed) return;
+    if (this.#waiting.length === 0 || this.#free === 0 || this.#timer !== null) return;
     const { records, perMs } = this.#rate!;
     const waitMs = Math.max(1, Math.ceil(((1 - this.#allowance) * perMs) / records));
-    this.#isTimed = true;
-    this.#clock.after(
+    this.#timer = this.#clock.after(
       waitMs,
       () => {
-        this.#isTimed = false;
+        this.#timer = null;
         this.#serve();
       },
       true,

@@ -355,6 +355,21 @@ describe('concurrency', () => {
     }
     expect(counts).toEqual([2, 4, 8]);
   });
+
+  it('a rate does not hold up stop(): what it made wait never begins', async (test) => {
+    const { ottla, clock } = await begin(test);
+    await send(ottla, 'orders', numbers(8));
+    const seen: string[] = [];
+    const { consumer, done } = running(ottla, {
+      eachRecord: ({ value }) => void seen.push(String(value)),
+      concurrency: { by: 'key', max: 100 },
+      rateLimit: { records: 2, perMs: 1000 },
+    });
+    await clock.advance(0);
+    await consumer.stop();
+    await done;
+    expect(seen).toHaveLength(2);
+  });
 });
 
 const thrown: [string, () => unknown][] = [
