@@ -291,7 +291,7 @@ describeContract('Topics over the wire', ({ open }) => {
     const topics = [{ name: 'none' }, { name: 'a' }];
     const named = await client.ask('DescribeTopicPartitions', { topics });
     expect(named['topics']).toMatchObject([
-      { name: 'a', errorCode: 0 },
+      { name: 'a', errorCode: 0, partitions: [{ eligibleLeaderReplicas: [] }, {}, {}] },
       { name: 'none', errorCode: 3 },
     ]);
   });

@@ -94,6 +94,9 @@ function describe(topic: Topic, first: number, count: number, nodeId: number): T
     leaderEpoch,
     replicaNodes: [nodeId],
     isrNodes: [nodeId],
+    // Kafka's own client takes no null here.
+    eligibleLeaderReplicas: [],
+    lastKnownElr: [],
   }));
   return { errorCode: noError, name: topic.name, topicId: topic.id, partitions };
 }
