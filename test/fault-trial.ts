@@ -23,6 +23,7 @@ import { ManualClock } from './manual-clock.js';
 export const directory = '/data';
 /** What transactions write to: the model does not know its records. */
 export const transactionTopic = 'bills';
+const objectTopic = 'objects';
 const group = 'g';
 /** Virtual time after which what has not settled never will. */
 const longestMs = 30 * 60 * 1000;
@@ -328,10 +329,12 @@ export class Trial {
 
   /** Objects of a topic that stores their property names once; the model does not know it. */
   async objects(count: number): Promise<void> {
-    const objects = defineTopic('objects', { value: 'msgpack-shared' });
-    await this.attempt('create objects', () => this.running.topics.create(objects));
+    const objects = defineTopic(objectTopic, { value: 'msgpack-shared' });
+    const { error } = await this.attempt('create objects', () =>
+      this.running.topics.create(objects),
+    );
     const producer = this.#producer('all');
-    if (producer === null) return;
+    if (error !== undefined || producer === null) return;
     for (let n = 0; n < count; n++) {
       await this.attempt('send an object', () => producer.send(objects, { value: { n } }));
     }
@@ -597,7 +600,10 @@ export class Trial {
     }
     this.#checkCommits();
     for (const name of await this.running.topics.list()) {
-      const isKnown = name === transactionTopic || this.model.get(name)?.state === 'there';
+      const isKnown =
+        name === transactionTopic ||
+        name === objectTopic ||
+        this.model.get(name)?.state === 'there';
       if (!isKnown) this.problem(`${name} is back`);
     }
     await this.close();
