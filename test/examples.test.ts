@@ -20,6 +20,7 @@ const told: Readonly<Record<string, readonly string[]>> = {
   first: ["ann orders { item: 'tea', count: 2 }", "bob orders { item: 'ink', count: 1 }"],
   flights: [],
   handlers: ['not charged: bob: Error: the card was refused', "charged ann { item: 'pen' }"],
+  kafkajs: ['packed tea for ann', 'committed 1 of 1'],
   observability: [' records/s, ratio '],
   outbox: hasSqlite ? ['not packed: o2', 'packed 2 of 3'] : ['nothing to show'],
   'per-user': ['ann: 1 2 3 4 5', 'bob: 1 2 3 4 5', 'cyd: 1 2 3 4 5', 'dan: 1 2 3 4 5'],
@@ -56,7 +57,11 @@ beforeAll(() => {
   );
   if (compiled.status !== 0) throw new Error(compiled.stdout);
   // So that 'ottla' in an example is what was compiled.
-  const exported = { '.': './dist/index.js', './testing': './dist/testing/index.js' };
+  const exported = {
+    '.': './dist/index.js',
+    './server': './dist/server/index.js',
+    './testing': './dist/testing/index.js',
+  };
   const description = { name: 'ottla', type: 'module', exports: exported };
   writeFileSync(join(source.directory, 'package.json'), JSON.stringify(description));
   place = mkdtempSync(join(tmpdir(), 'ottla-example-'));
