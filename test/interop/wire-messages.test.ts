@@ -34,11 +34,20 @@ function asJson(value: unknown): unknown {
   return Object.fromEntries(Object.entries(value).map(([name, each]) => [name, asJson(each)]));
 }
 
+/** A tagged struct whose fields have their defaults is not in the bytes: it is read as null. */
+function isLeftOut(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null || Array.isArray(value)) return false;
+  return Object.values(value).every((each) => each === -1);
+}
+
 function renamed(json: unknown): unknown {
   if (Array.isArray(json)) return json.map(renamed);
   if (typeof json !== 'object' || json === null) return json;
   return Object.fromEntries(
-    Object.entries(json).map(([name, value]) => [ownNames[name] ?? name, renamed(value)]),
+    Object.entries(json).map(([name, value]) => [
+      ownNames[name] ?? name,
+      isLeftOut(value) ? null : renamed(value),
+    ]),
   );
 }
 
