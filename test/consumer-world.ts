@@ -128,9 +128,7 @@ export class ConsumerWorld {
 
   ended(member: Member, at: { topic: string; partition: number; offset: number }): void {
     const { atWork, seen } = this.logs.get(keyOf(at))!;
-    const count = atWork.get(member);
-    // What it lost meanwhile counts for nothing.
-    if (count === undefined) return;
+    const count = atWork.get(member)!;
     if (count === 1) atWork.delete(member);
     else atWork.set(member, count - 1);
     seen[at.offset]!++;
@@ -245,8 +243,8 @@ export class Member {
     const { consumer } = this;
     const { signal } = this.#stopping;
     if (this.#way.startsWith('run')) {
-      const eachRecord = (record: ConsumerRecord): Promise<void> => this.#handle(record);
-      const eachBatch = (batch: ConsumerBatch): Promise<void> => this.#handleAll(batch.records);
+      const eachRecord = (record: ConsumerRecord): Promise<void> => this.#runAll([record]);
+      const eachBatch = (batch: ConsumerBatch): Promise<void> => this.#runAll(batch.records);
       const handler = this.#way === 'run batches' ? { eachBatch } : { eachRecord };
       const by = this.#way === 'run by key' ? 'key' : 'partition';
       await consumer.run({ ...handler, signal, concurrency: { by, max: 3 } });
@@ -255,7 +253,7 @@ export class Member {
     const isBatches = this.#way.includes('batch');
     for await (const each of isBatches ? consumer.batches() : consumer) {
       if (signal.aborted) break;
-      await this.#handleAll('records' in each ? each.records : [each]);
+      if (!(await this.#handleAll('records' in each ? each.records : [each]))) continue;
       if (this.#way.includes('commit')) {
         const commit = each.commit();
         if (this.#way !== 'commit later') await commit;
@@ -275,21 +273,26 @@ export class Member {
     return this.#losses.get(keyOf(at)) ?? 0;
   }
 
-  /** As long as they are its own. */
-  async #handleAll(records: readonly ConsumerRecord[]): Promise<void> {
-    const [first] = records;
-    const losses = this.#lossesOf(first!);
-    for (const record of records) {
-      if (this.isOver || this.#lossesOf(record) > losses) return;
-      await this.#handle(record);
-    }
+  /** False: it gave up, since the rest is in vain. */
+  async #handleAll(records: readonly ConsumerRecord[]): Promise<boolean> {
+    for (const record of records) if (!(await this.#handle(record))) return false;
+    return true;
   }
 
-  async #handle(record: ConsumerRecord): Promise<void> {
+  /** As #handleAll(), for a handler, which says that it is done by returning. */
+  async #runAll(records: readonly ConsumerRecord[]): Promise<void> {
+    if (!(await this.#handleAll(records))) throw new Error('in vain');
+  }
+
+  /** False: it has lost the partition meanwhile, so that it counts for nothing. */
+  async #handle(record: ConsumerRecord): Promise<boolean> {
+    const losses = this.#lossesOf(record);
     this.#world.begins(this, record);
     const ms = this.#world.handlingMs();
     if (ms > 0) await this.#world.clock.sleep(ms);
+    if (this.isOver || this.#lossesOf(record) > losses) return false;
     this.#world.ended(this, record);
+    return true;
   }
 
   /** Ends the loop or the run in order, and begins another. */
