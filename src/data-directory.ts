@@ -29,6 +29,8 @@ const namesOfNew = new Set(['lock', 'meta', `${propertiesFile}.tmp`]);
 /** An open data directory: closing the broker comes first, then letting the directory go. */
 export interface OpenDirectory {
   readonly broker: Broker;
+  /** Where clients are served, for whoever finds the directory locked. */
+  tell(addresses: readonly string[]): void;
   release(): void;
 }
 
@@ -85,7 +87,11 @@ export async function openDataDirectory(
       ...limits,
     });
     if (!readOnly) await broker.recover();
-    return { broker, release: () => lock?.close() };
+    return {
+      broker,
+      tell: (addresses) => lock?.tell(addresses),
+      release: () => lock?.close(),
+    };
   } catch (error) {
     const failure = asStorageError(directory, error, false);
     await broker?.abandon(failure);
@@ -236,5 +242,5 @@ export function openMemory(
     defaults: { segmentBytes: 1024 * 1024 },
     ...limits,
   });
-  return { broker, release: () => undefined };
+  return { broker, tell: () => undefined, release: () => undefined };
 }

@@ -93,6 +93,8 @@ export interface Attachment {
   readonly broker: Broker;
   /** Tells the Ottla's listeners of 'warning'. */
   readonly warn: (warning: string) => void;
+  /** Where the server listens, for whoever finds the directory locked. */
+  readonly listens: (address: string) => void;
   /** To be called once the server is closed. */
   readonly detach: () => void;
 }
@@ -127,7 +129,7 @@ export class Ottla {
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
   /** What reaches it from outside. */
-  readonly #servers = new Set<Closable>();
+  readonly #servers = new Map<Closable, string | null>();
   #closing: Promise<void> | null = null;
   /** Aborted when closing begins: a backup holds up what closing waits for. */
   readonly #ending = new AbortController();
@@ -137,11 +139,21 @@ export class Ottla {
       ottla.#refuseClosed();
       const { broker } = ottla.#directory;
       broker.refuseReadOnly();
-      ottla.#servers.add(server);
+      ottla.#servers.set(server, null);
+      const tell = (): void => {
+        ottla.#directory.tell([...ottla.#servers.values()].filter((address) => address !== null));
+      };
       return {
         broker,
         warn: (warning) => ottla.#emit('warning', warning),
-        detach: () => ottla.#servers.delete(server),
+        listens: (address) => {
+          ottla.#servers.set(server, address);
+          tell();
+        },
+        detach: () => {
+          ottla.#servers.delete(server);
+          tell();
+        },
       };
     };
   }
@@ -412,7 +424,7 @@ export class Ottla {
   async #close(): Promise<void> {
     this.#ending.abort();
     try {
-      await allClosed(this.#servers);
+      await allClosed(this.#servers.keys());
       await allClosed(this.#consumers);
       await allClosed(this.#producers);
     } finally {

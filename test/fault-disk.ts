@@ -148,7 +148,7 @@ export class FaultDisk implements Disk {
     }
     if (this.#locks.has(path)) throw new OttlaError('LOCKED', `${path} is locked`);
     this.#locks.add(path);
-    return { close: () => void this.#locks.delete(path) };
+    return { tell: () => undefined, close: () => void this.#locks.delete(path) };
   };
 
   /** As LMDB's store fails: ENOSPC refuses this write, anything else all until it is opened anew. */

@@ -44,6 +44,17 @@ describe('acquireLock', () => {
     acquireLock(path, since).close();
   });
 
+  it('names where the holder serves clients, as long as it does', () => {
+    const lock = acquireLock(path, since);
+    lock.tell(['[::1]:9092', String.raw`\\.\pipe\kafka`]);
+    expect(() => acquireLock(path, since)).toThrow(
+      String.raw` since ${since}, which serves clients at [::1]:9092, \\.\pipe\kafka`,
+    );
+    lock.tell([]);
+    expect(JSON.parse(fs.readFileSync(path, 'utf8'))).toEqual({ pid: process.pid, since });
+    lock.close();
+  });
+
   it('is not let go by a refused owner', () => {
     const lock = acquireLock(path, since);
     for (let i = 0; i < 3; i++) {

@@ -35,5 +35,5 @@ export class MemoryDisk implements Disk {
     return { rows: rowsOf(new MemoryStore()), problems: [`${directory} holds no metadata.`] };
   };
 
-  readonly lock: Disk['lock'] = () => ({ close: () => undefined });
+  readonly lock: Disk['lock'] = () => ({ tell: () => undefined, close: () => undefined });
 }

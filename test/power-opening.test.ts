@@ -30,7 +30,7 @@ function diskOf(machine: PowerMachine): Disk {
     },
     lock(path) {
       machine.files.open(path, 'write').close();
-      return { close: () => undefined };
+      return { tell: () => undefined, close: () => undefined };
     },
   };
 }

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { connect as connectTcp } from 'node:net';
 import { Ottla } from '../src/index.js';
 import { serve } from '../src/server/index.js';
-import { testOttla } from '../src/testing/index.js';
+import { testDirectory, testOttla } from '../src/testing/index.js';
 import { apis } from '../src/server/apis.js';
 import { apiNamed, requestFrame, WireClient, type Fields } from './wire-client.js';
 
@@ -13,6 +13,22 @@ const ranges = [...apis.values()].map(({ key, minVersion, maxVersion }) => ({
 }));
 
 const software = { clientSoftwareName: 'test', clientSoftwareVersion: '1.0' };
+
+describe('a directory that is served', () => {
+  it('is LOCKED with the address, as long as it is served', async (test) => {
+    const { ottla, path } = await testDirectory(test);
+    const server = await serve(ottla);
+    const again = (): Promise<Error> =>
+      Ottla.open(path).then(
+        () => new Error('opened'),
+        (error: Error) => error,
+      );
+    expect(await again()).toMatchObject({ code: 'LOCKED' });
+    expect((await again()).message).toContain(`, which serves clients at ${server.bootstrap}`);
+    await server.close();
+    expect((await again()).message).not.toContain('serves');
+  });
+});
 
 describe('ApiVersions', () => {
   it.each([0, 1, 2, 3, 4])(

@@ -32,6 +32,7 @@ export class Server {
   readonly #settings: ServeSettings;
   readonly #users: SaslUsers | null;
   readonly #broker: Broker;
+  readonly #listens: (address: string) => void;
   readonly #detach: () => void;
   readonly #warn: (warning: string) => void;
   readonly #connections = new Set<Connection>();
@@ -46,11 +47,12 @@ export class Server {
 
   /** @internal */
   constructor(ottla: Ottla, settings: ServeSettings) {
-    const { broker, warn, detach } = attach(ottla, this);
+    const { broker, warn, listens, detach } = attach(ottla, this);
     this.#settings = settings;
     this.#users = settings.sasl === null ? null : new SaslUsers(settings.sasl);
     this.#broker = broker;
     this.#warn = warn;
+    this.#listens = listens;
     this.#detach = detach;
     this.#endpoint = settings.advertised ?? nominal;
     const { autoCreateTopics, defaultPartitions } = settings;
@@ -98,6 +100,7 @@ export class Server {
     if (path === null && advertised === null) {
       this.#endpoint = { host, port: (listener.address() as AddressInfo).port };
     }
+    this.#listens(path ?? this.bootstrap);
   }
 
   #accept(stream: Duplex, remoteAddress: string): void {

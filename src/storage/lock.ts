@@ -4,6 +4,8 @@ import { OttlaError, asStorageError } from '../errors.js';
 
 /** A held lock. */
 export interface Lock {
+  /** Where the owner serves clients, for the message of LOCKED. */
+  tell(addresses: readonly string[]): void;
   /** Lets it go; idempotent. The file stays: removing it could take it from the next owner. */
   close(): void;
 }
@@ -11,7 +13,7 @@ export interface Lock {
 /**
  * Takes the exclusive lock of a data directory: held by the kernel on an open file, so it ends with the
  * process however that dies, and a second owner in the same process is refused too. The file's text,
- * `{"pid":…,"since":"…"}`, is for people and error messages; it decides nothing.
+ * `{"pid":…,"since":"…","serves":[…]}`, is for people and error messages; it decides nothing.
  * @param since when this owner opened, ISO 8601
  * @throws LOCKED naming the path, the holder's pid and since when; KAFKA_STORAGE_ERROR
  */
@@ -24,15 +26,21 @@ export function acquireLock(path: string, since: string): Lock {
   }
   try {
     if (!tryLock(fd)) throw new OttlaError('LOCKED', `${path} is locked by ${holderIn(fd)}`);
-    const text = Buffer.from(`${JSON.stringify({ pid: process.pid, since })}\n`);
-    fs.writeSync(fd, text, 0, text.length, 0);
-    fs.ftruncateSync(fd, text.length);
+    writeHolder(fd, since, []);
   } catch (error) {
     fs.closeSync(fd);
     throw asStorageError(path, error, false);
   }
   let held = true;
   return {
+    tell(addresses) {
+      if (!held) return;
+      try {
+        writeHolder(fd, since, addresses);
+      } catch {
+        // It is for people only: serving goes on without.
+      }
+    },
     close() {
       if (!held) return;
       held = false;
@@ -41,13 +49,25 @@ export function acquireLock(path: string, since: string): Lock {
   };
 }
 
+function writeHolder(fd: number, since: string, serves: readonly string[]): void {
+  const holder = { pid: process.pid, since, ...(serves.length > 0 && { serves }) };
+  const text = Buffer.from(`${JSON.stringify(holder)}\n`);
+  fs.writeSync(fd, text, 0, text.length, 0);
+  fs.ftruncateSync(fd, text.length);
+}
+
 /** Who holds the lock, as far as its file tells: it may be empty or half written just now. */
 function holderIn(fd: number): string {
   const bytes = Buffer.alloc(1024);
   const text = bytes.toString('utf8', 0, fs.readSync(fd, bytes, 0, bytes.length, 0));
   const [, pid] = /"pid":(\d+)[,}]/.exec(text) ?? [];
   const [, since] = /"since":"([^"]+)"/.exec(text) ?? [];
-  return `process ${pid ?? 'unknown'}${since === undefined ? '' : ` since ${since}`}`;
+  const [, serves] = /"serves":(\[".*"\])\}/.exec(text) ?? [];
+  const at =
+    serves === undefined
+      ? ''
+      : `, which serves clients at ${(JSON.parse(serves) as string[]).join(', ')}`;
+  return `process ${pid ?? 'unknown'}${since === undefined ? '' : ` since ${since}`}${at}`;
 }
 
 interface FileLocks {
