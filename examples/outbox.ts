@@ -22,6 +22,8 @@ const sqlite = (await import(moduleName).catch(() => null)) as {
   readonly DatabaseSync: new (path: string) => Database;
 } | null;
 
+/** How often the tea is still upstairs. */
+let trouble = 1;
 const work = defineTopic('work', { partitions: 4, key: 'string', value: 'json' });
 
 if (sqlite === null) console.log(`Node ${process.version} has no node:sqlite: nothing to show.`);
@@ -94,8 +96,6 @@ async function relay(ottla: Ottla, database: Database): Promise<void> {
   }
   await producer.close();
 }
-
-let trouble = 1;
 
 /** Done once, however often it comes. */
 async function pack(database: Database, order: string, { id, item }: Task): Promise<void> {
