@@ -27,11 +27,11 @@ export async function freeSegments(
 }
 
 /**
- * Makes what lies below an offset durable, where the log is to begin: it must not end below its start after
- * a loss of power. Nothing is under way then.
+ * Begins the log at an offset, once what lies below is durable: the log must not end below its start after a
+ * loss of power.
  * @param check whether the offset may be the start, asked whenever something may have changed
  */
-export async function syncBelow(
+export async function beginAt(
   appends: PartitionAppends,
   offset: number,
   check: () => void,
@@ -43,9 +43,14 @@ export async function syncBelow(
       await appends.commit.underWay;
     }
     check();
-    const { active, failure } = appends.log;
+    const { log } = appends;
+    const { active, failure } = log;
     const isUnsynced = offset > active.baseOffset && active.syncedSize < active.size;
-    if (isSynced || !isUnsynced || failure !== null) return;
+    if (isSynced || !isUnsynced || failure !== null) {
+      // In this turn: in the next one a reopening may have begun.
+      if (offset > log.segments.startOffset) await log.moveLogStart(offset);
+      return;
+    }
     await appends.commit.all();
   }
 }

@@ -9,7 +9,7 @@ import { followLogStart, isOutdated, readOn } from './partition-follow.js';
 import { PartitionLog } from './partition-log.js';
 import { recoverLog } from './partition-recovery.js';
 import type { StoredExtent } from './partition-row.js';
-import { freeSegments, syncBelow } from './partition-freeing.js';
+import { beginAt, freeSegments } from './partition-freeing.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
@@ -488,11 +488,10 @@ export class Partition {
    * @throws OFFSET_OUT_OF_RANGE above the high watermark; KAFKA_STORAGE_ERROR
    */
   async deleteRecords(offset: number): Promise<void> {
-    await syncBelow(this.#appends, offset, () => {
+    await beginAt(this.#appends, offset, () => {
       this.refuseIfEnded();
       if (offset > this.highWatermark) throw this.outOfRange(offset);
     });
-    if (offset > this.logStartOffset) await this.#log.moveLogStart(offset);
   }
 
   /** The error for an offset that the log does not have. */
