@@ -1,7 +1,7 @@
 import type { TopicSettings } from '../options.js';
 import type { Topic } from '../topic.js';
 import type { Node } from './protocol/api.js';
-import { WireError } from './protocol/errors.js';
+import { WireError, errorNumberOf, noError } from './protocol/errors.js';
 import {
   configSources,
   configsOf,
@@ -96,12 +96,37 @@ function brokerConfigs(node: Node): DescribedConfig[] {
   }));
 }
 
+/** How the change of a resource went. */
+export interface AlteredResource extends ConfigResource {
+  readonly errorCode: number;
+  readonly errorMessage: string | null;
+}
+
 /**
- * Changes a topic.
- * @param change what its settings become, from what it has
- * @throws INVALID_CONFIG, UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST; KAFKA_STORAGE_ERROR
+ * Changes topics, each by itself.
+ * @param change what a topic's settings become, from what was asked and what it has
+ * @returns how each went: INVALID_CONFIG, UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST, KAFKA_STORAGE_ERROR
  */
-export async function alterResource(
+export async function alterResources<C>(
+  node: Node,
+  resources: readonly (ConfigResource & { readonly configs: readonly C[] })[],
+  validateOnly: boolean,
+  change: (configs: readonly C[], settings: TopicSettings) => readonly GivenConfig[],
+): Promise<{ readonly responses: readonly AlteredResource[] }> {
+  const responses: AlteredResource[] = [];
+  for (const { configs, ...resource } of resources) {
+    try {
+      await alterResource(node, resource, validateOnly, (settings) => change(configs, settings));
+      responses.push({ ...resource, errorCode: noError, errorMessage: null });
+    } catch (error) {
+      const errorMessage = error instanceof Error ? error.message : null;
+      responses.push({ ...resource, errorCode: errorNumberOf(error), errorMessage });
+    }
+  }
+  return { responses };
+}
+
+async function alterResource(
   { broker }: Node,
   { resourceType, resourceName }: ConfigResource,
   validateOnly: boolean,

@@ -1,7 +1,6 @@
 import { api, type Api } from '../protocol/api.js';
-import { errorNumberOf, noError } from '../protocol/errors.js';
 import { array, bool, int16, int32, int8, string } from '../protocol/schema.js';
-import { alterResource } from '../config-resources.js';
+import { alterResources } from '../config-resources.js';
 import { settableConfigs } from '../topic-configs.js';
 
 const request = {
@@ -34,20 +33,9 @@ export const alterConfigs: Api = api({
   flexible: 2,
   request,
   response,
-  async handle({ resources, validateOnly }, { node }) {
-    const responses = [];
-    for (const { configs, ...resource } of resources) {
-      try {
-        await alterResource(node, resource, validateOnly, () => [
-          ...settableConfigs.map((name) => ({ name, value: null })),
-          ...configs,
-        ]);
-        responses.push({ ...resource, errorCode: noError, errorMessage: null });
-      } catch (error) {
-        const errorMessage = error instanceof Error ? error.message : null;
-        responses.push({ ...resource, errorCode: errorNumberOf(error), errorMessage });
-      }
-    }
-    return { responses };
-  },
+  handle: ({ resources, validateOnly }, { node }) =>
+    alterResources(node, resources, validateOnly, (configs) => [
+      ...settableConfigs.map((name) => ({ name, value: null })),
+      ...configs,
+    ]),
 });

@@ -1,7 +1,6 @@
 import { api, type Api } from '../protocol/api.js';
-import { errorNumberOf, noError } from '../protocol/errors.js';
 import { array, bool, int16, int32, int8, string } from '../protocol/schema.js';
-import { alterResource } from '../config-resources.js';
+import { alterResources } from '../config-resources.js';
 import { changedConfig } from '../topic-configs.js';
 
 const request = {
@@ -34,21 +33,10 @@ export const incrementalAlterConfigs: Api = api({
   flexible: 1,
   request,
   response,
-  async handle({ resources, validateOnly }, { node }) {
-    const responses = [];
-    for (const { configs, ...resource } of resources) {
-      try {
-        await alterResource(node, resource, validateOnly, (settings) =>
-          configs.map(({ name, value, configOperation: operation }) =>
-            changedConfig(settings, { name, value, operation }),
-          ),
-        );
-        responses.push({ ...resource, errorCode: noError, errorMessage: null });
-      } catch (error) {
-        const errorMessage = error instanceof Error ? error.message : null;
-        responses.push({ ...resource, errorCode: errorNumberOf(error), errorMessage });
-      }
-    }
-    return { responses };
-  },
+  handle: ({ resources, validateOnly }, { node }) =>
+    alterResources(node, resources, validateOnly, (configs, settings) =>
+      configs.map(({ name, value, configOperation: operation }) =>
+        changedConfig(settings, { name, value, operation }),
+      ),
+    ),
 });
