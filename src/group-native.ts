@@ -73,7 +73,7 @@ export class NativeMembers {
   /** How much of what members here own is meant for members elsewhere. */
   #owedCount = 0;
   #target: ReadonlyMap<string, Target> = new Map();
-  #isAdded: (key: string) => boolean = () => false;
+  #isAdded: (at: TopicPartition) => boolean = () => false;
   /** A new target is being waited for: until then nothing moves. */
   #isHeld = false;
 
@@ -117,7 +117,7 @@ export class NativeMembers {
     this.#isHeld = true;
   }
 
-  moveTo(target: ReadonlyMap<string, Target>, isAdded: (key: string) => boolean): void {
+  moveTo(target: ReadonlyMap<string, Target>, isAdded: (at: TopicPartition) => boolean): void {
     this.#target = target;
     this.#isAdded = isAdded;
     this.#isHeld = false;
@@ -207,7 +207,7 @@ export class NativeMembers {
       const { at, memberId } = this.#target.get(key) ?? {};
       const member = memberId === undefined ? undefined : this.#members.get(memberId);
       if (at === undefined || member === undefined || this.#owned.has(key)) continue;
-      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#isAdded(key) };
+      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#isAdded(at) };
       this.#owned.set(key, { member, ownership, revocation: null });
       addTo(granted, member, ownership);
     }

@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { checkPlaces } from './consumer-options.js';
 import type { Engine, GroupInfo, GroupPartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
@@ -138,16 +138,17 @@ export class Groups {
         .map(({ topic: name, partition, committed }) => ({ topic: name, partition, committed }));
     }
     const all = (await this.#engine.partitions(topic)).map(({ partition }) => partition);
-    const strange = numbers?.find((partition) => !all.includes(partition));
+    const strange = numbers?.find((partition) => partition >= all.length);
     if (strange !== undefined) {
       throw new OttlaError(
         'UNKNOWN_TOPIC_OR_PARTITION',
         `groups.resetOffsets: topic ${topic} has partitions 0 to ${all.length - 1}, got ${strange}`,
       );
     }
+    const commits = new Map(known.map((at) => [keyOf(at), at.committed]));
     return (numbers ?? all).map((partition) => {
-      const found = known.find((at) => at.topic === topic && at.partition === partition);
-      return { topic, partition, committed: found?.committed ?? -1 };
+      const committed = commits.get(keyOf({ topic, partition })) ?? -1;
+      return { topic, partition, committed };
     });
   }
 

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { Ottla, ResetOffsetsOptions, ResetTo } from '../src/index.js';
 import { testOttla } from '../src/testing/index.js';
@@ -130,6 +131,24 @@ describeContract('groups.deleteOffsets', ({ open }) => {
     expect(await stateOf(ottla)).toEqual([2, -1]);
     await ottla.groups.deleteOffsets('g', [{ topic: 'orders', partition: 0 }]);
     expect(await ottla.groups.list()).toEqual([]);
+  });
+
+  it('makes a partition that was added begin anew, too, while others of the group read on', async () => {
+    const ottla = await withCommits(open);
+    await ottla.topics.create('bills');
+    const inOrders = { ...good, assignor: 'roundrobin', from: 'latest' } as const;
+    const first = ottla.consumer(inOrders);
+    await Promise.all([first.ready(), ottla.consumer({ ...inOrders, topics: ['bills'] }).ready()]);
+    await ottla.topics.addPartitions('orders', 3);
+    await send(ottla, 'orders', numbers(5), 2);
+    await first.ready();
+    await first.close();
+    await ottla.groups.deleteOffsets('g', [{ topic: 'orders', partition: 2 }]);
+    // In a generation of its own: the group has read on without the topic.
+    await turn();
+    const second = ottla.consumer(inOrders);
+    await second.ready();
+    expect(second.position({ topic: 'orders', partition: 2 })).toBe(5);
   });
 
   it('is fine where nothing was committed', async () => {
