@@ -1,6 +1,6 @@
 import type { Goal, Result } from './harness.js';
 
-const widths = [41, 11, 10, 9, 11, 9, 10, 17] as const;
+const widths = [41, 11, 10, 9, 13, 9, 10, 17] as const;
 
 function print(cells: readonly string[]): void {
   const line = cells.map((cell, i) =>
@@ -38,7 +38,7 @@ export function goalText(goal: Goal | null): string {
 export function rateText(goal: Goal | null, perSecond: number): string {
   if (goal === null || !('mostMs' in goal)) return short(perSecond);
   const ms = 1000 / perSecond;
-  return `${ms.toFixed(ms < 100 ? 1 : 0)} ms`;
+  return `${ms < 10 ? ms.toPrecision(2) : ms.toFixed(ms < 100 ? 1 : 0)} ms`;
 }
 
 function short(perSecond: number): string {
