@@ -182,13 +182,14 @@ function repeated(part: Part, least: number, most: number): Part {
     for (let i = 0; i < least; i++) part(program);
     const from = program.length;
     const leaving: Fork[] = [];
-    if (most === Infinity) {
+    const isEndless = most === Infinity;
+    if (isEndless) {
       leaving.push(fork(program));
       part(program);
       const again = fork(program);
       again.first = again.second = from;
     }
-    for (let i = least; i < most && most !== Infinity; i++) {
+    for (let left = isEndless ? 0 : most - least; left > 0; left--) {
       leaving.push(fork(program));
       part(program);
     }
