@@ -84,6 +84,27 @@ describeContract('groups.resetOffsets', ({ open }) => {
     const reset = ottla.groups.resetOffsets('g', { to: 'latest', topic: 'orders' });
     expect(await failureOf(() => reset)).toMatchObject({ code: 'NON_EMPTY_GROUP' });
     expect(await stateOf(ottla)).toEqual([2, 0]);
+    const wouldMove = await ottla.groups.resetOffsets('g', { to: 'latest', dryRun: true });
+    expect(wouldMove.map(({ committed: from, offset }) => [from, offset])).toEqual([
+      [2, 5],
+      [0, 5],
+    ]);
+    expect(await stateOf(ottla)).toEqual([2, 0]);
+  });
+
+  it('leaves no metadata with what it moves', async () => {
+    const ottla = await withCommits(open);
+    const commits = [0, 1].map((partition) => ({ topic: 'orders', partition, offset: 3 }));
+    const consumer = ottla.consumer(good);
+    await consumer.ready();
+    await consumer.commit(commits.map((at) => ({ ...at, metadata: 'mine' })));
+    await consumer.close();
+    await ottla.groups.resetOffsets('g', { to: { shift: 0 }, topic: 'orders', partitions: [0] });
+    const again = ottla.consumer(good);
+    expect(await again.committed()).toEqual([
+      { ...commits[0], metadata: '' },
+      { ...commits[1], metadata: 'mine' },
+    ]);
   });
 
   it.each<[string, string, ResetOffsetsOptions, string]>([

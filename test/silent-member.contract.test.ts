@@ -43,7 +43,8 @@ describeContract('a member that does not come back', ({ open }) => {
     expect(two.values).toEqual([...numbers(3), ...numbers(3)]);
     void records.next();
     await one.ready();
-    expect([owned(one), owned(two.consumer)].toSorted()).toEqual([['orders-0'], ['orders-1']]);
+    expect([...owned(one), ...owned(two.consumer)].toSorted()).toEqual(['orders-0', 'orders-1']);
+    expect(owned(one)).toHaveLength(1);
     await two.close();
   });
 
@@ -86,23 +87,6 @@ describeContract('a member that does not come back', ({ open }) => {
 });
 
 describeContract('a handler of run()', ({ open }) => {
-  const handled = async (
-    ottla: Ottla,
-    handle: (mine: Consumer, other: Consumer) => Promise<void>,
-  ): Promise<void> => {
-    const [mine, other] = [consumerOf(ottla), consumerOf(ottla)];
-    const { told, tell } = first<void>();
-    const running = mine.run({
-      eachRecord: async () => {
-        await handle(mine, other);
-        tell();
-      },
-    });
-    await told;
-    await mine.close();
-    await running;
-  };
-
   it.each<[string, (mine: Consumer, other: Consumer) => Promise<void>]>([
     ['its own ready()', (mine) => mine.ready()],
     ['its own close()', (mine) => mine.close()],
@@ -116,6 +100,17 @@ describeContract('a handler of run()', ({ open }) => {
       },
     ],
   ])('may await %s', async (_what, handle) => {
-    await handled(await withOrders(open), handle);
+    const ottla = await withOrders(open);
+    const [mine, other] = [consumerOf(ottla), consumerOf(ottla)];
+    const { told, tell } = first<string>();
+    const running = mine.run({
+      eachRecord: async () => {
+        await handle(mine, other);
+        tell('done');
+      },
+    });
+    expect(await told).toBe('done');
+    await mine.close();
+    await running;
   });
 });
