@@ -61,6 +61,8 @@ export interface Api {
   readonly overlaps: boolean;
   /** Whether it is for clients, too, that have not proved who they are. */
   readonly isPublic: boolean;
+  /** What its request is made of, in all versions. */
+  readonly fields: Schema;
   request(version: number): Coder;
   response(version: number): Coder;
   /** null: there is no answer. */
@@ -108,6 +110,7 @@ export function api<Q extends Schema, A extends Schema>(definition: ApiDefinitio
     flexibleFrom: flexible,
     overlaps,
     isPublic,
+    fields: definition.request,
     request: coders(definition.request),
     response: coders(definition.response),
     handle: (request, context) => definition.handle(request as Decoded<Q>, context),

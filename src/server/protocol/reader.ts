@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 /** Nothing can be answered: the connection is cut, and that is all. */
 export class HangUp extends Error {
   override readonly name: string = 'HangUp';
@@ -7,6 +9,9 @@ export class HangUp extends Error {
 export class MalformedRequest extends HangUp {
   override readonly name: string = 'MalformedRequest';
 }
+
+/** Kafka's strings are no longer (Short.MAX_VALUE), whatever their length is written in. */
+export const maxStringBytes: number = 0x7fff;
 
 /** Reads the primitive types of Kafka's protocol, one after the other. Nothing is read beyond the end. */
 export class Reader {
@@ -69,9 +74,15 @@ export class Reader {
     throw new MalformedRequest('a varint of more than 32 bits');
   }
 
+  /** What is no UTF-8 is refused: with what stands for it, an echo could be longer than a string may be. */
   string(length: number): string {
+    if (length > maxStringBytes) throw new MalformedRequest(`a string of ${length} bytes`);
     const at = this.#take(length);
-    return this.#bytes.toString('utf8', at, at + length);
+    const text = this.#bytes.toString('utf8', at, at + length);
+    if (text.includes('\ufffd') && !isUtf8(this.#bytes.subarray(at, at + length))) {
+      throw new MalformedRequest('a string that is no UTF-8');
+    }
+    return text;
   }
 
   /** A view. */
