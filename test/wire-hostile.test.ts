@@ -106,10 +106,13 @@ describe('Metadata', () => {
     [10, { topicId: anId, name: null }],
     [11, { topicId: anId, name: null }],
     [11, { topicId: anId, name: 't' }],
-  ])('refuses in version %i topics by their ids, which version 12 brought', async (version, topic) => {
-    const answer = await client.ask('Metadata', { topics: [topic] }, version);
-    const name = topic.name ?? '';
-    expect(answer).toMatchObject({ topics: [{ errorCode: 42, name, topicId: anId }] });
-    expect(await produce(client, 't', { 0: batchOf(['a']) })).toMatchObject([{ errorCode: 0 }]);
-  });
+  ])(
+    'refuses in version %i topics by their ids, which version 12 brought',
+    async (version, topic) => {
+      const answer = await client.ask('Metadata', { topics: [topic] }, version);
+      const name = topic.name ?? '';
+      expect(answer).toMatchObject({ topics: [{ errorCode: 42, name, topicId: anId }] });
+      expect(await produce(client, 't', { 0: batchOf(['a']) })).toMatchObject([{ errorCode: 0 }]);
+    },
+  );
 });

@@ -1,10 +1,13 @@
+import * as zlib from 'node:zlib';
 import type { Compression } from '../../src/compression.js';
 import { crc32c } from '../../src/crc32c.js';
 import { encodeBatch, type PlacedBatch } from '../../src/record-writer.js';
 import type { Random } from '../power/random.js';
 import type { Known } from './known.js';
 
-const compressions = ['gzip', 'snappy', 'snappy', 'lz4', 'lz4'] as const;
+const compressions = ['gzip', 'snappy', 'lz4', 'zstd'] as const;
+/** Before Node 22.15 another thread does it, which a busy machine may keep waiting for long. */
+const hasZstd = 'zstdCompressSync' in zlib;
 /** Where a batch keeps its CRC, what that covers, and the number of its records. */
 const crcAt = 17;
 const attributesAt = 21;
@@ -28,9 +31,9 @@ export function someRecords(random: Random, known: Known): Buffer | null {
   return batch;
 }
 
-/** zstd seldom: before Node 22 another thread does it, which takes its time. */
 function someCompression(random: Random): Compression {
-  return random.chance(0.05) ? 'zstd' : random.oneOf(compressions);
+  const compression = random.oneOf(compressions);
+  return compression === 'zstd' && !hasZstd ? 'gzip' : compression;
 }
 
 function someBatch(random: Random, known: Known): Buffer {

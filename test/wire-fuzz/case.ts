@@ -37,7 +37,14 @@ function collectCodes(value: unknown, codes: Set<number>): void {
 /** What clients do of which a request is but a step. */
 const courses: readonly (readonly string[])[] = [
   ['JoinGroup', 'JoinGroup', 'SyncGroup', 'Heartbeat', 'OffsetCommit', 'OffsetFetch', 'LeaveGroup'],
-  ['InitProducerId', 'AddPartitionsToTxn', 'Produce', 'AddOffsetsToTxn', 'TxnOffsetCommit', 'EndTxn'],
+  [
+    'InitProducerId',
+    'AddPartitionsToTxn',
+    'Produce',
+    'AddOffsetsToTxn',
+    'TxnOffsetCommit',
+    'EndTxn',
+  ],
   ['CreateTopics', 'Metadata', 'Produce', 'Fetch', 'Fetch', 'ListOffsets', 'DeleteRecords'],
   ['CreateTopics', 'Metadata', 'DeleteTopics', 'Metadata'],
 ];
@@ -102,10 +109,16 @@ export class FuzzCase {
     const isStranger = random.chance(0.1);
     const stream = isStranger ? this.#world.connectAsStranger() : this.#world.connect(random);
     const { maxRequestBytes } = this.#world;
-    const peer = new FuzzPeer(stream, random, maxRequestBytes, isStranger, (api, version, answer) => {
-      this.#reached.answered(api, version, answer);
-      this.#known.learn(answer);
-    });
+    const peer = new FuzzPeer(
+      stream,
+      random,
+      maxRequestBytes,
+      isStranger,
+      (api, version, answer) => {
+        this.#reached.answered(api, version, answer);
+        this.#known.learn(answer);
+      },
+    );
     this.#peers.push(peer);
     this.#reached.connections++;
     return peer;

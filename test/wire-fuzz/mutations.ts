@@ -37,10 +37,7 @@ const mutations: readonly Mutation[] = [
     return Buffer.concat([bytes, Buffer.from(more)]);
   },
   function splice(bytes, other, random) {
-    return Buffer.concat([
-      bytes.subarray(0, at(bytes, random)),
-      other.subarray(at(other, random)),
-    ]);
+    return Buffer.concat([bytes.subarray(0, at(bytes, random)), other.subarray(at(other, random))]);
   },
   function repeat(bytes, _, random) {
     const from = at(bytes, random);

@@ -85,6 +85,8 @@ export class FuzzPeer {
   toggleReading(): void {
     if (this.stream.isPaused()) this.stream.resume();
     else this.stream.pause();
+    // Who takes no answers for long is cut.
+    this.#mayHangUp = true;
   }
 
   /** Sends no more, and waits for what is to come. */
@@ -106,7 +108,7 @@ export class FuzzPeer {
     if (this.isClosed || this.#hasLeft) return null;
     const first = this.#expected[0];
     if (first !== undefined && waitsForOthers.has(first.api?.name ?? '')) return null;
-    if (first !== undefined && !this.#mayHangUp) {
+    if (first !== undefined) {
       return `${first.api?.name} ${first.version} of correlation id ${first.correlationId} was not answered`;
     }
     if (this.#mustHangUp) return 'bytes that are no request did not end the connection';

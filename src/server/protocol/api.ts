@@ -10,6 +10,13 @@ export interface Endpoint {
   readonly port: number;
 }
 
+/** What is left of the bytes that answers may have, those of all clients together. */
+export interface AnswerRoom {
+  /** @returns how many there are of so many: the caller has them until it gives them back */
+  take(bytes: number): number;
+  giveBack(bytes: number): void;
+}
+
 /** The server, as its requests see it: the one node of a cluster. */
 export interface Node {
   readonly broker: Broker;
@@ -23,6 +30,7 @@ export interface Node {
   /** Of a topic whose creator leaves it open. */
   readonly defaultPartitions: number;
   readonly fetchSessions: FetchSessions;
+  readonly answerRoom: AnswerRoom;
 }
 
 /** Who sends requests. */

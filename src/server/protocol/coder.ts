@@ -275,9 +275,7 @@ function arrayCoder(element: Coder, length: LengthCoder): Coder {
       const count = length.read(reader);
       if (count === -1) return null;
       // Before memory is taken for them.
-      if (count * Math.max(1, element.minBytes) > reader.remaining) {
-        throw new MalformedRequest(`${count} elements in ${reader.remaining} bytes`);
-      }
+      reader.elements(count, Math.max(1, element.minBytes));
       const elements: unknown[] = [];
       for (let i = 0; i < count; i++) elements.push(element.read(reader));
       return elements;

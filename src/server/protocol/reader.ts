@@ -13,10 +13,14 @@ export class MalformedRequest extends HangUp {
 /** Kafka's strings are no longer (Short.MAX_VALUE), whatever their length is written in. */
 export const maxStringBytes: number = 0x7fff;
 
+/** Few bytes may be many elements, which take far more memory than these: no request has so many. */
+export const maxElements = 200_000;
+
 /** Reads the primitive types of Kafka's protocol, one after the other. Nothing is read beyond the end. */
 export class Reader {
   readonly #bytes: Buffer;
   #at: number;
+  #elementCount = 0;
 
   constructor(bytes: Buffer, at: number = 0) {
     this.#bytes = bytes;
@@ -25,6 +29,21 @@ export class Reader {
 
   get remaining(): number {
     return this.#bytes.length - this.#at;
+  }
+
+  /** Of all arrays so far. */
+  get elementCount(): number {
+    return this.#elementCount;
+  }
+
+  /** To be called before the elements of an array are read. @param least bytes that each has at the least */
+  elements(count: number, least: number): void {
+    this.#elementCount += count;
+    if (count * least > this.remaining || this.#elementCount > maxElements) {
+      throw new MalformedRequest(
+        `${count} elements in ${this.remaining} bytes, at most ${maxElements} in a request`,
+      );
+    }
   }
 
   /** @returns where they begin */

@@ -73,7 +73,10 @@ export const metadata: Api = api({
   request,
   response,
   async handle({ topics: asked, allowAutoTopicCreation }, { node, version }) {
-    if (version < idsSince && asked?.some(({ name, topicId }) => name === null || topicId !== noId)) {
+    if (
+      version < idsSince &&
+      asked?.some(({ name, topicId }) => name === null || topicId !== noId)
+    ) {
       const errorCode = errorNumber('INVALID_REQUEST');
       const refused = asked.map(({ name, topicId }) => {
         return { errorCode, name: name ?? '', topicId, partitions: [] };
