@@ -7,7 +7,7 @@ import { apiNamed, requestFrame, WireClient, type Fields } from './wire-client.j
 
 interface Served extends TestOttla {
   readonly server: Server;
-  connect(): WireClient;
+  readonly connect: () => WireClient;
 }
 
 async function served(test: TestContext, limits: ServeLimits): Promise<Served> {

@@ -29,10 +29,19 @@ const elementBytes = 512;
  */
 export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
   const { login } = peer;
+  if (login === null || login.isDone) return exchangeOf(frame, node, peer);
+  return {
+    overlaps: false,
+    bytes: frame.length,
+    // What it is depends on how far the login has got by then.
+    answer: (weighs) =>
+      login.isRaw ? rawAnswer(login, frame) : exchangeOf(frame, node, peer).answer(weighs),
+  };
+}
+
+function exchangeOf(frame: Buffer, node: Node, peer: Peer): Exchange {
+  const { login } = peer;
   const bytes = frame.length;
-  if (login?.isRaw === true) {
-    return { overlaps: false, bytes, answer: () => rawAnswer(login, frame) };
-  }
   const reader = new Reader(frame);
   const key = reader.int16();
   const version = reader.int16();

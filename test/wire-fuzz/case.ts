@@ -49,6 +49,14 @@ const courses: readonly (readonly string[])[] = [
   ['CreateTopics', 'Metadata', 'DeleteTopics', 'Metadata'],
 ];
 
+/** Of those that are asked who they are. */
+const login: readonly string[] = [
+  'SaslHandshake',
+  'SaslAuthenticate',
+  'SaslAuthenticate',
+  'Metadata',
+];
+
 /** Sends so many requests by clients that behave as the random numbers have it, and sees what comes of them. */
 export class FuzzCase {
   readonly problems: string[] = [];
@@ -71,13 +79,15 @@ export class FuzzCase {
   async run(requests: number): Promise<void> {
     const random = this.#random;
     await this.#populate();
+    if (random.chance(0.05)) this.#crowd();
     for (let left = requests; left > 0; left--) {
       this.#reached.requests++;
       this.#act(random.chance(0.15) ? this.#newPeer() : this.#somePeer());
       if (random.chance(0.3)) await this.#world.pass(0);
       else if (random.chance(0.03)) await this.#world.pass(random.oneOf([1, 100, 2000]));
       if (random.chance(0.02)) await this.#settled(this.#world.canary.sing());
-      if (random.chance(0.05)) await this.#followCourse(random.oneOf(courses));
+      if (random.chance(0.05)) await this.#follow(random.oneOf(courses), this.#newPeer(false));
+      if (random.chance(0.01)) await this.#follow(login, this.#newPeer(true));
     }
     await this.#finish();
     await this.#settled(this.#world.canary.sing());
@@ -104,9 +114,9 @@ export class FuzzCase {
     }
   }
 
-  #newPeer(): FuzzPeer {
+  /** @param isStranger it is asked who it is */
+  #newPeer(isStranger: boolean = this.#random.chance(0.1)): FuzzPeer {
     const random = this.#random;
-    const isStranger = random.chance(0.1);
     const stream = isStranger ? this.#world.connectAsStranger() : this.#world.connect(random);
     const { maxRequestBytes } = this.#world;
     const peer = new FuzzPeer(
@@ -142,8 +152,15 @@ export class FuzzCase {
     this.#before = frame;
   }
 
-  async #followCourse(names: readonly string[]): Promise<void> {
-    const peer = this.#newPeer();
+  /** Many connections at once, of which each asks once. */
+  #crowd(): void {
+    for (let left = 100; left > 0; left--) {
+      this.#reached.requests++;
+      this.#newPeer().send(this.#messages.frame());
+    }
+  }
+
+  async #follow(names: readonly string[], peer: FuzzPeer): Promise<void> {
     for (const name of names) {
       this.#reached.requests++;
       peer.send(this.#messages.frame(name));

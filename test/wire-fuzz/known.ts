@@ -45,8 +45,8 @@ export class Known {
   }
 }
 
-function add<T>(pool: T[], value: unknown): void {
-  if (pool.includes(value as T)) return;
-  pool.push(value as T);
+function add(pool: unknown[], value: unknown): void {
+  if (pool.includes(value)) return;
+  pool.push(value);
   if (pool.length > remembered) pool.shift();
 }
