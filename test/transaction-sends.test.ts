@@ -1,8 +1,14 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Ottla, type OttlaError } from '../src/index.js';
 import { FaultInjector } from '../src/testing/index.js';
+import { LocalEngine } from '../src/local.js';
+import { Producer } from '../src/producer.js';
+import { committedIn } from './committed-records.js';
 import { closedAfterEach, collect, failureOf } from './contract.js';
+import { FaultyMachine } from './faulty-machine.js';
+import { createTopic } from './machine.js';
 import { ManualClock } from './manual-clock.js';
+import { noSpace } from './watched-files.js';
 
 const opened = closedAfterEach();
 let ottla: Ottla;
@@ -95,7 +101,9 @@ describe('a failure that nobody awaits', () => {
     const producer = ottla.producer();
     void producer.transaction(() => 1);
     await clock.settle();
-    expect(errors).toMatchObject([{ cause: { message: expect.stringMatching(/transactionalId/) } }]);
+    expect(errors).toMatchObject([
+      { cause: { message: expect.stringMatching(/transactionalId/) } },
+    ]);
   });
 
   it('of flush and close is told once', async () => {
@@ -108,5 +116,37 @@ describe('a failure that nobody awaits', () => {
     expect(errors.map(({ code }) => code)).toEqual(['ABORTED', 'REQUEST_TIMED_OUT']);
     gate.open();
     await sent;
+  });
+});
+
+describe('an abort that finds the disk full', () => {
+  it('leaves the producer its id: the next transaction counts', async () => {
+    const machine = new FaultyMachine();
+    const broker = await machine.open();
+    const partition = await createTopic(broker);
+    const engine = new LocalEngine(broker, { error: () => undefined, warning: () => undefined });
+    const options = { transactionalId: 'a' };
+    const producer = new Producer(engine, machine.clock, () => 0, options, {
+      error: () => undefined,
+      closed: () => undefined,
+    });
+    await producer.transaction((t) => t.send('t', { value: '1' }));
+    machine.fault = ({ name, path }) => (name === 'write' ? noSpace(path) : undefined);
+    machine.rowFault = noSpace('rows');
+    const failure = await failureOf(() => producer.transaction((t) => t.send('t', { value: '2' })));
+    expect(failure).toMatchObject({ code: 'KAFKA_STORAGE_ERROR', retriable: true });
+    expect(machine.rowFault).toBeNull();
+    machine.fault = () => undefined;
+    await machine.clock.advance(2000);
+    for (const value of ['3', '4']) await producer.transaction((t) => t.send('t', { value }));
+    expect(await committedIn(partition)).toEqual(['1', '3', '4']);
+    const other = new Producer(engine, machine.clock, () => 0, options, {
+      error: () => undefined,
+      closed: () => undefined,
+    });
+    await other.transaction((t) => t.send('t', { value: '5' }));
+    const fenced = await failureOf(() => producer.transaction((t) => t.send('t', { value: '6' })));
+    expect(fenced).toMatchObject({ code: 'PRODUCER_FENCED' });
+    await engine.close();
   });
 });
