@@ -35,12 +35,21 @@ export class Chance {
   }
 }
 
+/** The id of a topic in the world. */
+export function idOf(name: string): string {
+  return `id of ${name}`;
+}
+
+export function nameOf(id: string): string {
+  return id.slice(idOf('').length);
+}
+
 /** Topics with so many partitions, as a coordinator looks them up. */
 export function topicsOf(
   counts: ReadonlyMap<string, number>,
 ): Pick<CoordinatorOptions, 'findTopic' | 'topics'> {
   const topic = (name: string, partitionCount: number): GroupTopic => ({
-    id: `id of ${name}`,
+    id: idOf(name),
     name,
     partitionCount,
   });
