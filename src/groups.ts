@@ -74,8 +74,9 @@ export class GroupRegistry {
     return this.#options.store.get(['group', groupId])?.generation ?? 0;
   }
 
-  /** Of a group whose members have gone; '' if it never had any. */
+  /** Of a group whose members have gone, or speak the consumer protocol; '' if it never had any. */
   protocolTypeOf(groupId: string): string {
+    if (this.typeOf(groupId) === 'consumer') return consumerProtocolType;
     const row = this.#options.store.get(['group', groupId]);
     return row === undefined ? '' : (row.protocolType ?? consumerProtocolType);
   }
