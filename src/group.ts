@@ -7,7 +7,6 @@ import {
   refuseHeartbeat,
   type ConsumerGroupDescription,
   type ConsumerGroupEnvironment,
-  type ConsumerGroupState,
   type ConsumerHeartbeatAnswer,
   type ConsumerHeartbeatRequest,
   type GroupTopic,
@@ -38,8 +37,14 @@ export type { ConsumerMemberDescription, GroupTopic, NamedPartition } from './gr
 export type { NativeMember, Ownership } from './group-native.js';
 export type { GenerationBegun, GroupType } from './group-state.js';
 
-/** Kafka's states of a group; 'Reconciling' is one of the consumer protocol. */
-export type GroupState = ClassicGroupState | ConsumerGroupState;
+/** Kafka's states of a group. 'Reconciling': of the consumer protocol (KIP-848). */
+export type GroupState =
+  | 'Empty'
+  | 'PreparingRebalance'
+  | 'CompletingRebalance'
+  | 'Reconciling'
+  | 'Stable'
+  | 'Dead';
 
 /** A member of a group, and what it owns. */
 export interface MemberDescription {
