@@ -76,7 +76,7 @@ export interface RunOptions<T extends TopicRef = TopicRef> {
   readonly concurrency?: Concurrency;
   /** What happens when a handler fails. @default one attempt, then run() rejects */
   readonly retry?: RetryOptions;
-  /** How many handlers begin in a span of time, evenly, and at most `records` at once. @default no bound */
+  /** How many handlers begin in a span of time: in no span of `perMs` more than `records`. @default no bound */
   readonly rateLimit?: RateLimit;
   /** Ends the run as stop() does, without leaving the group. @default none */
   readonly signal?: AbortSignal;

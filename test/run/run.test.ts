@@ -482,6 +482,36 @@ describe('a handler that fails', () => {
     expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
   });
 
+  it('ends the wait of idle(), unless somebody awaits the run; the next run is waited for', async (test) => {
+    const { ottla, clock, errors } = await begin(test);
+    await send(ottla, 'orders', numbers(2));
+    const cause = new Error('no');
+    let fails = true;
+    const eachRecord = (): void => {
+      if (fails) throw cause;
+    };
+    const consumer = ottla.consumer(group);
+    const idle = ottla.idle();
+    const unheard = consumer.run({ eachRecord });
+    const later = failureOf(() => idle.then(() => ottla.idle()));
+    expect(await later).toMatchObject({ code: 'UNKNOWN_SERVER_ERROR', cause });
+    expect(await failureOf(() => ottla.idle())).toBe(errors[0]);
+    expect(await failureOf(() => unheard)).toBe(cause);
+
+    const controller = new AbortController();
+    const aborted = failureOf(() => ottla.idle({ signal: controller.signal }));
+    expect(await failureOf(() => consumer.run({ eachRecord }))).toBe(cause);
+    await clock.settle();
+    controller.abort();
+    expect(await aborted).toMatchObject({ code: 'ABORTED' });
+    fails = false;
+    const again = consumer.run({ eachRecord });
+    await clock.runUntil(ottla.idle());
+    await consumer.stop();
+    await again;
+    expect(errors).toHaveLength(1);
+  });
+
   it('is told by an event where nobody awaits the run', async (test) => {
     const { ottla, clock, errors } = await begin(test);
     await send(ottla, 'orders', numbers(1));
