@@ -132,12 +132,12 @@ describe.skipIf(process.platform === 'win32')('A server at a Unix socket', () =>
 
   it('takes over the file of a process that was killed', async () => {
     await leaveSocketFile();
-    await using _server = await serve(ottla, { path });
+    await serve(ottla, { path });
     expect(await isAnswered(new WireClient(connect(path)))).toBe(true);
   });
 
   it('leaves one alone that somebody listens at', async () => {
-    await using _first = await serve(ottla, { path });
+    await serve(ottla, { path });
     const failure = await failureOf(() => serve(ottla, { path }));
     expect(failure).toMatchObject({ code: 'EADDRINUSE' });
     expect(failure.message).toContain(path);
@@ -191,7 +191,7 @@ describe('A server that closes', () => {
     const slow = opened(Ottla.memory({ clock }));
     const server = await serve(slow, { listen: false });
     const members = [new WireClient(server.connect()), new WireClient(server.connect())];
-    const join = (client: WireClient, memberId: string): Promise<unknown> =>
+    const joined = (client: WireClient, memberId: string): Promise<unknown> =>
       client.ask(
         'JoinGroup',
         {
@@ -204,9 +204,9 @@ describe('A server that closes', () => {
         },
         3,
       );
-    await join(members[0]!, '');
+    await joined(members[0]!, '');
     // The first would have to join again.
-    const waiting = join(members[1]!, '').catch((error: Error) => error.message);
+    const waiting = joined(members[1]!, '').catch((error: Error) => error.message);
     await clock.settle();
     const state = { isClosed: false };
     const closing = server.close({ timeoutMs: 500 }).then(() => (state.isClosed = true));

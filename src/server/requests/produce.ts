@@ -154,12 +154,12 @@ function answerOf(append: WireAppend): PartitionAnswer {
   if (error === null) {
     return { index, errorCode: noError, baseOffset, logAppendTimeMs, logStartOffset };
   }
-  const records = error instanceof RecordsRefused ? error.records : [];
+  const refused = error instanceof RecordsRefused ? error.records : [];
   return {
     index,
     errorCode: errorNumberOf(error),
     errorMessage: error.message,
-    recordErrors: records.map(({ index: batchIndex, reason }) => ({
+    recordErrors: refused.map(({ index: batchIndex, reason }) => ({
       batchIndex,
       batchIndexErrorMessage: reason,
     })),
