@@ -41,7 +41,7 @@ const recoveryPointMs = 5000;
 export class PartitionLog {
   readonly name: string;
   readonly place: LogPlace;
-  settings: TopicSettings;
+  readonly #topic: { readonly settings: TopicSettings };
   readonly #env: LogEnvironment;
   /** Null until opened. */
   #segments: LogSegments | null = null;
@@ -68,16 +68,24 @@ export class PartitionLog {
   /** Offsets of the producer snapshots that were there when it was opened. */
   #foundSnapshots: readonly number[] = [];
 
-  constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
+  constructor(
+    env: LogEnvironment,
+    place: LogPlace,
+    topic: { readonly settings: TopicSettings },
+    stored: StoredPartition,
+  ) {
     this.#env = env;
     this.place = place;
     this.name = `${place.topic}-${place.partition}`;
-    this.settings = settings;
-    const { topicId, partition } = place;
-    this.stored = new StoredPartition(env.store, topicId, partition, !env.readOnly);
+    this.#topic = topic;
+    this.stored = stored;
     this.#freed = new FreedSegments(env);
     this.counted = new CountedBytes(env.quota);
     this.producers = new PartitionProducers(env.openFiles.files, place.directory);
+  }
+
+  get settings(): TopicSettings {
+    return this.#topic.settings;
   }
 
   /** Why nothing can be appended any more; null: all is well. */

@@ -67,7 +67,7 @@ export class StoredPartition {
   readonly #isOwner: boolean;
   /** As it was read or written last. */
   #row: PartitionRow | null = null;
-  #written: Promise<void> = Promise.resolve();
+  #written: Promise<void> | null = null;
 
   /** @param isOwner nobody else writes it */
   constructor(store: MetaStore, topicId: string, partition: number, isOwner: boolean) {
@@ -75,6 +75,11 @@ export class StoredPartition {
     this.#isOwner = isOwner;
     this.#topicId = topicId;
     this.#partition = partition;
+  }
+
+  /** The same, of which nothing was read. */
+  anew(): StoredPartition {
+    return new StoredPartition(this.#store, this.#topicId, this.#partition, this.#isOwner);
   }
 
   read(): PartitionRow {
@@ -107,7 +112,7 @@ export class StoredPartition {
    * the turn of the next.
    */
   write(row: () => PartitionRow, others: readonly Change[], done: () => void): Promise<void> {
-    const written = this.#written.then(async () => {
+    const written = (this.#written ?? Promise.resolve()).then(async () => {
       const next = row();
       const change = put(['partition', this.#topicId, this.#partition], next);
       await this.#store.write([...others, change]);
