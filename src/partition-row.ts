@@ -1,6 +1,10 @@
 import { join } from 'node:path';
 import { OttlaError } from './errors.js';
-import { decodePartitionMetadata, partitionMetadataFile } from './storage/checkpoint.js';
+import {
+  decodePartitionMetadata,
+  encodePartitionMetadata,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
   emptySum,
@@ -132,6 +136,7 @@ export function listFiles(files: FileSystem, place: LogPlace): string[] {
   const { directory, topicId } = place;
   const names = files.list(directory);
   const metadata = files.readFile(join(directory, partitionMetadataFile));
+  if (metadata?.equals(encodePartitionMetadata(topicId)) === true) return names;
   const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
   if (found === topicId) return names;
   throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);

@@ -271,10 +271,10 @@ export class Partition {
     const stored = this.#newStored();
     const { active, producers, syncFailed } = stored.read();
     const path = join(this.#root, this.name, segmentFileName(active.baseOffset, 'log'));
-    const isAtEnd = Math.max(0, this.#env.openFiles.files.size(path)) === active.bytes;
+    const activeBytes = Math.max(0, this.#env.openFiles.files.size(path));
     const hasProducers = producers.count > 0 || producers.hasAborted;
-    if (isAtEnd && !hasProducers && syncFailed !== true) return false;
-    return this.#use(stored).log.needsRecovery();
+    if (activeBytes === active.bytes && !hasProducers && syncFailed !== true) return false;
+    return this.#use(stored).log.needsRecovery(activeBytes);
   }
 
   /** Looks at what tells cheaply of damage, before the first reading: then appends are refused. */
