@@ -1,6 +1,6 @@
-import type { Headers } from './consumer-record.js';
 import type { Engine, RecordFormat } from './engine.js';
 import { OttlaError, inWords, type RecordPlace } from './errors.js';
+import type { Headers } from './headers.js';
 
 /** Of an error's message, or its stack, as much is kept. */
 const maxTextLength = 4096;

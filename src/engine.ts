@@ -387,6 +387,8 @@ export interface Reader<R> {
   pollNow(maxRecords: number): Fetched<R> | undefined;
   /** Where the next poll of each assigned partition begins. */
   positions(): readonly Position[];
+  /** Of one assigned partition, as positions(). */
+  position(at: TopicPartition): number;
   seek(at: Position): void;
   pause(partitions: readonly TopicPartition[]): void;
   resume(partitions: readonly TopicPartition[]): void;

@@ -4,8 +4,12 @@ import { isCompacted, type TopicSettings } from './options.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
-import { StoredPartition, emptyRecoveryPoint, noProducers } from './partition-row.js';
-import type { LogPlace } from './partition-row.js';
+import {
+  emptyRecoveryPoint,
+  noProducers,
+  type LogPlace,
+  type StoredPartition,
+} from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
 import { CountedBytes } from './partition-quota.js';
@@ -350,10 +354,10 @@ export class PartitionLog {
   async #savePoint({ point, producers }: DuePoint, others: readonly Change[] = []): Promise<void> {
     await this.producers.save(point.nextOffset, producers);
     const before = this.#savedPoint.nextOffset;
-    const hadSnapshot = this.#savedProducers.count > 0;
+    const hadSnapshot = this.#savedProducers.snapshotCrc !== null;
     const { segments } = this;
     const hasAborted = segments.all.some(({ transactions }) => transactions.mayHaveAborted);
-    this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
+    this.#savedProducers = { snapshotCrc: producers.crc, open: producers.open, hasAborted };
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;
     if (!segments.beginAt(before)) this.producers.forget(before);

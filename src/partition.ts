@@ -272,7 +272,7 @@ export class Partition {
     const { active, producers, syncFailed } = stored.read();
     const path = join(this.#root, this.name, segmentFileName(active.baseOffset, 'log'));
     const activeBytes = Math.max(0, this.#env.openFiles.files.size(path));
-    const hasProducers = producers.count > 0 || producers.hasAborted;
+    const hasProducers = producers.snapshotCrc !== null || producers.hasAborted;
     if (activeBytes === active.bytes && !hasProducers && syncFailed !== true) return false;
     return this.#use(stored).log.needsRecovery(activeBytes);
   }

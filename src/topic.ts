@@ -23,6 +23,8 @@ export interface StoredStructures {
 export interface CodecNames {
   readonly key: string | null;
   readonly value: string | null;
+  /** Absent: none. */
+  readonly headers?: string;
 }
 
 export interface TopicSpec {
@@ -125,6 +127,7 @@ export class Topic implements TopicInfo {
     compare('partitions', this.partitionCount, spec.partitionCount);
     compare('key codec', this.codecs.key, spec.codecs.key);
     compare('value codec', this.codecs.value, spec.codecs.value);
+    compare('headers codec', this.codecs.headers ?? null, spec.codecs.headers ?? null);
     const asked: TopicSettings = { ...this.#defaults, ...spec.settings };
     for (const name of Object.keys(topicDefaults) as (keyof TopicSettings)[]) {
       compare(name, this.settings[name], asked[name]);

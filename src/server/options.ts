@@ -10,10 +10,16 @@ export interface ServeLimits {
   /** The largest request (Kafka's socket.request.max.bytes). @default 104857600 bytes */
   readonly maxRequestBytes?: number;
   /**
-   * Of requests that have arrived in part, all connections together. Beyond it the one that has been longest
-   * on its way is cut. @default 268435456 bytes
+   * Of requests that have arrived in part, all connections together: beyond it the one that has been longest on
+   * its way is cut. And of those that have arrived and are not answered: beyond it nothing is read from
+   * anybody, and if that goes on for `stallMs`, who has most under way is cut. @default 268435456 bytes
    */
   readonly maxQueuedBytes?: number;
+  /**
+   * Of answers that clients have not taken, all connections together: fetches are given less when it is
+   * near, and beyond it the client is cut that has not taken all of its own for longest. @default 268435456 bytes
+   */
+  readonly maxAnswerBytes?: number;
   /** A connection on which nothing happens for so long is cut (connections.max.idle.ms). @default 600000 ms */
   readonly idleMs?: number;
   /**
@@ -61,6 +67,7 @@ const defaultLimits: Limits = {
   maxConnections: 1000,
   maxRequestBytes: 100 * 1024 * 1024,
   maxQueuedBytes: 256 * 1024 * 1024,
+  maxAnswerBytes: 256 * 1024 * 1024,
   idleMs: 600_000,
   stallMs: 30_000,
 };
@@ -112,6 +119,7 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
       maxConnections: integer(1),
       maxRequestBytes: integer(1024, 2 ** 31 - 1),
       maxQueuedBytes: integer(1024),
+      maxAnswerBytes: integer(1024 * 1024),
       idleMs: milliseconds,
       stallMs: milliseconds,
     },

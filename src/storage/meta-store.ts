@@ -104,8 +104,13 @@ export interface TopicRow {
   readonly id: string;
   readonly partitions: number;
   readonly state: 'creating' | 'live';
-  /** Names of the key's and the value's codec, as the definition gave them. */
-  readonly codecs: { readonly key: string | null; readonly value: string | null };
+  /** Names of the codecs, as the definition gave them. */
+  readonly codecs: {
+    readonly key: string | null;
+    readonly value: string | null;
+    /** Absent: none. */
+    readonly headers?: string;
+  };
   /** The options that were given; what is absent has its default. */
   readonly options: Readonly<Record<string, string | number | readonly string[]>>;
   /** Property names that its records refer to by number; absent: they stand alone. */
@@ -143,8 +148,8 @@ export interface PartitionRow {
 
 /** What the producer snapshot at the recovery point holds, and whether the log has aborted transactions. */
 export interface ProducersRow {
-  /** Number of producers; 0: there is no snapshot. */
-  readonly count: number;
+  /** CRC-32C of the snapshot, as that file begins with; null: there is none. */
+  readonly snapshotCrc: number | null;
   /** Number of transactions that were open. */
   readonly open: number;
   readonly hasAborted: boolean;

@@ -23,7 +23,7 @@ export const nodeFiles: FileSystem = {
   },
 
   list(path) {
-    return fs.readdirSync(path).sort();
+    return fs.readdirSync(path).toSorted();
   },
 
   readFile(path) {

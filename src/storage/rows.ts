@@ -20,7 +20,11 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     id: z.string(),
     partitions: z.int().positive(),
     state: z.enum(['creating', 'live']),
-    codecs: z.object({ key: z.string().nullable(), value: z.string().nullable() }),
+    codecs: z.object({
+      key: z.string().nullable(),
+      value: z.string().nullable(),
+      headers: z.string().exactOptional(),
+    }),
     options: z.record(z.string(), z.union([z.string(), z.number(), z.array(z.string())])),
     structures: z.object({ key: structures, value: structures }).exactOptional(),
   }),
@@ -40,7 +44,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       bytesSinceIndexEntry: count,
     }),
     syncFailed: z.literal(true).optional(),
-    producers: z.object({ count, open: count, hasAborted: z.boolean() }),
+    producers: z.object({ snapshotCrc: crc.nullable(), open: count, hasAborted: z.boolean() }),
   }),
   segment: z.object({
     ...knownEnd,
