@@ -1,5 +1,6 @@
 import type { TopicPartition } from './assignment.js';
 import type { Clock } from './clock.js';
+import { anId } from './options.js';
 import type { NativeMember, Ownership } from './group-native.js';
 import { decodeAssignment, encodeAssignment, encodeSubscription } from './group-protocol.js';
 import {
@@ -64,9 +65,6 @@ export interface CoordinatorOptions {
   readonly lastGeneration: (groupId: string) => number;
   readonly generationBegan: (groupId: string, begun: GenerationBegun) => void;
 }
-
-/** As for the groups of this process: what fits a key of the metadata. */
-const maxGroupIdBytes = 1024;
 
 /**
  * Decides who owns which partition in each group. Pure: its time is the injected clock's, and all it does is
@@ -310,6 +308,7 @@ function stateOf(group: Group): GroupState {
   return isMoving ? 'CompletingRebalance' : group.state;
 }
 
+/** As for the groups of this process: what fits a key of the metadata. */
 function isGroupId(groupId: string): boolean {
-  return groupId !== '' && Buffer.byteLength(groupId) <= maxGroupIdBytes;
+  return anId(groupId) === null;
 }
