@@ -32,6 +32,7 @@ import {
   type GroupEnvironment,
   type GroupType,
 } from './group-state.js';
+import { anId } from './options.js';
 
 export type { ConsumerMemberDescription, GroupTopic, NamedPartition } from './group-consumer.js';
 export type { NativeMember, Ownership } from './group-native.js';
@@ -86,9 +87,6 @@ export interface CoordinatorOptions {
   readonly lastGeneration: (groupId: string) => number;
   readonly generationBegan: (groupId: string, begun: GenerationBegun) => void;
 }
-
-/** As for the groups of this process: what fits a key of the metadata. */
-const maxGroupIdBytes = 1024;
 
 /**
  * Decides who owns which partition in each group. Pure: its time is the injected clock's, and all it does is
@@ -419,6 +417,7 @@ function stateOf(group: Group): ClassicGroupState {
   return isMoving ? 'CompletingRebalance' : group.state;
 }
 
+/** As for the groups of this process: what fits a key of the metadata. */
 function isGroupId(groupId: string): boolean {
-  return groupId !== '' && Buffer.byteLength(groupId) <= maxGroupIdBytes;
+  return anId(groupId) === null;
 }

@@ -1,3 +1,4 @@
+import type { TopicPartition } from './assignment.js';
 import type { Fetched, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Isolation } from './options.js';
@@ -70,6 +71,10 @@ export class PartitionFetch<R> {
   /** The next offset to hand out. */
   get position(): number {
     return this.#position;
+  }
+
+  get place(): TopicPartition {
+    return { topic: this.partition.topic, partition: this.partition.index };
   }
 
   get hasChunk(): boolean {

@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
 import { expect, it } from 'vitest';
 import { assignors } from '../src/assignor.js';
+import { fewestMoves } from './assignor-cases.js';
 import { ConsumerReader } from './group-consumer-reader.js';
 import { NativeReader, RemoteReader } from './group-readers.js';
 import { Chance, World, type Reader } from './group-world.js';
@@ -61,15 +62,6 @@ async function live(seed: number, mixes: readonly (readonly Kind[])[]): Promise<
     !isOrderly ||
       [...world.logs.values()].every(({ mayRepeat }) => Math.max(0, ...mayRepeat) === 0),
   );
-}
-
-/** How few of the partitions that members had must move to others so that all have equally many. */
-function fewestMoves(counts: readonly number[], partitions: number): number {
-  const least = Math.floor(partitions / counts.length);
-  const extras = partitions % counts.length;
-  const above = counts.filter((count) => count > least).length;
-  const kept = counts.reduce((sum, count) => sum + Math.min(count, least), Math.min(extras, above));
-  return counts.reduce((sum, count) => sum + count, 0) - kept;
 }
 
 /** Members of one subscription come and go, and topics grow: one thing at a time. */

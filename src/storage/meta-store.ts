@@ -104,8 +104,13 @@ export interface TopicRow {
   readonly id: string;
   readonly partitions: number;
   readonly state: 'creating' | 'live';
-  /** Names of the key's and the value's codec, as the definition gave them. */
-  readonly codecs: { readonly key: string | null; readonly value: string | null };
+  /** Names of the codecs, as the definition gave them. */
+  readonly codecs: {
+    readonly key: string | null;
+    readonly value: string | null;
+    /** Absent: none. */
+    readonly headers?: string;
+  };
   /** The options that were given; what is absent has its default. */
   readonly options: Readonly<Record<string, string | number | readonly string[]>>;
   /** Property names that its records refer to by number; absent: they stand alone. */

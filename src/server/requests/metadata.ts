@@ -16,6 +16,8 @@ import {
 } from '../protocol/schema.js';
 import { createTopic } from '../topic-creation.js';
 
+const noId = 'AAAAAAAAAAAAAAAAAAAAAA';
+
 const request = {
   topics: array({ topicId: uuid({ since: 10 }), name: string({ nullable: 10 }) }, { nullable: 1 }),
   allowAutoTopicCreation: bool({ since: 4, default: true }),
@@ -29,7 +31,7 @@ const notTold = -(2 ** 31);
 const topicFields = {
   errorCode: int16(),
   name: string({ nullable: 12 }),
-  topicId: uuid({ since: 10, default: 'AAAAAAAAAAAAAAAAAAAAAA' }),
+  topicId: uuid({ since: 10, default: noId }),
   isInternal: bool({ since: 1, default: false }),
   partitions: array({
     errorCode: int16(),
@@ -58,6 +60,9 @@ const response = {
   errorCode: int16({ since: 13, default: 0 }),
 };
 
+/** From this version on topics may be named by their ids: an answer of one before has no way to name none. */
+const idsSince = 12;
+
 type TopicMetadata = Encodable<typeof topicFields>;
 
 export const metadata: Api = api({
@@ -68,6 +73,16 @@ export const metadata: Api = api({
   request,
   response,
   async handle({ topics: asked, allowAutoTopicCreation }, { node, version }) {
+    if (
+      version < idsSince &&
+      asked?.some(({ name, topicId }) => name === null || topicId !== noId)
+    ) {
+      const errorCode = errorNumber('INVALID_REQUEST');
+      const refused = asked.map(({ name, topicId }) => {
+        return { errorCode, name: name ?? '', topicId, partitions: [] };
+      });
+      return { brokers: [], clusterId: null, topics: refused };
+    }
     const { broker, nodeId, clusterId, endpoint } = node;
     // Version 0 knows no null: an empty list asks for all.
     const isForAll = asked === null || (version === 0 && asked.length === 0);
