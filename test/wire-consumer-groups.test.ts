@@ -286,6 +286,19 @@ describeContract('A group of the consumer protocol', ({ open }) => {
     });
   });
 
+  it('is not looked for by a name that none can have', async () => {
+    const client = await connected(await open());
+    const name = 'g'.repeat(8000);
+    const notFound = [{ groupId: name, errorCode: codes.GROUP_ID_NOT_FOUND }];
+    expect(await client.ask('DescribeGroups', { groups: [name] })).toMatchObject({
+      groups: notFound,
+    });
+    expect(await describeGroup(client, name)).toMatchObject(notFound[0]!);
+    expect(await beat(client, { groupId: name })).toMatchObject({
+      errorCode: codes.INVALID_GROUP_ID,
+    });
+  });
+
   it('is kept while it has members', async () => {
     const ottla = await open();
     const id = await created(ottla, 't');
