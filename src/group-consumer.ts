@@ -298,12 +298,14 @@ export class ConsumerGroup {
     const found = new Map<string, GroupTopic>();
     for (const member of this.#members.values()) {
       const { pattern, topics: names } = member.subscription;
-      const wanted = new Set(names.map(findTopic).filter((topic) => topic !== undefined));
+      const wanted = names.map(findTopic).filter((topic) => topic !== undefined);
       if (pattern !== null) {
-        for (const topic of topics()) if (pattern.matches(topic.name)) wanted.add(topic);
+        wanted.push(...[...topics()].filter(({ name }) => pattern.matches(name)));
       }
-      member.topicIds = Array.from(wanted, ({ id }) => id).toSorted();
-      for (const topic of wanted) found.set(topic.id, topic);
+      member.topicIds = [...new Set(wanted.map(({ id }) => id))].toSorted();
+      // As they are now: a topic grows in its place.
+      for (const { id, name, partitionCount } of wanted)
+        found.set(id, { id, name, partitionCount });
     }
     this.#topics = found;
   }

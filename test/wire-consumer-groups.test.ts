@@ -171,6 +171,24 @@ describeContract('ConsumerGroupHeartbeat', ({ open }) => {
     });
   });
 
+  it('gives partitions out that are added, and takes away what is deleted', async () => {
+    const ottla = await open();
+    const t = await created(ottla, 't');
+    const u = await created(ottla, 'u');
+    const client = await connected(ottla);
+    await beat(client, { subscribedTopicNames: ['t', 'u'] });
+    await ottla.topics.addPartitions('t', 3);
+    const given = async (memberEpoch: number): Promise<unknown> => {
+      const { assignment } = await beat(client, { ...unchanged, memberEpoch });
+      return (assignment as { topicPartitions: Fields[] }).topicPartitions;
+    };
+    const all = await given(1);
+    expect(all).toHaveLength(2);
+    expect(all).toContainEqual({ topicId: t, partitions: [0, 1, 2] });
+    await ottla.topics.delete('t');
+    expect(await given(2)).toEqual([{ topicId: u, partitions: [0] }]);
+  });
+
   it('lets members commit, and hear what is committed, in their epochs', async () => {
     const ottla = await open();
     const id = await created(ottla, 't');
