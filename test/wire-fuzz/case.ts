@@ -1,5 +1,6 @@
 import { apis } from '../../src/server/apis.js';
 import type { Random } from '../power/random.js';
+import type { Bombs } from './bombs.js';
 import { Known } from './known.js';
 import { Messages } from './messages.js';
 import { mutated, noise } from './mutations.js';
@@ -68,11 +69,11 @@ export class FuzzCase {
   #peers: FuzzPeer[] = [];
   #before: Buffer = Buffer.alloc(0);
 
-  constructor(world: World, random: Random, reached: Reached) {
+  constructor(world: World, random: Random, reached: Reached, bombs: Bombs) {
     this.#world = world;
     this.#random = random;
     this.#reached = reached;
-    this.#known = new Known(world.canary.topicId);
+    this.#known = new Known(world.canary.topicId, bombs);
     this.#messages = new Messages(random, this.#known, apis.values());
   }
 
