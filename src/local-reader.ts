@@ -71,6 +71,7 @@ export class LocalReader<R> implements Reader<R> {
   /** Since the poll under way last looked for work: then it must look again before it waits. */
   #wasWoken = false;
   #failure: OttlaError | null = null;
+  #gaveUp: OttlaError | null = null;
   #isClosed = false;
 
   constructor(
@@ -492,6 +493,16 @@ export class LocalReader<R> implements Reader<R> {
       fetch.moveTo(fetch.position);
       if (this.#current === fetch) this.#current = null;
     }
+  }
+
+  gaveUp(why: OttlaError | null): void {
+    this.#gaveUp = why;
+    if (why !== null) this.#broker.tellChange();
+  }
+
+  /** Why it asks for nothing more of a partition that it owns; null: it does, or does not own it. */
+  whyGivenUp(at: TopicPartition): OttlaError | null {
+    return this.#fetches.at(at) === undefined ? null : this.#gaveUp;
   }
 
   isPaused(at: TopicPartition): boolean {

@@ -1,3 +1,4 @@
+import type { Bombs } from './bombs.js';
 import type { Fields } from '../wire-client.js';
 
 /** One producer as the server told of it. */
@@ -19,11 +20,13 @@ export class Known {
   readonly generations: number[] = [];
   readonly producers: KnownProducer[] = [];
   readonly sessions: number[] = [];
+  readonly bombs: Bombs;
   readonly #spared: string;
 
   /** @param spared the id of a topic that no request shall hit */
-  constructor(spared: string) {
+  constructor(spared: string, bombs: Bombs) {
     this.#spared = spared;
+    this.bombs = bombs;
   }
 
   /** Takes from an answer whatever later requests can use. */
