@@ -1,4 +1,5 @@
 import type { Broker } from '../../broker.js';
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
 import {
@@ -51,7 +52,8 @@ export const describeGroups: Api = api({
   request,
   response,
   handle({ groups }, { node, version }) {
-    return { groups: groups.map((groupId) => describe(node.broker, groupId, version)) };
+    const asked = groups.filter(firsts());
+    return { groups: asked.map((groupId) => describe(node.broker, groupId, version)) };
   },
 });
 

@@ -1,5 +1,6 @@
 import type { Broker } from '../../broker.js';
 import { nameOfTopic } from '../committed-topics.js';
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
 import {
@@ -76,8 +77,11 @@ export const offsetFetch: Api = api({
       const named = topics?.map((topic) => ({ ...topic, topicId: '' })) ?? null;
       return { topics: fetch(broker, groupId, named, requireStable) };
     }
+    const isFirst = firsts();
+    // All that a group has is told once.
+    const distinct = groups.filter((each) => each.topics !== null || isFirst(each.groupId));
     return {
-      groups: groups.map((group) => {
+      groups: distinct.map((group) => {
         const named =
           version < 10
             ? group.topics
