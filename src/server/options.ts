@@ -121,7 +121,7 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
       sasl: anObject,
       allowAnonymous: aBoolean,
       autoCreateTopics: aBoolean,
-      defaultPartitions: integer(1, 100_000),
+      defaultPartitions: integer(1, 10_000),
       limits: anObject,
     },
     options,
