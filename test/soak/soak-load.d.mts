@@ -3,7 +3,10 @@ export interface SoakOptions {
   readonly entry: string;
   /** A directory for the data directory and what is copied of it. */
   readonly place: string;
-  readonly random: { below(end: number): number; oneOf<T>(items: readonly T[]): T };
+  readonly random: {
+    readonly below: (end: number) => number;
+    readonly oneOf: <T>(items: readonly T[]) => T;
+  };
   /** Of all writers together. */
   readonly recordsPerSecond: number;
   /** So many times smaller are segments: more is freed and compacted in less time. */
