@@ -59,6 +59,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
   }),
   group: z.object({
     generation: count,
+    type: z.literal('consumer').optional(),
     protocolType: z.string().optional(),
     emptySince: z.int().optional(),
   }),

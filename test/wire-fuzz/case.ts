@@ -39,6 +39,13 @@ function collectCodes(value: unknown, codes: Set<number>): void {
 const courses: readonly (readonly string[])[] = [
   ['JoinGroup', 'JoinGroup', 'SyncGroup', 'Heartbeat', 'OffsetCommit', 'OffsetFetch', 'LeaveGroup'],
   [
+    'ConsumerGroupHeartbeat',
+    'ConsumerGroupHeartbeat',
+    'OffsetCommit',
+    'ConsumerGroupDescribe',
+    'ConsumerGroupHeartbeat',
+  ],
+  [
     'InitProducerId',
     'AddPartitionsToTxn',
     'Produce',

@@ -37,8 +37,9 @@ export class Known {
     for (const [name, value] of Object.entries(fields)) {
       if (value === this.#spared) continue;
       if (name === 'topicId' && !String(value).startsWith('AAAA')) add(this.topicIds, value);
-      else if (name === 'memberId' && value !== '') add(this.memberIds, value);
+      else if (name === 'memberId' && value !== '' && value !== null) add(this.memberIds, value);
       else if (name === 'generationId' && value !== -1) add(this.generations, value);
+      else if (name === 'memberEpoch' && Number(value) > 0) add(this.generations, value);
       else if (name === 'sessionId' && value !== 0) add(this.sessions, value);
       else if (typeof value === 'object') this.learn(value);
     }

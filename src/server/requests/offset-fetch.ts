@@ -89,10 +89,15 @@ export const offsetFetch: Api = api({
                 ...topic,
                 name: nameOfTopic(broker, topic.topicId),
               })) ?? null);
+        const { groupId: id, memberId, memberEpoch } = group;
+        // Members of the consumer protocol tell who they are, from version 9 on.
+        const refused =
+          version < 9 ? null : broker.coordinator.checkFetch(id, memberId, memberEpoch);
+        if (refused !== null) return { groupId: id, errorCode: errorNumber(refused), topics: [] };
         return {
-          groupId: group.groupId,
+          groupId: id,
           errorCode: noError,
-          topics: fetch(broker, group.groupId, named, requireStable),
+          topics: fetch(broker, id, named, requireStable),
         };
       }),
     };
