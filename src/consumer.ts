@@ -161,6 +161,7 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   async #joinUnlessClosed(): Promise<void> {
     if (this.#closing !== null) return;
+    this.#reader.gaveUp(null);
     this.#join();
     await this.#joined;
   }
@@ -217,7 +218,11 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   run(options: RunOptions<T>): Promise<void> {
     const run = new Watched<void>((resolve) => resolve(this.#runUntilStopped(options)));
-    return run.watch(this.#clock, (error) => this.#events.error(failedRun(error)));
+    return run.watch(this.#clock, (error) => {
+      const failure = failedRun(error);
+      this.#events.error(failure);
+      if (this.#run === null) this.#reader.gaveUp(failure);
+    });
   }
 
   async #runUntilStopped(options: RunOptions<T>): Promise<void> {

@@ -71,6 +71,7 @@ export class LocalReader<R> implements Reader<R> {
   /** Since the poll under way last looked for work: then it must look again before it waits. */
   #wasWoken = false;
   #failure: OttlaError | null = null;
+  #gaveUp: OttlaError | null = null;
   #isClosed = false;
 
   constructor(
@@ -169,24 +170,29 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   #add({ topic, partition, offset }: Position, ownership: number): PartitionFetch<R> {
-    const log = this.#broker.partition({ topic, partition });
-    const fetch = new PartitionFetch(
-      log,
-      this.#options.formatFor(topic, ownership),
-      offset,
+    const fetch = new PartitionFetch(this.#broker.partition({ topic, partition }), {
+      format: this.#options.formatFor(topic, ownership),
+      position: offset,
       ownership,
-      this.#options.isolation,
-      this.#options.maxPollBytes ?? Infinity,
-    );
-    log.notifyAppends(this);
+      isolation: this.#options.isolation,
+      maxBytes: this.#options.maxPollBytes ?? Infinity,
+      woken: this.#woken,
+    });
     this.#fetches.add(fetch);
     return fetch;
   }
 
+  readonly #woken = (fetch: PartitionFetch<R>): void => {
+    this.#fetches.wake(fetch);
+    this.wake();
+  };
+
   #remove(partitions: Iterable<TopicPartition>): void {
-    for (const fetch of this.#fetches.remove(partitions)) {
-      fetch.moveTo(fetch.position);
-      fetch.partition.forget(this);
+    for (const at of partitions) {
+      const fetch = this.#fetches.at(at);
+      if (fetch === undefined) continue;
+      this.#fetches.remove(fetch);
+      fetch.close();
       if (this.#current === fetch) this.#current = null;
     }
   }
@@ -273,8 +279,12 @@ export class LocalReader<R> implements Reader<R> {
     return this.#fetches.find(this.#isReadable);
   }
 
-  readonly #isReadable = (fetch: PartitionFetch<R>): boolean =>
-    !fetch.paused && !fetch.isHeld && fetch !== this.#current && this.#hasMore(fetch);
+  readonly #isReadable = (fetch: PartitionFetch<R>): boolean => {
+    if (fetch.paused || fetch.isHeld || fetch === this.#current) return false;
+    const hasMore = this.#hasMore(fetch);
+    if (!hasMore) this.#fetches.rest(fetch);
+    return hasMore;
+  };
 
   #hasMore(fetch: PartitionFetch<R>): boolean {
     try {
@@ -308,7 +318,7 @@ export class LocalReader<R> implements Reader<R> {
     this.#current = null;
     const fetch = this.#nextReadable();
     if (fetch?.reader.isAtTail !== true) return false;
-    this.#fetches.pass();
+    this.#fetches.pass(fetch);
     try {
       let length = fetch.reader.read(this.#chunkBufferFor(0, fetch.reader));
       if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
@@ -420,7 +430,7 @@ export class LocalReader<R> implements Reader<R> {
   #readAhead(): ReadAhead<R> | null {
     const current = this.#current;
     const next = this.#nextReadable();
-    if (next !== null) this.#fetches.pass();
+    if (next !== null) this.#fetches.pass(next);
     const fetch = next ?? (current !== null && this.#hasMore(current) ? current : null);
     if (fetch === null) return null;
     const { version } = fetch;
@@ -439,10 +449,11 @@ export class LocalReader<R> implements Reader<R> {
   async #wait(signal: AbortSignal | null): Promise<void> {
     const { clock, readOnly } = this.#broker;
     if (readOnly) {
-      for (const { partition } of this.#fetches) {
+      for (const fetch of this.#fetches) {
         // Also in its owner's metadata it must be there.
-        this.#broker.partition({ topic: partition.topic, partition: partition.index });
-        await partition.refresh();
+        this.#broker.partition(fetch.place);
+        await fetch.partition.refresh();
+        this.#fetches.wake(fetch);
       }
       if (this.#nextReadable() !== null) return;
     }
@@ -491,6 +502,16 @@ export class LocalReader<R> implements Reader<R> {
   #forgetChunk(fetch: PartitionFetch<R>): void {
     fetch.moveTo(fetch.position);
     if (this.#current === fetch) this.#current = null;
+  }
+
+  gaveUp(why: OttlaError | null): void {
+    this.#gaveUp = why;
+    if (why !== null) this.#broker.tellChange();
+  }
+
+  /** Why it asks for nothing more of a partition that it owns; null: it does, or does not own it. */
+  whyGivenUp(at: TopicPartition): OttlaError | null {
+    return this.#fetches.at(at) === undefined ? null : this.#gaveUp;
   }
 
   isPaused(at: TopicPartition): boolean {

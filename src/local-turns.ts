@@ -1,14 +1,18 @@
 import { keyOf, type TopicPartition } from './assignment.js';
 import type { PartitionFetch } from './local-fetch.js';
 
-/** The partitions that a reader was assigned, and whose turn it is. */
+/**
+ * The partitions that a reader was assigned, and whose turn it is. Only those that may have more to read are looked
+ * at: one that had none rests until it is woken, by an append or by going on elsewhere.
+ */
 export class FetchTurns<R> {
-  #fetches: PartitionFetch<R>[] = [];
   readonly #byPlace = new Map<string, PartitionFetch<R>>();
-  #turn = 0;
+  /** The one whose turn it is comes first. */
+  readonly #awake = new Set<PartitionFetch<R>>();
+  readonly #resting = new Set<PartitionFetch<R>>();
 
   [Symbol.iterator](): IterableIterator<PartitionFetch<R>> {
-    return this.#fetches.values();
+    return this.#byPlace.values();
   }
 
   at(place: TopicPartition): PartitionFetch<R> | undefined {
@@ -20,38 +24,34 @@ export class FetchTurns<R> {
   }
 
   add(fetch: PartitionFetch<R>): void {
-    this.#fetches.push(fetch);
     this.#byPlace.set(keyOf(fetch.place), fetch);
+    this.#awake.add(fetch);
   }
 
-  /** @returns those that were there */
-  remove(places: Iterable<TopicPartition>): ReadonlySet<PartitionFetch<R>> {
-    const gone = new Set<PartitionFetch<R>>();
-    for (const place of places) {
-      const fetch = this.at(place);
-      if (fetch === undefined) continue;
-      this.#byPlace.delete(keyOf(place));
-      gone.add(fetch);
-    }
-    this.#fetches = this.#fetches.filter((fetch) => !gone.has(fetch));
-    return gone;
+  remove(fetch: PartitionFetch<R>): void {
+    this.#byPlace.delete(keyOf(fetch.place));
+    this.#awake.delete(fetch);
+    this.#resting.delete(fetch);
   }
 
   /** The first that is wanted, from the one on whose turn it is. */
   find(isWanted: (fetch: PartitionFetch<R>) => boolean): PartitionFetch<R> | null {
-    const { length } = this.#fetches;
-    for (let i = 0; i < length; i++) {
-      const at = (this.#turn + i) % length;
-      const fetch = this.#fetches[at]!;
-      if (!isWanted(fetch)) continue;
-      this.#turn = at;
-      return fetch;
-    }
+    for (const fetch of this.#awake) if (isWanted(fetch)) return fetch;
     return null;
   }
 
-  /** What was found has had its turn. */
-  pass(): void {
-    this.#turn = (this.#turn + 1) % this.#fetches.length;
+  /** It has had its turn. */
+  pass(fetch: PartitionFetch<R>): void {
+    if (this.#awake.delete(fetch)) this.#awake.add(fetch);
+  }
+
+  /** It has no more to read. */
+  rest(fetch: PartitionFetch<R>): void {
+    if (this.#awake.delete(fetch)) this.#resting.add(fetch);
+  }
+
+  /** It may have more to read. */
+  wake(fetch: PartitionFetch<R>): void {
+    if (this.#resting.delete(fetch)) this.#awake.add(fetch);
   }
 }

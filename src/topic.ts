@@ -83,7 +83,6 @@ export class Topic implements TopicInfo {
   alter(given: Partial<TopicSettings>): void {
     this.given = { ...this.given, ...given };
     this.settings = { ...this.#defaults, ...this.given };
-    for (const partition of this.partitions) partition.settings = this.settings;
   }
 
   /** Read-only: takes over what the owner has changed. */

@@ -116,3 +116,73 @@ describe('Metadata', () => {
     },
   );
 });
+
+describe('What is asked for many times in one request', () => {
+  const many = <T>(item: T): T[] => Array.from({ length: 1000 }, () => item);
+
+  it.each([
+    ['Metadata', { topics: many({ name: 't' }) }, 'topics'],
+    ['DescribeGroups', { groups: many('g') }, 'groups'],
+    [
+      'DescribeConfigs',
+      { resources: many({ resourceType: 2, resourceName: 't', configurationKeys: null }) },
+      'results',
+    ],
+    [
+      'OffsetFetch',
+      { groups: many({ groupId: 'g', memberId: null, memberEpoch: -1, topics: null }) },
+      'groups',
+    ],
+  ])('is answered by %s once', async (api, body, field) => {
+    const answer = await client.ask<Record<string, unknown[]>>(api, body);
+    expect(answer[field]).toHaveLength(1);
+  });
+
+  it('is described by DescribeProducers once, whichever way it is named', async () => {
+    const topics = many({ name: 't', partitionIndexes: [0, 0] });
+    const answer = await client.ask<{ topics: { partitions: unknown[] }[] }>('DescribeProducers', {
+      topics,
+    });
+    expect(answer.topics.flatMap(({ partitions }) => partitions)).toHaveLength(1);
+  });
+
+  it('is created by CreateTopics not at all', async () => {
+    const topics = many({ name: 'new', numPartitions: 1, replicationFactor: 1 });
+    const answer = await client.ask<{ topics: Fields[] }>('CreateTopics', { topics });
+    expect(new Set(answer.topics.map(({ errorCode }) => errorCode))).toEqual(new Set([42]));
+    expect(await ottla.topics.list()).toEqual(['t']);
+  });
+});
+
+describe('More than 10000 partitions in one request', () => {
+  const policyViolation = 44;
+
+  it('are not created', async () => {
+    const topics = ['a', 'b'].map((name) => ({ name, numPartitions: 5001, replicationFactor: 1 }));
+    expect(await client.ask('CreateTopics', { topics })).toMatchObject({
+      topics: [{ errorCode: policyViolation }, { errorCode: policyViolation }],
+    });
+    expect(await client.ask('CreateTopics', { topics: topics.slice(1) })).toMatchObject({
+      topics: [{ errorCode: 0, numPartitions: 5001 }],
+    });
+  });
+
+  it('are not added', async () => {
+    const grow = (count: number): Promise<Fields> =>
+      client.ask('CreatePartitions', { topics: [{ name: 't', count, assignments: null }] });
+    expect(await grow(10_002)).toMatchObject({ results: [{ errorCode: 37 }] });
+    await ottla.topics.create('u');
+    const topics = ['t', 'u'].map((name) => ({ name, count: 5002, assignments: null }));
+    expect(await client.ask('CreatePartitions', { topics })).toMatchObject({
+      results: [{ errorCode: policyViolation }, { errorCode: policyViolation }],
+    });
+    expect(await grow(5002)).toMatchObject({ results: [{ errorCode: 0 }] });
+  });
+
+  it('are not created for those who ask for what is not there', async () => {
+    const topics = Array.from({ length: 10_001 }, (_, i) => ({ name: `new-${i}` }));
+    const answer = await client.ask<{ topics: Fields[] }>('Metadata', { topics });
+    expect(new Set(answer.topics.map(({ errorCode }) => errorCode))).toEqual(new Set([3]));
+    expect(await ottla.topics.list()).toEqual(['t']);
+  });
+});

@@ -11,6 +11,7 @@ import { Connection } from './connection.js';
 import { Connections } from './connections.js';
 import { asSocket, connectedPair } from './duplex.js';
 import { FetchSessions } from './fetch-sessions.js';
+import { listenAt } from './listening.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
 import { SaslUsers } from './protocol/sasl.js';
@@ -103,10 +104,11 @@ export class Server {
     listener.on(tls === null ? 'connection' : 'secureConnection', (socket: Socket) => {
       this.#accept(socket, path === null ? (socket.remoteAddress ?? '') : '');
     });
-    await new Promise<void>((resolve, reject) => {
-      listener.once('error', reject);
-      listener.listen(path === null ? { host, port } : { path }, resolve);
-    });
+    await listenAt(listener, path === null ? { host, port } : { path });
+    if (this.#closing !== null) {
+      listener.close();
+      throw new OttlaError('CLOSED', 'it was closed before this server listened');
+    }
     listener.on('error', (error: Error) => this.#warn(`ottla/server: ${error.message}`));
     this.#listener = listener;
     if (path === null && advertised === null) {

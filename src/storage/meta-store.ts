@@ -254,6 +254,8 @@ export interface DecisionRow {
 export interface GroupRow {
   /** The last one that began. */
   readonly generation: number;
+  /** Of the protocol that its members speak, or spoke last; absent: the classic one. */
+  readonly type?: 'consumer' | undefined;
   /** Absent: 'consumer', as everything that consumes has it. */
   readonly protocolType?: string | undefined;
   /** When its last member left, ms since 1970; absent: it had members when this was written. */

@@ -2,8 +2,8 @@
  * Sends servers requests of every kind, good, wicked and broken, by clients that behave well and badly:
  * `npm run soak:wire -- --requests 100000 --seed 1`. Each case of some hundred requests has a server in memory
  * of its own, with a time of its own; but one in ten is for a directory that those share, over TCP and a Unix
- * socket. `--requests 1 --seed 17` repeats one case, with `--directory` one of those. `--missed` names the
- * functions of the server that were never called. Exit code 1 if a promise was broken, or memory grew.
+ * socket. `--requests 1 --seed 17` repeats one case, with `--directory` one of those. `--coverage`, which takes
+ * time, tells how much of the server was run, and which functions never were. Exit code 1 if a promise was broken, or memory grew.
  */
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
@@ -18,7 +18,7 @@ const { values } = parseArgs({
     requests: { type: 'string', default: '100000' },
     seed: { type: 'string', default: `${Math.floor(Math.random() * 2 ** 20)}` },
     directory: { type: 'boolean', default: false },
-    missed: { type: 'boolean', default: false },
+    coverage: { type: 'boolean', default: false },
   },
 });
 const started = performance.now();
@@ -62,19 +62,21 @@ function median(numbers: readonly number[]): number {
   return numbers.toSorted((one, other) => one - other)[numbers.length >> 1]!;
 }
 
-const coverage = await Coverage.start('/src/server/');
+const coverage = values.coverage ? await Coverage.start('/src/server/') : null;
 const place = mkdtempSync(join(tmpdir(), 'ottla-soak-wire-'));
 const requests = Number(values.requests);
 const inDirectory = values.directory;
 await runCampaign({ place, seed: Number(values.seed), requests, inDirectory, reached, ended });
 rmSync(place, { recursive: true, force: true });
 
-const { functions, branches, missed } = await coverage.take();
-if (values.missed) for (const name of missed) console.log(`never called: ${name}`);
 console.log(line());
-console.log(
-  `of src/server ${functions.join(' of ')} functions, and ${branches.join(' of ')} branches in them`,
-);
+if (coverage !== null) {
+  const { functions, branches, missed } = await coverage.take();
+  for (const name of missed) console.log(`never called: ${name}`);
+  console.log(
+    `of src/server ${functions.join(' of ')} functions, and ${branches.join(' of ')} branches in them`,
+  );
+}
 if (heaps.length >= 6) {
   const third = Math.floor(heaps.length / 3);
   const [middle, last] = [heaps.slice(third, 2 * third), heaps.slice(2 * third)].map(median);

@@ -1,13 +1,9 @@
-import * as zlib from 'node:zlib';
-import type { Compression } from '../../src/compression.js';
 import { crc32c } from '../../src/crc32c.js';
 import { encodeBatch, type PlacedBatch } from '../../src/record-writer.js';
 import type { Random } from '../power/random.js';
+import { someCompression } from './bombs.js';
 import type { Known } from './known.js';
 
-const compressions = ['gzip', 'snappy', 'lz4', 'zstd'] as const;
-/** Before Node 22.15 another thread does it, which a busy machine may keep waiting for long. */
-const hasZstd = 'zstdCompressSync' in zlib;
 /** Where a batch keeps its CRC, what that covers, and the number of its records. */
 const crcAt = 17;
 const attributesAt = 21;
@@ -15,7 +11,7 @@ const recordCountAt = 57;
 
 /** Record batches as clients send them, good and bad. */
 export function someRecords(random: Random, known: Known): Buffer | null {
-  if (random.chance(0.02)) return bomb(random);
+  if (random.chance(0.02)) return known.bombs.one(random);
   const kind = random.below(20);
   if (kind === 0) return null;
   if (kind === 1) return Buffer.alloc(random.below(80));
@@ -29,11 +25,6 @@ export function someRecords(random: Random, known: Known): Buffer | null {
   else batch[random.below(batch.length)]! ^= 1 << random.below(8);
   if (random.chance(0.7)) batch.writeUInt32BE(crc32c(batch, attributesAt, batch.length), crcAt);
   return batch;
-}
-
-function someCompression(random: Random): Compression {
-  const compression = random.oneOf(compressions);
-  return compression === 'zstd' && !hasZstd ? 'gzip' : compression;
 }
 
 function someBatch(random: Random, known: Known): Buffer {
@@ -61,16 +52,4 @@ function someOrigin(random: Random, known: Known): Partial<PlacedBatch> {
     : { producerId: BigInt(random.below(50)), producerEpoch: random.below(3) };
   const baseSequence = random.chance(0.6) ? 0 : random.below(8);
   return { producerId, producerEpoch, baseSequence, isTransactional: random.chance(0.6) };
-}
-
-/** Few bytes that become many: mostly as many as may, rarely more. */
-function bomb(random: Random): Buffer {
-  const isHuge = random.chance(0.02);
-  const value = Buffer.alloc(isHuge ? 65 * 2 ** 20 : 2 ** (16 + random.below(6)));
-  return encodeBatch({
-    baseOffset: 0,
-    leaderEpoch: -1,
-    records: [{ offset: 0, timestamp: 0, key: null, value }],
-    compression: isHuge ? 'gzip' : someCompression(random),
-  });
 }

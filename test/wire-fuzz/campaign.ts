@@ -1,6 +1,7 @@
 import { Ottla } from '../../src/index.js';
 import { join } from 'node:path';
 import { Random } from '../power/random.js';
+import { Bombs } from './bombs.js';
 import { canaryTopic } from './canary.js';
 import { FuzzCase, type Reached } from './case.js';
 import { directoryWorld, memoryWorld, type World } from './worlds.js';
@@ -34,11 +35,12 @@ export interface CampaignOptions {
 export async function runCampaign(options: CampaignOptions): Promise<void> {
   const { place, reached, ended } = options;
   const directory = await directoryWorld(place, options.seed);
+  const bombs = new Bombs();
   let number = 0;
   for (let seed = options.seed; reached.requests < options.requests; seed++) {
     const inDirectory = options.inDirectory || seed % directoryEvery === 0;
     const world = inDirectory ? directory : await memoryWorld(seed);
-    const problems = await problemsOf(world, seed, reached);
+    const problems = await problemsOf(world, seed, reached, bombs);
     if (!inDirectory) await world.close();
     ended({ number: ++number, seed, inDirectory, problems });
   }
@@ -46,8 +48,13 @@ export async function runCampaign(options: CampaignOptions): Promise<void> {
   ended({ number: ++number, seed: options.seed, inDirectory: true, problems });
 }
 
-async function problemsOf(world: World, seed: number, reached: Reached): Promise<string[]> {
-  const fuzzed = new FuzzCase(world, new Random(seed), reached);
+async function problemsOf(
+  world: World,
+  seed: number,
+  reached: Reached,
+  bombs: Bombs,
+): Promise<string[]> {
+  const fuzzed = new FuzzCase(world, new Random(seed), reached, bombs);
   try {
     await fuzzed.run(requestsOfCase);
     return fuzzed.problems;

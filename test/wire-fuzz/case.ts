@@ -1,5 +1,6 @@
 import { apis } from '../../src/server/apis.js';
 import type { Random } from '../power/random.js';
+import type { Bombs } from './bombs.js';
 import { Known } from './known.js';
 import { Messages } from './messages.js';
 import { mutated, noise } from './mutations.js';
@@ -38,6 +39,13 @@ function collectCodes(value: unknown, codes: Set<number>): void {
 const courses: readonly (readonly string[])[] = [
   ['JoinGroup', 'JoinGroup', 'SyncGroup', 'Heartbeat', 'OffsetCommit', 'OffsetFetch', 'LeaveGroup'],
   [
+    'ConsumerGroupHeartbeat',
+    'ConsumerGroupHeartbeat',
+    'OffsetCommit',
+    'ConsumerGroupDescribe',
+    'ConsumerGroupHeartbeat',
+  ],
+  [
     'InitProducerId',
     'AddPartitionsToTxn',
     'Produce',
@@ -48,6 +56,9 @@ const courses: readonly (readonly string[])[] = [
   ['CreateTopics', 'Metadata', 'Produce', 'Fetch', 'Fetch', 'ListOffsets', 'DeleteRecords'],
   ['CreateTopics', 'Metadata', 'DeleteTopics', 'Metadata'],
 ];
+
+/** So many requests are kept to be made others of. */
+const recentFrames = 16;
 
 /** Of those that are asked who they are. */
 const login: readonly string[] = [
@@ -66,13 +77,13 @@ export class FuzzCase {
   readonly #known: Known;
   readonly #messages: Messages;
   #peers: FuzzPeer[] = [];
-  #before: Buffer = Buffer.alloc(0);
+  readonly #recent: Buffer[] = [];
 
-  constructor(world: World, random: Random, reached: Reached) {
+  constructor(world: World, random: Random, reached: Reached, bombs: Bombs) {
     this.#world = world;
     this.#random = random;
     this.#reached = reached;
-    this.#known = new Known(world.canary.topicId);
+    this.#known = new Known(world.canary.topicId, bombs);
     this.#messages = new Messages(random, this.#known, apis.values());
   }
 
@@ -141,29 +152,38 @@ export class FuzzCase {
 
   #act(peer: FuzzPeer): void {
     const random = this.#random;
-    const frame = this.#messages.frame();
     const kind = random.below(100);
-    if (kind < 60) peer.send(frame);
-    else if (kind < 90) peer.send(mutated(frame, this.#before, random));
+    if (kind < 60) peer.send(this.#frame());
+    else if (kind < 90) peer.send(mutated(this.#before(), this.#before(), random));
     else if (kind < 93) peer.send(noise(random));
     else if (kind < 96) peer.toggleReading();
     else if (kind < 98) peer.end();
     else peer.leave();
-    this.#before = frame;
+  }
+
+  #frame(name?: string): Buffer {
+    const frame = this.#messages.frame(name);
+    this.#recent[this.#random.below(recentFrames)] = frame;
+    return frame;
+  }
+
+  /** One of those that were made before. */
+  #before(): Buffer {
+    return this.#recent[this.#random.below(recentFrames)] ?? this.#frame();
   }
 
   /** Many connections at once, of which each asks once. */
   #crowd(): void {
     for (let left = 100; left > 0; left--) {
       this.#reached.requests++;
-      this.#newPeer().send(this.#messages.frame());
+      this.#newPeer().send(this.#frame());
     }
   }
 
   async #follow(names: readonly string[], peer: FuzzPeer): Promise<void> {
     for (const name of names) {
       this.#reached.requests++;
-      peer.send(this.#messages.frame(name));
+      peer.send(this.#frame(name));
       await this.#world.pass(this.#random.oneOf([0, 0, 600]));
     }
   }

@@ -1,3 +1,4 @@
+import type { Bombs } from './bombs.js';
 import type { Fields } from '../wire-client.js';
 
 /** One producer as the server told of it. */
@@ -19,11 +20,13 @@ export class Known {
   readonly generations: number[] = [];
   readonly producers: KnownProducer[] = [];
   readonly sessions: number[] = [];
+  readonly bombs: Bombs;
   readonly #spared: string;
 
   /** @param spared the id of a topic that no request shall hit */
-  constructor(spared: string) {
+  constructor(spared: string, bombs: Bombs) {
     this.#spared = spared;
+    this.bombs = bombs;
   }
 
   /** Takes from an answer whatever later requests can use. */
@@ -34,8 +37,9 @@ export class Known {
     for (const [name, value] of Object.entries(fields)) {
       if (value === this.#spared) continue;
       if (name === 'topicId' && !String(value).startsWith('AAAA')) add(this.topicIds, value);
-      else if (name === 'memberId' && value !== '') add(this.memberIds, value);
+      else if (name === 'memberId' && value !== '' && value !== null) add(this.memberIds, value);
       else if (name === 'generationId' && value !== -1) add(this.generations, value);
+      else if (name === 'memberEpoch' && Number(value) > 0) add(this.generations, value);
       else if (name === 'sessionId' && value !== 0) add(this.sessions, value);
       else if (typeof value === 'object') this.learn(value);
     }

@@ -12,7 +12,7 @@ const group: Make = (random, known) => random.oneOf(known.groups);
 const transaction: Make = (random, known) => random.oneOf(known.transactionalIds);
 const partition: Make = (random) => random.oneOf([0, 0, 0, 1, 2, -1, 7]);
 const ms: Make = (random) => random.oneOf([0, 1, 50, 500]);
-const bytes: Make = (random) => random.oneOf([0, 1, 1000, 1_000_000]);
+const size: Make = (random) => random.oneOf([0, 1, 1000, 1_000_000]);
 const epoch: Make = (random) => random.oneOf([-1, -1, 0, 0, 1]);
 const offset: Make = (random) => random.oneOf([0, 0, 1, 3, -1, -2, 100]);
 const ofConfig = ['cleanup.policy', 'retention.ms', 'max.message.bytes', 'compression.type'];
@@ -45,6 +45,12 @@ const likely: Readonly<Record<string, Make>> = {
   groupInstanceId: (random) => random.oneOf([null, null, null, 'i0', 'i1']),
   generationId: (random, known) => random.oneOf([-1, 1, ...known.generations]),
   generationIdOrMemberEpoch: (random, known) => random.oneOf([-1, -1, ...known.generations]),
+  memberEpoch: (random, known) => random.oneOf([0, 0, 0, -1, -2, ...known.generations]),
+  instanceId: (random) => random.oneOf([null, null, null, 'i0', 'i1']),
+  rackId: () => null,
+  subscribedTopicNames: topic,
+  subscribedTopicRegex: (random) => random.oneOf([null, null, 't.*', '[^t]+|t(0|1)', '', '(']),
+  serverAssignor: (random) => random.oneOf([null, 'uniform', 'range', 'mine']),
   protocolType: (random) => random.oneOf(['consumer', 'consumer', 'consumer', 'connect', '']),
   protocolName: () => 'range',
   'protocols.name': (random) => random.oneOf(['range', 'range', 'roundrobin', 'mine']),
@@ -64,9 +70,9 @@ const likely: Readonly<Record<string, Make>> = {
   acks: (random) => random.oneOf([-1, -1, -1, -1, 1, 1, 0]),
   timeoutMs: ms,
   maxWaitMs: ms,
-  minBytes: bytes,
-  maxBytes: bytes,
-  partitionMaxBytes: bytes,
+  minBytes: size,
+  maxBytes: size,
+  partitionMaxBytes: size,
   fetchOffset: offset,
   offset,
   committedOffset: offset,
@@ -123,7 +129,9 @@ function someText(random: Random): string | null {
 }
 
 function someBytes(random: Random, length: number): Buffer {
-  return Buffer.from(Array.from({ length }, () => random.below(256)));
+  const bytes = Buffer.alloc(length);
+  for (let at = 0; at < length; at++) bytes[at] = random.below(256);
+  return bytes;
 }
 
 /** Makes requests of every kind and version that the schemas know. */

@@ -2,6 +2,7 @@ import { OttlaError } from '../../errors.js';
 import type { Partition } from '../../partition.js';
 import { topicNameProblem } from '../../topic-name.js';
 import type { Topic } from '../../topic.js';
+import { firsts } from '../firsts.js';
 import { api, type Api, type Node } from '../protocol/api.js';
 import { errorNumber, errorNumberOf, noError } from '../protocol/errors.js';
 import {
@@ -14,7 +15,7 @@ import {
   uuid,
   type Encodable,
 } from '../protocol/schema.js';
-import { createTopic } from '../topic-creation.js';
+import { createTopic, maxPartitionsAtOnce } from '../topic-creation.js';
 
 const noId = 'AAAAAAAAAAAAAAAAAAAAAA';
 
@@ -84,14 +85,22 @@ export const metadata: Api = api({
       return { brokers: [], clusterId: null, topics: refused };
     }
     const { broker, nodeId, clusterId, endpoint } = node;
+    const answer = { brokers: [{ nodeId, ...endpoint }], clusterId, controllerId: nodeId };
     // Version 0 knows no null: an empty list asks for all.
     const isForAll = asked === null || (version === 0 && asked.length === 0);
-    const topics = isForAll
-      ? [...broker.topics()].map((topic) => known(node, topic))
-      : await Promise.all(
-          asked.map(({ name, topicId }) => find(node, name, topicId, allowAutoTopicCreation)),
-        );
-    return { brokers: [{ nodeId, ...endpoint }], clusterId, controllerId: nodeId, topics };
+    if (isForAll)
+      return { ...answer, topics: [...broker.topics()].map((topic) => known(node, topic)) };
+    const isFirst = firsts();
+    const distinct = asked.filter(({ name, topicId }) => isFirst(`${topicId} ${name}`));
+    const isNew = distinct.filter(
+      ({ name }) => name !== null && broker.findTopic(name) === undefined,
+    );
+    const mayCreate =
+      allowAutoTopicCreation && isNew.length * node.defaultPartitions <= maxPartitionsAtOnce;
+    const topics = await Promise.all(
+      distinct.map(({ name, topicId }) => find(node, name, topicId, mayCreate)),
+    );
+    return { ...answer, topics };
   },
 });
 
