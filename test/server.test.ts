@@ -129,6 +129,22 @@ describe('Metadata', () => {
     expect(answer).toMatchObject({ topics: [{ errorCode: 3 }] });
   });
 
+  it('is answered with all topics where librdkafka asks with bytes behind its request', async () => {
+    await using ottla = Ottla.memory();
+    await ottla.topics.create('t');
+    const server = await serve(ottla, { listen: false });
+    const client = new WireClient(server.connect());
+    const api = apiNamed('Metadata');
+    const asked = requestFrame(api, 13, 5, { topics: null });
+    const frame = Buffer.concat([asked, Buffer.from([1, 0, 0])]);
+    frame.writeInt32BE(frame.length - 4, 0);
+    const answer = await client.exchange(frame, (reader) => {
+      reader.uvarint();
+      return api.response(13).read(reader);
+    });
+    expect(answer).toMatchObject({ topics: [{ errorCode: 0, name: 't' }] });
+  });
+
   it('finds a topic by its id', async () => {
     await using ottla = Ottla.memory();
     await ottla.topics.create('t');

@@ -30,10 +30,8 @@ export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
   const isFlexible = version >= api.flexibleFrom;
   const clientId = nullableString(reader) ?? '';
   if (isFlexible) skipTags(reader);
+  // Bytes behind it are let be, as by Kafka: librdkafka sends some when it asks for all topics.
   const request = api.request(version).read(reader);
-  if (reader.remaining > 0) {
-    throw new MalformedRequest(`${api.name} ${version}: ${reader.remaining} bytes too many`);
-  }
   const written = (response: unknown): Buffer[] | null => {
     if (response === null) return null;
     // Whoever asks for versions knows none yet: the header of this answer never has tags.
