@@ -3,6 +3,7 @@ import { cpSync, mkdtempSync } from 'node:fs';
 import { homedir, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import zlib from 'node:zlib';
 import { whyNotRun } from './kafka-tools.js';
 
 type Command = readonly [program: string, ...options: string[]];
@@ -16,6 +17,10 @@ export interface Client {
   /** A directory that is thrown away is given to who must be built. @throws if it cannot be */
   readonly command: (scratch: string) => Command;
   /** Features that it does not have, and why. */
+  /** What it compresses with, if not all four. */
+  readonly codecs?: readonly string[];
+  /** What is to be known of it. */
+  readonly remark?: string;
   readonly lacks?: Readonly<Record<string, string>>;
 }
 
@@ -37,6 +42,8 @@ const clients: readonly Client[] = [
   {
     name: '@platformatic/kafka',
     command: () => [process.execPath, fileOf('platformatic.mjs')],
+    remark: 'It gives records of aborted transactions with READ_COMMITTED, too, from Kafka as well.',
+    codecs: ['gzip', 'snappy', 'lz4', ...('zstdCompress' in zlib ? ['zstd'] : [])],
   },
   {
     name: 'confluent-kafka (Python)',

@@ -12,6 +12,7 @@ import { features, user, type Feature } from './matrix-features.js';
 
 const run = promisify(execFile);
 const clients = findClients();
+const allCodecs = ['gzip', 'snappy', 'lz4', 'zstd'];
 const passed = new Set<string>();
 
 for (const { name, whyNot } of clients) {
@@ -43,7 +44,7 @@ async function works(client: FoundClient, feature: Feature): Promise<void> {
   const { bootstrap } = await serve(ottla, { ...options, ...sasl });
   const topic = `matrix-${feature.name}`;
   await ottla.topics.create(topic, { partitions: 2 });
-  const stage = { ottla, directory, topic };
+  const stage = { ottla, directory, topic, codecs: client.codecs ?? allCodecs };
   await feature.prepare?.(stage);
   const [program, ...args] = [...client.run, feature.name, bootstrap, topic, ca];
   const { stdout } = await run(program!, args, { timeout: 120_000, maxBuffer: 2 ** 26 });
@@ -79,7 +80,10 @@ function table(rows: readonly (readonly string[])[]): string {
 
 function cellOf(client: FoundClient, feature: Feature): string {
   if (client.lacks?.[feature.name] !== undefined) return '–';
-  return passed.has(keyOf(client, feature)) ? 'yes' : 'no';
+  if (!passed.has(keyOf(client, feature))) return 'no';
+  return feature.name === 'compression' && client.codecs !== undefined
+    ? client.codecs.join(', ')
+    : 'yes';
 }
 
 function matrix(): string {
