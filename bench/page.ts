@@ -23,6 +23,9 @@ export function writePage(path: string, results: readonly Result[], rounds: numb
     caption(rounds),
     `![The rates of the table, beside their floors](${basename(image)})`,
     table(results),
+    `<details><summary>What each row measures</summary>`,
+    results.map(({ name, what }) => `- **${name}**: ${what}`).join('\n'),
+    '</details>',
     '',
   ];
   writeFileSync(path, page.slice(0, from) + parts.join('\n\n') + page.slice(to));

@@ -1,4 +1,4 @@
-import type { Result } from './harness.js';
+import { mostMs, type Result } from './harness.js';
 
 const width = 960;
 const left = 330;
@@ -72,7 +72,7 @@ function row(result: Result, y: number, x: (rate: number) => string): string[] {
   if (goal === null) return marks;
   const asked =
     'mostMs' in goal
-      ? 1000 / goal.mostMs
+      ? 1000 / mostMs(goal, floorRate)
       : floorRate * ('least' in goal ? goal.least : 1 / goal.most);
   return [...marks, `<circle class="goal" cx="${x(asked)}" cy="${y}" r="5"/>`];
 }

@@ -1,6 +1,6 @@
 import type { Goal, Result } from './harness.js';
 
-const widths = [41, 11, 10, 9, 11, 9, 10, 17] as const;
+const widths = [41, 11, 10, 9, 14, 9, 10, 17] as const;
 
 function print(cells: readonly string[]): void {
   const line = cells.map((cell, i) =>
@@ -30,7 +30,9 @@ export function printResult(result: Result): void {
 
 export function goalText(goal: Goal | null): string {
   if (goal === null) return '';
-  if ('mostMs' in goal) return `<= ${goal.mostMs} ms`;
+  if ('mostMs' in goal) {
+    return `<= ${goal.mostMs} ms${goal.isBeyondFloor === true ? ' more' : ''}`;
+  }
   return 'least' in goal ? `>= ${goal.least}` : `<= ${goal.most}`;
 }
 

@@ -330,10 +330,10 @@ export class PartitionLog {
   async #savePoint({ point, producers }: DuePoint, others: readonly Change[] = []): Promise<void> {
     await this.producers.save(point.nextOffset, producers);
     const before = this.#savedPoint.nextOffset;
-    const hadSnapshot = this.#savedProducers.count > 0;
+    const hadSnapshot = this.#savedProducers.snapshotCrc !== null;
     const { segments } = this;
     const hasAborted = segments.all.some(({ transactions }) => transactions.mayHaveAborted);
-    this.#savedProducers = { count: producers.count, open: producers.open, hasAborted };
+    this.#savedProducers = { snapshotCrc: producers.crc, open: producers.open, hasAborted };
     await this.#saveRow(point, others);
     if (!hadSnapshot || before === point.nextOffset) return;
     if (!segments.beginAt(before)) this.producers.forget(before);

@@ -13,7 +13,8 @@ import type { AbortedTransaction } from './storage/transaction-index.js';
 
 /** A snapshot of the producers, to be saved with a recovery point. */
 export interface ProducerSnapshot {
-  readonly count: number;
+  /** Null: there are no producers, and no file is needed. */
+  readonly crc: number | null;
   readonly open: number;
   readonly bytes: Buffer;
 }
@@ -27,6 +28,8 @@ export class PartitionProducers {
   state: ProducerState = new ProducerState();
   /** The snapshot could not be read: recovery makes the state anew from the log. */
   isLost = false;
+  /** Of a snapshot that is not the one it was; -1: none. */
+  #wrongAt = -1;
   readonly #files: FileSystem;
   readonly #directory: string;
 
@@ -36,23 +39,24 @@ export class PartitionProducers {
   }
 
   /** Takes over the snapshot at the recovery point. */
-  restore(offset: number, { count }: ProducersRow): void {
-    const state = count === 0 ? new ProducerState() : this.#read(offset, count);
+  restore(offset: number, { snapshotCrc }: ProducersRow): void {
+    const state = snapshotCrc === null ? new ProducerState() : this.#read(offset, snapshotCrc);
     this.isLost = state === null;
+    this.#wrongAt = state === null ? offset : -1;
     this.state = state ?? new ProducerState();
   }
 
-  /** Whether the snapshot that the row counts on is there, and whole. */
-  isWhole(offset: number, { count }: ProducersRow): boolean {
-    return count === 0 || this.#read(offset, count) !== null;
+  /** Whether the snapshot that the row counts on is there, whole, and not another one. */
+  isWhole(offset: number, { snapshotCrc }: ProducersRow): boolean {
+    return snapshotCrc === null || this.#read(offset, snapshotCrc) !== null;
   }
 
-  #read(offset: number, count?: number): ProducerState | null {
+  #read(offset: number, crc?: number): ProducerState | null {
     const bytes = this.#files.readFile(this.#path(offset));
     if (bytes === undefined) return null;
     try {
       const state = ProducerState.decode(bytes);
-      return count === undefined || state.count === count ? state : null;
+      return crc === undefined || ProducerState.snapshotCrc(bytes) === crc ? state : null;
     } catch (error) {
       if (error instanceof OttlaError) return null;
       throw error;
@@ -76,12 +80,14 @@ export class PartitionProducers {
   take(now: number): ProducerSnapshot {
     this.state.expire(now);
     const { count, openTransactions } = this.state;
-    return { count, open: openTransactions.size, bytes: this.state.encode() };
+    const bytes = this.state.encode();
+    const crc = count === 0 ? null : ProducerState.snapshotCrc(bytes);
+    return { crc, open: openTransactions.size, bytes };
   }
 
   /** To be called before a row that counts on it. */
-  async save(offset: number, { count, bytes }: ProducerSnapshot): Promise<void> {
-    if (count > 0) await this.#files.replaceFile(this.#path(offset), bytes);
+  async save(offset: number, { crc, bytes }: ProducerSnapshot): Promise<void> {
+    if (crc !== null) await this.#files.replaceFile(this.#path(offset), bytes);
   }
 
   /** Once no row counts on it any more. Never throws: the row is written, and one that stays harms nothing. */
@@ -168,7 +174,9 @@ export class PartitionProducers {
   ): Promise<void> {
     const limit = damaged[0]?.baseOffset ?? Infinity;
     const bases = new Set(segments.map(({ baseOffset }) => baseOffset));
-    const candidates = this.#saved().filter((offset) => bases.has(offset) && offset <= limit);
+    const candidates = this.#saved().filter(
+      (offset) => bases.has(offset) && offset <= limit && offset !== this.#wrongAt,
+    );
     let from = segments[0]!.baseOffset;
     this.state = new ProducerState();
     for (const offset of candidates.toSorted((one, other) => other - one)) {

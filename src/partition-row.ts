@@ -40,7 +40,11 @@ export function emptyRecoveryPoint(baseOffset: number): RecoveryPoint {
 }
 
 /** Of a log without numbered batches. */
-export const noProducers: ProducersRow = Object.freeze({ count: 0, open: 0, hasAborted: false });
+export const noProducers: ProducersRow = Object.freeze({
+  snapshotCrc: null,
+  open: 0,
+  hasAborted: false,
+});
 
 /** Of a partition that was never synced. */
 const firstRow: PartitionRow = {

@@ -366,7 +366,7 @@ class PartitionRepair {
     const snapshot = producers.take(0);
     await producers.save(end, snapshot);
     const hasAborted = this.#kept.some((segment) => segment.transactions.mayHaveAborted);
-    return { count: snapshot.count, open: snapshot.open, hasAborted };
+    return { snapshotCrc: snapshot.crc, open: snapshot.open, hasAborted };
   }
 
   async #saveIndexes(segment: Segment): Promise<void> {

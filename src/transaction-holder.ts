@@ -36,6 +36,8 @@ export interface Holder {
   /** When it was used last, ms since 1970. */
   timestamp: number;
   state: 'empty' | 'ongoing' | 'ending' | 'committed' | 'aborted';
+  /** While it is ending: how. */
+  isCommitting: boolean;
   /** The transaction is a producer's elsewhere: the row has it, and it outlives the process. */
   isRemote: boolean;
   /** When the transaction began, ms since 1970. */
@@ -68,6 +70,7 @@ export function newHolder(
     timeoutMs,
     timestamp: 0,
     state: 'empty',
+    isCommitting: false,
     isRemote: false,
     startedAt: 0,
     partitions: new Map(),

@@ -3,6 +3,7 @@ import { OttlaError, asStorageError } from './errors.js';
 import { rewind, type GroupCommit, type OffsetStore } from './offsets.js';
 import type { Partition } from './partition.js';
 import { put, remove, type MetaStore, type OpenTransactionRow } from './storage/meta-store.js';
+import { describeHolder, type TransactionDescription } from './transaction-description.js';
 import {
   decisionOf,
   fencedBy,
@@ -118,6 +119,17 @@ export class TransactionCoordinator {
       await this.#abort(holder, { producerId, producerEpoch: epoch }, 'empty');
     } else holder.state = 'empty';
     return identity;
+  }
+
+  /** undefined: nobody has held it. */
+  describe(transactionalId: string): TransactionDescription | undefined {
+    const holder = this.#holders.get(transactionalId);
+    return holder === undefined ? undefined : describeHolder(holder);
+  }
+
+  /** All transactional ids that were held. */
+  list(): TransactionDescription[] {
+    return Array.from(this.#holders.values(), describeHolder);
   }
 
   /** Whether a transaction is open, or still ending. */
@@ -307,7 +319,7 @@ export class TransactionCoordinator {
   }
 
   async #commit(holder: Holder): Promise<void> {
-    await this.#ending(holder, async () => {
+    await this.#ending(holder, true, async () => {
       await this.#undecided(holder, () => this.#decide(holder));
       await this.#conclude(holder, identityOf(holder), 'committed');
     });
@@ -319,7 +331,7 @@ export class TransactionCoordinator {
     identity: ProducerIdentity,
     state: 'aborted' | 'empty',
   ): Promise<void> {
-    await this.#ending(holder, async () => {
+    await this.#ending(holder, false, async () => {
       if (holder.isRemote) {
         // With the markers of some logs only, it could still be committed after a restart.
         const ended = state === 'aborted' ? state : null;
@@ -341,9 +353,10 @@ export class TransactionCoordinator {
     }
   }
 
-  async #ending(holder: Holder, end: () => Promise<void>): Promise<void> {
+  async #ending(holder: Holder, isCommitting: boolean, end: () => Promise<void>): Promise<void> {
     holder.timeout?.cancel();
     holder.state = 'ending';
+    holder.isCommitting = isCommitting;
     const ended = end();
     holder.ending = ended.catch(() => undefined);
     await ended;

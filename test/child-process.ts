@@ -16,7 +16,7 @@ export function compileSource(): CompiledSource {
   const root = new URL('../', import.meta.url);
   const directory = mkdtempSync(join(tmpdir(), 'ottla-compiled-'));
   const tsc = fileURLToPath(new URL('node_modules/typescript/bin/tsc', root));
-  const off = ['declaration', 'isolatedDeclarations', 'declarationMap', 'sourceMap'];
+  const off = ['declaration', 'isolatedDeclarations', 'declarationMap', 'emitDeclarationOnly'];
   const settings = off.flatMap((setting) => [`--${setting}`, 'false']);
   const { status, stdout } = spawnSync(
     process.execPath,

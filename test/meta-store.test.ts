@@ -43,7 +43,7 @@ const partitionRow: PartitionRow = {
     maxTimestampOffset: -1,
     bytesSinceIndexEntry: 0,
   },
-  producers: { count: 2, open: 1, hasAborted: true },
+  producers: { snapshotCrc: 2_166_136_261, open: 1, hasAborted: true },
 };
 const segmentRow: SegmentRow = {
   nextOffset: 9,

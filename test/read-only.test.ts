@@ -4,6 +4,7 @@ import type { Broker } from '../src/broker.js';
 import { PartitionReader } from '../src/partition-reader.js';
 import { readBatchHeader } from '../src/record.js';
 import type { MetaStore } from '../src/storage/meta-store.js';
+import { ProducerState } from '../src/storage/producer-state.js';
 import {
   Machine,
   append,
@@ -52,6 +53,13 @@ async function nextBatches(reader: PartitionReader): Promise<string[]> {
       at += size;
     }
   }
+}
+
+/** As a log leaves it that has this batch only. */
+function snapshotOf(batch: Buffer): Buffer {
+  const state = new ProducerState();
+  state.added(readBatchHeader(batch, 0, batch.length)!);
+  return state.encode();
 }
 
 describe('a read-only partition beside its owner', () => {
@@ -139,7 +147,7 @@ describe('a read-only partition beside its owner', () => {
     expect(await valuesIn(followed)).toEqual(['a']);
   });
 
-  it('knows aborted records, though the snapshot of the producers is damaged', async () => {
+  it('knows aborted records, though the snapshot of the producers is damaged, or of another log', async () => {
     await owner.alterTopic('t', { segmentMs: 2 ** 50 });
     const of = { producerId: 1n, producerEpoch: 0 };
     const begun = { ...of, baseSequence: 0, isTransactional: true, timestamp: machine.clock.now() };
@@ -151,14 +159,32 @@ describe('a read-only partition beside its owner', () => {
     expect(aborted).toHaveLength(1);
     const snapshots = machine.names().filter((name) => name.endsWith('.snapshot'));
     expect(snapshots).toHaveLength(1);
-    machine.write(snapshots[0]!, Buffer.from('damaged'));
-    const followed = partitionOf((await follow(machine)).broker);
-    expect(() => followed.lastStableOffset).toThrow(
-      expect.objectContaining({ code: 'CORRUPT_MESSAGE' }),
-    );
-    await followed.refresh();
-    expect(followed.lastStableOffset).toBe(4);
-    expect(followed.abortedBetween(0, 4)).toEqual(aborted);
+    const another = snapshotOf(numberedBatch(['open'], { ...begun, producerId: 2n }));
+    for (const bytes of [Buffer.from('damaged'), another]) {
+      machine.write(snapshots[0]!, bytes);
+      const followed = partitionOf((await follow(machine)).broker);
+      expect(() => followed.lastStableOffset).toThrow(
+        expect.objectContaining({ code: 'CORRUPT_MESSAGE' }),
+      );
+      await followed.refresh();
+      expect(followed.lastStableOffset).toBe(4);
+      expect(followed.abortedBetween(0, 4)).toEqual(aborted);
+    }
+  });
+
+  it('makes the state of producers anew where a segment begins with the snapshot of another log', async () => {
+    const of = { producerId: 1n, producerEpoch: 0 };
+    const begun = { ...of, baseSequence: 0, isTransactional: true, timestamp: machine.clock.now() };
+    await append(partitionOf(owner), numberedBatch(['x'.repeat(900)], begun), 'all');
+    await partitionOf(owner).appendMarker({ ...of, isCommit: true, coordinatorEpoch: 0 });
+    await append(partitionOf(owner), batchOf(['y'.repeat(900)]));
+    const last = machine.names().findLast((name) => name.endsWith('.snapshot'))!;
+    machine.write(last, snapshotOf(numberedBatch(['open'], { ...begun, producerId: 2n })));
+    owner = await machine.open();
+    expect(partitionOf(owner).lastStableOffset).toBe(3);
+    expect(partitionOf(owner).producers.epochOf(1n)).toBe(0);
+    expect(partitionOf(owner).producers.epochOf(2n)).toBe(-1);
+    expect(partitionOf(owner).producers.openTransactions.size).toBe(0);
   });
 
   it('sees what a new owner had to cut, and what came instead', async () => {

@@ -91,7 +91,7 @@ async function recovered(
     put(['partition', topicId, 0], {
       ...row,
       active: startOf(baseOffset),
-      producers: { count: 0, open: 0, hasAborted: false },
+      producers: { snapshotCrc: null, open: 0, hasAborted: false },
     }),
   ]);
   machine.write(nameOf(vector, 'log'), log);

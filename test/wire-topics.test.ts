@@ -363,6 +363,44 @@ describeContract('Topics over the wire', ({ open }) => {
   });
 });
 
+describeContract('DescribeLogDirs', ({ open }) => {
+  it.each([1, 2, 3, 4, 5])('tells in version %i how large logs are', async (version) => {
+    const ottla = await open();
+    await ottla.topics.create('t', { partitions: 2 });
+    await ottla.topics.create('u');
+    const client = await connected(ottla);
+    const batch = batchOf(['a', 'b']);
+    await produce(client, 't', { 1: batch });
+    const ask = (topics: readonly Fields[] | null): Promise<Fields> =>
+      client.ask('DescribeLogDirs', { topics }, version);
+    const told = (topics: readonly Fields[]): Fields => ({
+      errorCode: 0,
+      results: [{ errorCode: 0, topics, totalBytes: -1, usableBytes: -1, isCordoned: false }],
+    });
+    const log = (partitionIndex: number, partitionSize: number): Fields => ({
+      partitionIndex,
+      partitionSize,
+      offsetLag: 0,
+      isFutureKey: false,
+    });
+    expect(await ask(null)).toMatchObject(
+      told([
+        { name: 't', partitions: [log(0, 0), log(1, batch.length)] },
+        { name: 'u', partitions: [log(0, 0)] },
+      ]),
+    );
+    const asked = [
+      { topic: 't', partitions: [1, 7] },
+      { topic: 'u', partitions: [3] },
+      { topic: 'nowhere', partitions: [0] },
+    ];
+    expect(await ask(asked)).toMatchObject(
+      told([{ name: 't', partitions: [log(1, batch.length)] }]),
+    );
+    expect(await ask([])).toMatchObject(told([]));
+  });
+});
+
 describe('The cluster', () => {
   it('is one node, whose configurations are those of serve()', async () => {
     await using ottla = Ottla.memory();

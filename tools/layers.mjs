@@ -9,6 +9,7 @@ export const layers = [
   ['errors'],
   ['clock', 'watched'],
   ['topic-name'],
+  ['regular-expression'],
   ['compression', 'compression-*', 'compressor'],
   ['options'],
   ['crc32c'],

@@ -8,6 +8,7 @@ import { deleteRecords } from './requests/delete-records.js';
 import { deleteTopics } from './requests/delete-topics.js';
 import { describeCluster } from './requests/describe-cluster.js';
 import { describeConfigs } from './requests/describe-configs.js';
+import { describeLogDirs } from './requests/describe-log-dirs.js';
 import { describeProducers } from './requests/describe-producers.js';
 import { describeTopicPartitions } from './requests/describe-topic-partitions.js';
 import { fetch } from './requests/fetch.js';
@@ -27,6 +28,7 @@ const offered: readonly Api[] = [
   deleteTopics,
   describeCluster,
   describeConfigs,
+  describeLogDirs,
   describeProducers,
   describeTopicPartitions,
   fetch,

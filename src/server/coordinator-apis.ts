@@ -3,6 +3,7 @@ import { addOffsetsToTxn } from './requests/add-offsets-to-txn.js';
 import { addPartitionsToTxn } from './requests/add-partitions-to-txn.js';
 import { deleteGroups } from './requests/delete-groups.js';
 import { describeGroups } from './requests/describe-groups.js';
+import { describeTransactions } from './requests/describe-transactions.js';
 import { endTxn } from './requests/end-txn.js';
 import { findCoordinator } from './requests/find-coordinator.js';
 import { heartbeat } from './requests/heartbeat.js';
@@ -10,6 +11,7 @@ import { initProducerId } from './requests/init-producer-id.js';
 import { joinGroup } from './requests/join-group.js';
 import { leaveGroup } from './requests/leave-group.js';
 import { listGroups } from './requests/list-groups.js';
+import { listTransactions } from './requests/list-transactions.js';
 import { offsetCommit } from './requests/offset-commit.js';
 import { offsetDelete } from './requests/offset-delete.js';
 import { offsetFetch } from './requests/offset-fetch.js';
@@ -36,6 +38,8 @@ export const coordinatorApis: readonly Api[] = [
   addOffsetsToTxn,
   txnOffsetCommit,
   endTxn,
+  describeTransactions,
+  listTransactions,
   saslHandshake,
   saslAuthenticate,
 ];

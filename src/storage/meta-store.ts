@@ -143,8 +143,8 @@ export interface PartitionRow {
 
 /** What the producer snapshot at the recovery point holds, and whether the log has aborted transactions. */
 export interface ProducersRow {
-  /** Number of producers; 0: there is no snapshot. */
-  readonly count: number;
+  /** CRC-32C of the snapshot, as that file begins with; null: there is none. */
+  readonly snapshotCrc: number | null;
   /** Number of transactions that were open. */
   readonly open: number;
   readonly hasAborted: boolean;

@@ -173,6 +173,11 @@ export class ProducerState {
     return snapshotHeaderBytes + count * snapshotEntryBytes;
   }
 
+  /** What tells a whole snapshot from another. */
+  static snapshotCrc(file: Uint8Array): number {
+    return Buffer.from(file.buffer, file.byteOffset, file.length).readUInt32BE(2);
+  }
+
   /**
    * Kafka's .snapshot file, big endian: int16 version 1, uint32 CRC-32C of the bytes from 6 on, int32
    * count; of each producer int64 id, int16 epoch, int32 last sequence, int64 last offset, int32 offset

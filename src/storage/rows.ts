@@ -40,7 +40,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
       bytesSinceIndexEntry: count,
     }),
     syncFailed: z.literal(true).optional(),
-    producers: z.object({ count, open: count, hasAborted: z.boolean() }),
+    producers: z.object({ snapshotCrc: crc.nullable(), open: count, hasAborted: z.boolean() }),
   }),
   segment: z.object({
     ...knownEnd,

@@ -135,7 +135,10 @@ export class DamageTrial {
             last = offset;
             const text = textOf(record);
             const isNew = text.includes('"new') && offset >= Math.min(log.end, log.durableEnd);
-            const isOther = text !== log.records.get(offset) && !this.#isUnknowable(log, offset);
+            const isOther =
+              text !== log.records.get(offset) &&
+              !this.#isUnknowable(log, offset) &&
+              !this.#isOfNamedFile(name);
             if (isOther && !isNew && !this.#isAppended(name, text)) {
               this.#problem(
                 `${where}: offset ${offset} is ${text}, not ${log.records.get(offset)}`,
@@ -162,6 +165,19 @@ export class DamageTrial {
         }
       }
     }
+  }
+
+  /**
+   * A whole file that was exchanged for one with the same offsets, each batch of it valid: its log takes no
+   * records, and says which file is not the one that was written; that is all that can be known of it.
+   */
+  #isOfNamedFile(name: string): boolean {
+    const { file, what } = this.#struck;
+    return (
+      what === 'another file of its kind in its place' &&
+      file.startsWith(`${name}/`) &&
+      this.#told.some((told) => told.includes(file) && told.includes(`${name} takes no records`))
+    );
   }
 
   #isAppended(name: string, text: string): boolean {
