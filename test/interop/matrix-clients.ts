@@ -31,8 +31,7 @@ export interface FoundClient extends Client {
   readonly whyNot: string | null;
 }
 
-const fileOf = (name: string): string =>
-  fileURLToPath(new URL(`clients/${name}`, import.meta.url));
+const fileOf = (name: string): string => fileURLToPath(new URL(`clients/${name}`, import.meta.url));
 
 const clients: readonly Client[] = [
   {
@@ -42,7 +41,8 @@ const clients: readonly Client[] = [
   {
     name: '@platformatic/kafka',
     command: () => [process.execPath, fileOf('platformatic.mjs')],
-    remark: 'It gives records of aborted transactions with READ_COMMITTED, too, from Kafka as well.',
+    remark:
+      'It gives records of aborted transactions with READ_COMMITTED, too, from Kafka as well.',
     codecs: ['gzip', 'snappy', 'lz4', ...('zstdCompress' in zlib ? ['zstd'] : [])],
   },
   {

@@ -28,7 +28,7 @@ function certificate(place: string): { readonly ca: string; readonly options: Se
   return { ca, options: { tls: { key: readFileSync(key), cert: readFileSync(ca) } } };
 }
 
-async function works(client: FoundClient, feature: Feature): Promise<void> {
+async function expectToWork(client: FoundClient, feature: Feature): Promise<void> {
   const place = mkdtempSync(join(tmpdir(), 'ottla-matrix-'));
   const directory = join(place, 'data');
   const ottla = await Ottla.open(directory);
@@ -37,7 +37,7 @@ async function works(client: FoundClient, feature: Feature): Promise<void> {
     rmSync(place, { recursive: true, force: true });
   });
   const warnings: string[] = [];
-  ottla.on('warning', (warning) => warnings.push(String(warning)));
+  ottla.on('warning', (warning) => warnings.push(warning));
   const { ca, options } =
     feature.transport === 'tls' ? certificate(place) : { ca: '', options: {} };
   const sasl = feature.transport === 'sasl' ? { sasl: { users: user } } : {};
@@ -47,7 +47,7 @@ async function works(client: FoundClient, feature: Feature): Promise<void> {
   const stage = { ottla, directory, topic, codecs: client.codecs ?? allCodecs };
   await feature.prepare?.(stage);
   const [program, ...args] = [...client.run, feature.name, bootstrap, topic, ca];
-  const { stdout } = await run(program!, args, { timeout: 120_000, maxBuffer: 2 ** 26 });
+  const { stdout } = await run(program, args, { timeout: 120_000, maxBuffer: 2 ** 26 });
   expect(stdout.trimEnd()).toMatch(/(^|\n)ok$/);
   await feature.check?.(stage);
   expect(warnings).toEqual([]);
@@ -57,11 +57,11 @@ const keyOf = (client: FoundClient, feature: Feature): string => `${client.name}
 
 for (const client of clients) {
   const { name, version, lacks = {}, whyNot } = client;
-  const title = whyNot === null ? `${name} ${version}` : `${name} (not run: ${whyNot})`;
-  describe.skipIf(whyNot !== null)(title, () => {
+  const which = whyNot === null ? version : `(not run: ${whyNot})`;
+  describe.skipIf(whyNot !== null)(`${name} ${which}`, () => {
     for (const feature of features.filter((each) => lacks[each.name] === undefined)) {
       it(`${feature.title}: ${feature.what}`, async () => {
-        await works(client, feature);
+        await expectToWork(client, feature);
         passed.add(keyOf(client, feature));
       });
     }

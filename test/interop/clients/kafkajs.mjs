@@ -119,11 +119,17 @@ const features = {
     }
     reader.consumer.seek({ topic, partition: 1, offset: '40' });
     await until(() => reader.read.length === 110);
-    assert.deepEqual(valuesOf(reader).slice(100), numbers(10, 40).map((i) => `1-${i}`));
+    assert.deepEqual(
+      valuesOf(reader).slice(100),
+      numbers(10, 40).map((i) => `1-${i}`),
+    );
     await reader.consumer.disconnect();
     await using(kafka.admin(), async (admin) => {
       const offsets = await admin.fetchTopicOffsetsByTimestamp(topic, 1025);
-      assert.deepEqual(sortedBy(offsets, ({ partition }) => partition).map(({ offset }) => offset), ['25', '25']);
+      assert.deepEqual(
+        sortedBy(offsets, ({ partition }) => partition).map(({ offset }) => offset),
+        ['25', '25'],
+      );
     });
   },
 
@@ -156,7 +162,10 @@ const features = {
   async commit() {
     const one = await reading(topic, { autoCommit: false });
     await until(() => one.read.length === 100);
-    const offsets = [{ topic, partition: 0, offset: '7', metadata: 'here' }, { topic, partition: 1, offset: '50' }];
+    const offsets = [
+      { topic, partition: 0, offset: '7', metadata: 'here' },
+      { topic, partition: 1, offset: '50' },
+    ];
     await one.consumer.commitOffsets(offsets);
     await one.consumer.disconnect();
     await using(kafka.admin(), async (admin) => {
@@ -170,7 +179,10 @@ const features = {
     const two = await reading(topic);
     await until(() => two.read.length === 43);
     await two.consumer.disconnect();
-    assert.deepEqual(two.read.map(({ offset }) => Number(offset)), numbers(43, 7));
+    assert.deepEqual(
+      two.read.map(({ offset }) => Number(offset)),
+      numbers(43, 7),
+    );
   },
 
   async transactions() {
@@ -206,7 +218,10 @@ const features = {
     });
     await one.consumer.disconnect();
     for (const readUncommitted of [false, true]) {
-      const reader = await reading(`${topic}-${readUncommitted}`, { topics: [out], readUncommitted });
+      const reader = await reading(`${topic}-${readUncommitted}`, {
+        topics: [out],
+        readUncommitted,
+      });
       await until(() => reader.read.length >= (readUncommitted ? 200 : 100));
       await wait(300);
       await reader.consumer.disconnect();
@@ -226,7 +241,10 @@ const features = {
       assert((await admin.listTopics()).includes(made));
       await admin.createPartitions({ topicPartitions: [{ topic: made, count: 3 }] });
       const { topics: described } = await admin.fetchTopicMetadata({ topics: [made] });
-      assert.deepEqual(described[0].partitions.map(({ leader }) => leader), [1, 1, 1]);
+      assert.deepEqual(
+        described[0].partitions.map(({ leader }) => leader),
+        [1, 1, 1],
+      );
       const type = ConfigResourceTypes.TOPIC;
       const config = async (name) => {
         const resources = [{ type, name: made, configNames: [name] }];

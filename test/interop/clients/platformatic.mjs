@@ -41,7 +41,10 @@ async function until(isSo) {
 }
 
 /** A consumer of a group whose stream runs, and what it has read. */
-async function reading(groupId, { options = {}, topics = [topic], onRecord = () => {}, ...stream } = {}) {
+async function reading(
+  groupId,
+  { options = {}, topics = [topic], onRecord = () => {}, ...stream } = {},
+) {
   const consumer = new Consumer({
     ...base,
     groupId,
@@ -59,10 +62,11 @@ async function reading(groupId, { options = {}, topics = [topic], onRecord = () 
     read.push(message);
     onRecord(message);
   });
-  return { consumer, read, close: () => consumer.close(true) };
+  return { consumer, read, close: async () => consumer.close(true) };
 }
 
-const partitionsOf = ({ consumer }) => consumer.assignments?.flatMap((each) => each.partitions) ?? [];
+const partitionsOf = ({ consumer }) =>
+  consumer.assignments?.flatMap((each) => each.partitions) ?? [];
 const valuesOf = ({ read }) => read.map(({ value }) => value);
 
 async function offsetsOf(admin, groupId) {
@@ -96,7 +100,11 @@ const features = {
   async compression() {
     await using(producer(), async (client) => {
       for (const compression of codecs) {
-        const messages = numbers(50).map((i) => ({ topic, value: `${compression}-${i}`, partition: 0 }));
+        const messages = numbers(50).map((i) => ({
+          topic,
+          value: `${compression}-${i}`,
+          partition: 0,
+        }));
         await client.send({ compression, messages });
       }
     });
@@ -119,10 +127,17 @@ const features = {
     const at = await reader.consumer.listOffsets({ topics: [topic], timestamp: 1025n });
     assert.deepEqual(at.get(topic), [25n, 25n]);
     await reader.close();
-    const offsets = [0, 1].map((partition) => ({ topic, partition, offset: partition ? 40n : 50n }));
+    const offsets = [0, 1].map((partition) => ({
+      topic,
+      partition,
+      offset: partition ? 40n : 50n,
+    }));
     const other = await reading(`${topic}-manual`, { mode: 'manual', offsets });
     await until(() => other.read.length === 10);
-    assert.deepEqual(valuesOf(other), numbers(10, 40).map((i) => `1-${i}`));
+    assert.deepEqual(
+      valuesOf(other),
+      numbers(10, 40).map((i) => `1-${i}`),
+    );
     await other.close();
   },
 
@@ -161,7 +176,12 @@ const features = {
   async commit() {
     const one = await reading(topic);
     await until(() => one.read.length === 100);
-    const offsets = [7n, 50n].map((offset, partition) => ({ topic, partition, offset, leaderEpoch: 0 }));
+    const offsets = [7n, 50n].map((offset, partition) => ({
+      topic,
+      partition,
+      offset,
+      leaderEpoch: 0,
+    }));
     await one.consumer.commit({ offsets });
     const topics = [{ topic, partitions: [0, 1] }];
     const committed = await one.consumer.listCommittedOffsets({ topics });
@@ -172,7 +192,10 @@ const features = {
     await until(() => two.read.length === 43);
     await Promise.all(commits);
     await two.close();
-    assert.deepEqual(two.read.map(({ offset }) => Number(offset)), numbers(43, 7));
+    assert.deepEqual(
+      two.read.map(({ offset }) => Number(offset)),
+      numbers(43, 7),
+    );
   },
 
   async transactions() {
@@ -217,13 +240,17 @@ const features = {
     await withAdmin(async (admin) => {
       const made = `${topic}-made`;
       const configs = [{ name: 'retention.ms', value: '1000' }];
-      const create = () => admin.createTopics({ topics: [made], partitions: 2, replicas: 1, configs });
+      const create = () =>
+        admin.createTopics({ topics: [made], partitions: 2, replicas: 1, configs });
       await create();
       await assert.rejects(create());
       assert((await admin.listTopics()).includes(made));
       await admin.createPartitions({ topics: [{ name: made, count: 3, assignments: null }] });
       const { topics } = await admin.metadata({ topics: [made] });
-      assert.deepEqual(topics.get(made).partitions.map(({ leader }) => leader), [1, 1, 1]);
+      assert.deepEqual(
+        topics.get(made).partitions.map(({ leader }) => leader),
+        [1, 1, 1],
+      );
       const of = { resourceType: ConfigResourceTypes.TOPIC, resourceName: made };
       const config = async (name) => {
         const resources = [{ ...of, configurationKeys: [name] }];
