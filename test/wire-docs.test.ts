@@ -2,8 +2,7 @@ import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
 import { apis } from '../src/server/apis.js';
 
-const read = (path: string): string =>
-  readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
+const read = (path: string): string => readFileSync(new URL(`../${path}`, import.meta.url), 'utf8');
 
 it('docs/wire.md names each request that is offered, with its versions', () => {
   const page = read('docs/wire.md');
@@ -17,7 +16,12 @@ describe('docs/clients.md', () => {
   const [head = [], , ...rows] = read('docs/clients.md')
     .split('\n')
     .filter((line) => line.startsWith('|'))
-    .map((line) => line.split('|').map((cell) => cell.trim()).slice(1, -1));
+    .map((line) =>
+      line
+        .split('|')
+        .map((cell) => cell.trim())
+        .slice(1, -1),
+    );
 
   it('tells of no feature that a client failed at', () => {
     expect(head.slice(0, 2)).toEqual(['Client', 'Version']);

@@ -1,10 +1,10 @@
 import { execFileSync } from 'node:child_process';
 import { cpSync, mkdtempSync } from 'node:fs';
-import { homedir, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import zlib from 'node:zlib';
-import { whyNotRun } from './kafka-tools.js';
+import { kafkaJars, whyNotRun } from './kafka-tools.js';
 
 type Command = readonly [program: string, ...options: string[]];
 
@@ -66,11 +66,9 @@ const clients: readonly Client[] = [
     name: 'Kafka’s Java client',
     command(scratch) {
       if (whyNotRun !== null) throw new Error(whyNotRun);
-      const home = process.env['KAFKA_HOME'] ?? join(homedir(), '.cache', 'ottla-kafka');
-      const jars = join(home, 'lib', '*');
       const source = fileOf('JavaClient.java');
-      execFileSync('javac', ['-cp', jars, '-d', scratch, source], { stdio: 'pipe' });
-      return ['java', '-XX:TieredStopAtLevel=1', '-cp', `${scratch}:${jars}`, 'JavaClient'];
+      execFileSync('javac', ['-cp', kafkaJars, '-d', scratch, source], { stdio: 'pipe' });
+      return ['java', '-XX:TieredStopAtLevel=1', '-cp', `${scratch}:${kafkaJars}`, 'JavaClient'];
     },
   },
   {
