@@ -41,8 +41,7 @@ const clients: readonly Client[] = [
   {
     name: '@platformatic/kafka',
     command: () => [process.execPath, fileOf('platformatic.mjs')],
-    remark:
-      'It gives records of aborted transactions with READ_COMMITTED, too, from Kafka as well.',
+    remark: 'with READ_COMMITTED it hands out aborted records, too, of Kafka as well.',
     codecs: ['gzip', 'snappy', 'lz4', ...('zstdCompress' in zlib ? ['zstd'] : [])],
   },
   {
@@ -83,7 +82,7 @@ const clients: readonly Client[] = [
     name: 'kcat',
     command: () => [fileOf('kcat.sh')],
     remark:
-      'Of SASL, PLAIN alone: SCRAM of librdkafka 2.0 says its nonce twice, which Kafka itself refuses since CVE-2024-56128.',
+      'Of SASL, PLAIN alone: librdkafka 2.0 says its nonce of SCRAM twice, which Kafka refuses, too, since CVE-2024-56128.',
     lacks: {
       transactions: 'it reads in none',
       topics: 'it only lists them',

@@ -94,13 +94,15 @@ function matrix(): string {
     ...features.map((feature) => cellOf(client, feature)),
   ]);
   const meanings = features.map(({ title, what }) => `- **${title}**: ${what}.`);
-  const lacking = clients.flatMap(({ name, lacks = {} }) => {
+  const remarks = clients.flatMap(({ name, lacks = {}, remark }) => {
     const reasons = Object.entries(lacks).map(
-      ([feature, why]) => `${features.find((each) => each.name === feature)!.title} (${why})`,
+      ([feature, why]) => `no ${features.find((each) => each.name === feature)!.title} (${why})`,
     );
-    return reasons.length === 0 ? [] : [`- ${name} has no ${reasons.join(', ')}.`];
+    const parts = [...(reasons.length === 0 ? [] : [`${reasons.join(', ')}.`]), remark ?? ''];
+    const said = parts.join(' ').trim();
+    return said === '' ? [] : [`- ${name}: ${said}`];
   });
-  return [table([head, ...rows]), meanings.join('\n'), lacking.join('\n')].join('\n\n');
+  return [table([head, ...rows]), meanings.join('\n'), remarks.join('\n')].join('\n\n');
 }
 
 const isWhole = clients.every(({ whyNot }) => whyNot === null);

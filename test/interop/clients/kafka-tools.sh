@@ -91,7 +91,8 @@ topics)
   if tool topics --list | grep -qx "$made"; then fail 'not deleted'; fi ;;
 groups)
   groups() { tool consumer-groups --group "$topic" "$@"; }
-  listed() { tool consumer-groups --list | grep -x "$topic" || true; }
+  listed() { tool consumer-groups --list > "$dir/groups"; sed -n "/^$topic\$/p" "$dir/groups"; }
+  touch "$dir/read"
   "$tools" console-consumer --bootstrap-server "$server" --topic "$topic" --group "$topic" --from-beginning \
     > "$dir/read" 2> /dev/null & children=$!
   while [ "$(wc -l < "$dir/read")" -lt 100 ]; do sleep 0.2; done

@@ -26,10 +26,13 @@ def until(ok, *polled):
         for step in polled:
             step()
 
+# It gives up a join that does not end within one poll, and begins anew: they must be long enough.
+POLL_MS = 5000
+
 def take(c, count):
     got = []
     def step():
-        for records in c.poll(timeout_ms=100).values():
+        for records in c.poll(timeout_ms=POLL_MS).values():
             got.extend(records)
     until(lambda: len(got) >= count, step)
     assert len(got) == count, len(got)
@@ -92,7 +95,7 @@ def group():
         p.flush()
     def step(c):
         def poll():
-            got = [int(r.value) for records in c.poll(timeout_ms=50).values() for r in records]
+            got = [int(r.value) for records in c.poll(timeout_ms=500).values() for r in records]
             if got:
                 read.extend(got)
                 c.commit()
@@ -215,7 +218,7 @@ def round_trip(name):
     c = consumer(topic + name, topic)
     values = []
     until(lambda: name.encode() in values,
-          lambda: values.extend(r.value for records in c.poll(timeout_ms=100).values() for r in records))
+          lambda: values.extend(r.value for records in c.poll(timeout_ms=POLL_MS).values() for r in records))
     c.close()
 
 def sasl():
