@@ -23,6 +23,8 @@ function row(name: keyof typeof assignors, memberCount: number): Row {
   return {
     name: `assignor ${name}, ${memberCount} members`,
     unit: 'assignments',
+    // 1,000 members in 100 ms, and no more than ten times as long for ten times as many.
+    goal: { mostMs: memberCount / 10 },
     what: `${partitions.bench} partitions of one topic${isSticky ? ', after one member of a balanced group has left' : ''}; floor: partitions dealt out in turn`,
     prepare: async ({ scaled }: Setting) => {
       const before = assignor.assign({ partitions, members: membersOf(memberCount + 1) });
@@ -43,23 +45,24 @@ function row(name: keyof typeof assignors, memberCount: number): Row {
 
 const topicCount = 100;
 
-/** Each member subscribes to 5 of 100 topics, with 100 partitions each. */
-function unequal(name: keyof typeof assignors): Row {
+/** Each member subscribes to 5 of 100 topics. */
+function unequal(name: keyof typeof assignors, memberCount: number): Row {
   const assignor = assignors[name];
+  const partitionCount = memberCount * partitionsPerMember;
   const partitions = Object.fromEntries(
-    Array.from({ length: topicCount }, (_, i) => [`topic-${i}`, 100]),
+    Array.from({ length: topicCount }, (_, i) => [`topic-${i}`, partitionCount / topicCount]),
   );
-  const members = Array.from({ length: 1000 }, (_, i) => ({
+  const members = Array.from({ length: memberCount }, (_, i) => ({
     memberId: `member-${i}`,
     topics: Array.from({ length: 5 }, (_each, j) => `topic-${(i * 7 + j * j * 3) % topicCount}`),
   }));
   return {
-    name: `assignor ${name}, unequal`,
+    name: `assignor ${name}, ${memberCount} unequal`,
     unit: 'assignments',
-    what: '1,000 members that subscribe to 5 of 100 topics each, 10,000 partitions, nothing owned; floor: as many partitions dealt out in turn',
+    what: `${memberCount} members that subscribe to 5 of 100 topics each, ${partitionCount} partitions, nothing owned; floor: as many partitions dealt out in turn`,
     prepare: async ({ scaled }: Setting) => {
-      const count = scaled(20);
-      const equal = { partitions: { bench: 10_000 }, members };
+      const count = scaled(Math.ceil(20_000 / memberCount));
+      const equal = { partitions: { bench: partitionCount }, members };
       const repeat = (assignAll: () => unknown) =>
         timed(count, () => {
           for (let i = 0; i < count; i++) assignAll();
@@ -73,8 +76,9 @@ function unequal(name: keyof typeof assignors): Row {
 }
 
 const names = ['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const;
+const memberCounts = [10, 100, 1000, 10_000];
 
 export const rows: readonly Row[] = [
-  ...[1, 10, 100, 1000].flatMap((count) => names.map((name) => row(name, count))),
-  ...names.map(unequal),
+  ...memberCounts.flatMap((count) => names.map((name) => row(name, count))),
+  ...memberCounts.flatMap((count) => names.map((name) => unequal(name, count))),
 ];

@@ -2,6 +2,7 @@ import { Ottla, type Consumer } from 'ottla';
 import {
   oneByOne,
   records,
+  timed,
   type Measured,
   type Row,
   type Setting,
@@ -73,17 +74,88 @@ async function handOver(setting: Setting): Promise<Subject> {
   return { run, floor: () => oneByOne(count, turn), close: () => ottla.close() };
 }
 
+const partitionsPerMember = 10;
+
+/** Of a group in memory, all of whose members wait for records: one more joins, until all are ready. */
+function rebalance(memberCount: number): Row {
+  const partitions = memberCount * partitionsPerMember;
+  return {
+    name: `group rebalance, ${memberCount} members`,
+    unit: 'partitions',
+    what: `${memberCount} members in memory wait for records of ${partitions} partitions, one more joins by 'range': until all are ready; floor: a Map with an entry for each partition`,
+    prepare: async () => {
+      const ottla = Ottla.memory();
+      await ottla.topics.create('bench', { partitions });
+      const memberOf = (): Consumer => ottla.consumer({ group: 'bench', topics: ['bench'] });
+      const members = Array.from({ length: memberCount }, memberOf);
+      const allReady = (): Promise<unknown> => Promise.all(members.map((each) => each.ready()));
+      await allReady();
+      for (const member of members) void member[Symbol.asyncIterator]().next();
+      const run = async (): Promise<Measured> => {
+        const more = memberOf();
+        const measured = await timed(partitions, async () => {
+          await Promise.all([more.ready(), allReady()]);
+        });
+        await more.close();
+        await allReady();
+        return measured;
+      };
+      const floor = (): Promise<Measured> =>
+        timed(partitions, () => {
+          const owners = new Map<string, number>();
+          for (let i = 0; i < partitions; i++) owners.set(`bench/${i}`, i);
+        });
+      return { run, floor, close: () => ottla.close() };
+    },
+  };
+}
+
+/** One call for each partition of a consumer of many. */
+const positions: Row = {
+  name: 'consumer of 5000 partitions',
+  unit: 'calls',
+  what: 'seek(), pause(), resume() and position() of each partition of a consumer in memory; floor: a Map asked for each',
+  prepare: async () => {
+    const partitions = 5000;
+    const ottla = Ottla.memory();
+    await ottla.topics.create('bench', { partitions });
+    const consumer = ottla.consumer({ group: 'bench', topics: ['bench'], autoCommit: false });
+    await consumer.ready();
+    const places = consumer.assignment();
+    const known = new Map(places.map(({ partition }) => [`bench/${partition}`, partition]));
+    const run = (): Promise<Measured> =>
+      timed(partitions * 4, async () => {
+        for (const at of places) {
+          await consumer.seek({ ...at, offset: 0 });
+          consumer.pause([at]);
+          consumer.resume([at]);
+          consumer.position(at);
+        }
+      });
+    const floor = (): Promise<Measured> =>
+      timed(partitions * 4, () => {
+        for (let i = 0; i < partitions * 4; i++) known.get(`bench/${i % partitions}`);
+      });
+    return { run, floor, close: () => ottla.close() };
+  },
+};
+
 export const rows: readonly Row[] = [
   {
     name: 'group join',
     unit: 'joins',
+    goal: { mostMs: 5 },
     what: 'a third member joins two others: from next() to its first record, median; floor: setImmediate, median',
     prepare: join,
   },
   {
     name: 'group hand-over',
     unit: 'hand-overs',
+    goal: { mostMs: 5 },
     what: 'one of two members closes: from close() to the first record of its partition at the other, median; floor: setImmediate, median',
     prepare: handOver,
   },
+  rebalance(100),
+  rebalance(1000),
+  positions,
 ];

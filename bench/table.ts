@@ -40,7 +40,7 @@ export function goalText(goal: Goal | null): string {
 export function rateText(goal: Goal | null, perSecond: number): string {
   if (goal === null || !('mostMs' in goal)) return short(perSecond);
   const ms = 1000 / perSecond;
-  return `${ms.toFixed(ms < 100 ? 1 : 0)} ms`;
+  return `${ms < 10 ? ms.toPrecision(2) : ms.toFixed(ms < 100 ? 1 : 0)} ms`;
 }
 
 function short(perSecond: number): string {

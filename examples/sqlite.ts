@@ -8,7 +8,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { Ottla, defineTopic, type Consumer } from 'ottla';
+import { Ottla, defineTopic, type Consumer, type TopicPartition } from 'ottla';
 
 /** What of node:sqlite is used here: the types of Node 20 do not know it. */
 interface Database {
@@ -74,6 +74,10 @@ async function consume(ottla: Ottla, database: Database, batches: number): Promi
   const move = database.prepare(
     'INSERT INTO place VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET next = excluded.next',
   );
+  const nextOf = ({ topic, partition }: TopicPartition): number => {
+    const row = place.get(topic, partition) as { readonly next: number } | undefined;
+    return row?.next ?? 0;
+  };
   const consumer: Consumer<typeof payments> = ottla.consumer({
     group: 'balances',
     topics: [payments],
@@ -81,18 +85,22 @@ async function consume(ottla: Ottla, database: Database, batches: number): Promi
     maxPollRecords: 100,
     // Where the database says it is, whatever the group has committed.
     async onAssigned(partitions) {
-      for (const at of partitions) {
-        const row = place.get(at.topic, at.partition) as { readonly next: number } | undefined;
-        if (row !== undefined) await consumer.seek({ ...at, offset: row.next });
-      }
+      for (const at of partitions) await consumer.seek({ ...at, offset: nextOf(at) });
     },
   });
   let left = batches;
   for await (const batch of consumer.batches()) {
     database.exec('BEGIN');
-    for (const { key, value } of batch) add.run(key, (value as { readonly cents: number }).cents);
-    move.run(batch.topic, batch.partition, batch.nextOffset);
-    database.exec('COMMIT');
+    try {
+      // Who took longer than revokeTimeoutMs does not know yet that another member has gone on.
+      if (nextOf(batch) !== batch.baseOffset) throw new Error('this batch is another member’s now');
+      for (const { key, value } of batch) add.run(key, (value as { readonly cents: number }).cents);
+      move.run(batch.topic, batch.partition, batch.nextOffset);
+      database.exec('COMMIT');
+    } catch (error) {
+      database.exec('ROLLBACK');
+      throw error;
+    }
     const row = database.prepare('SELECT sum(next) AS read FROM place').get();
     if (--left === 0 || (row as { readonly read: number }).read === count) break;
   }

@@ -9,6 +9,18 @@ import {
 } from './record.js';
 import { RecordReader } from './record-reader.js';
 
+/** Some records of a batch were refused, and with them all. */
+export class RecordsRefused extends OttlaError {
+  /** Which, counted from 0, and why. */
+  readonly records: readonly { readonly index: number; readonly reason: string }[];
+
+  /** @internal */
+  constructor(message: string, records: RecordsRefused['records']) {
+    super('INVALID_RECORD', message);
+    this.records = records;
+  }
+}
+
 /** What a log says of the place where a client's batch would go. */
 export interface AdmissionTerms {
   readonly baseOffset: number;
@@ -76,14 +88,18 @@ function checkRecords(bytes: Buffer, header: BatchHeader, compacted: boolean): n
   const reader = new RecordReader();
   reader.open(bytes, 0, header);
   let maxTimestamp = -1;
+  const keyless: number[] = [];
   // The reader lets offsets only grow up to the last one: as many as there are records, they have no gap.
-  while (reader.next()) {
-    if (compacted && reader.keyStart < 0) {
-      throw invalid('a record without a key, which a compacted topic cannot take');
-    }
+  for (let index = 0; reader.next(); index++) {
+    if (compacted && reader.keyStart < 0) keyless.push(index);
     if (reader.timestamp > maxTimestamp) maxTimestamp = reader.timestamp;
   }
-  return maxTimestamp;
+  if (keyless.length === 0) return maxTimestamp;
+  const reason = 'a record without a key, which a compacted topic cannot take';
+  throw new RecordsRefused(
+    keyless.length === 1 ? reason : `${keyless.length} records, the first: ${reason}`,
+    keyless.map((index) => ({ index, reason })),
+  );
 }
 
 function invalid(what: string): OttlaError {

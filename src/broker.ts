@@ -120,10 +120,10 @@ export class Broker {
       findTopic: (name) => this.findTopic(name),
       topics: () => this.topics(),
       committed: () => {
-        this.#tellChange();
+        this.tellChange();
         this.retention.committed();
       },
-      rebalanced: () => this.#tellChange(),
+      rebalanced: () => this.tellChange(),
       offsetsRetentionMs: options.offsetsRetentionMs ?? Infinity,
     });
     this.offsets = this.groups.offsets;
@@ -141,7 +141,7 @@ export class Broker {
       store,
       offsets: this.offsets,
       partition: (topicId, partition) => this.topicById(topicId)?.partitions[partition],
-      ended: () => this.#tellChange(),
+      ended: () => this.tellChange(),
       warn: (warning) => this.onWarning(warning),
     });
     if (options.readOnly) this.#followTopics();
@@ -180,12 +180,13 @@ export class Broker {
     return `${clientId}-${newTopicId(this.random)}`;
   }
 
-  /** Resolves after the next commit or rebalance. */
+  /** Resolves after the next commit or rebalance, or tellChange(). */
   changed(): Promise<void> {
     return new Promise((resolve) => this.#waitingForChange.push(resolve));
   }
 
-  #tellChange(): void {
+  /** Whoever waits for a change looks again. */
+  tellChange(): void {
     const waiting = this.#waitingForChange;
     this.#waitingForChange = [];
     for (const resolve of waiting) resolve();
@@ -462,7 +463,7 @@ export class Broker {
       const partition = this.partition(at);
       await partition.deleteRecords(beforeOffset);
       this.retention.topicsChanged();
-      this.#tellChange();
+      this.tellChange();
       return partition.logStartOffset;
     });
   }

@@ -21,14 +21,14 @@ export interface Clock {
   soon(run: () => void): void;
 }
 
-/** The longest timer that Node keeps: longer ones fire at once. */
+/** The longest timer that Node keeps, 24 days: longer ones would fire at once. */
 export const longestTimerMs: number = 2 ** 31 - 1;
 
 export const systemClock: Clock = {
   now: () => Date.now(),
   monotonic: () => performance.now(),
   after(ms, run, keepAlive = false) {
-    const timer = setTimeout(run, ms);
+    const timer = setTimeout(run, Math.min(ms, longestTimerMs));
     if (!keepAlive) timer.unref();
     return { cancel: () => clearTimeout(timer) };
   },

@@ -63,6 +63,13 @@ function isBehind({
   return (processed !== committed || isBeyondBehind) && !isLost && !isInTransaction;
 }
 
+/** Without a copy of the list: it may be long, and is looked through each time that a consumer begins to wait. */
+function behindOf(list: Iterable<Progress>): Progress[] {
+  const behind: Progress[] = [];
+  for (const progress of list) if (isBehind(progress)) behind.push(progress);
+  return behind;
+}
+
 interface Offset {
   readonly offset: number;
   readonly metadata?: string;
@@ -161,11 +168,11 @@ export class Commits {
   /** Commits what is processed of these. */
   async commitProcessed(list: Iterable<Progress>): Promise<void> {
     while (this.#writing !== null) await this.#writing;
-    const due = [...list].filter(isBehind);
+    const due = behindOf(list);
     if (due.length === 0) return;
     await this.#write(due, due.map(offsetOf));
     const { autoCommit, owned } = this.#options;
-    if (autoCommit && [...owned()].some(isBehind)) this.#commitSoon();
+    if (autoCommit && behindOf(owned()).length > 0) this.#commitSoon();
   }
 
   /** Commits these offsets, and takes what lies before them for processed. */

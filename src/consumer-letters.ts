@@ -1,6 +1,6 @@
-import type { Headers } from './consumer-record.js';
 import type { Engine, RecordFormat } from './engine.js';
-import { OttlaError, inWords, type RecordPlace } from './errors.js';
+import { OttlaError, inWords, isOttlaError, type RecordPlace } from './errors.js';
+import type { Headers } from './headers.js';
 
 /** Of an error's message, or its stack, as much is kept. */
 const maxTextLength = 4096;
@@ -134,10 +134,10 @@ const asBytes: RecordFormat<LoggedRecord> = {
 };
 
 /**
- * A record that was handed out, as it lies in the log: what was made of its bytes tells them no more.
- * @throws OFFSET_OUT_OF_RANGE if the log no longer has it
+ * A record that was handed out, as it lies in the log: what was made of its bytes tells them no more. null: it
+ * was deleted meanwhile, or compacted away.
  */
-export async function readRaw(engine: Engine, at: RecordPlace): Promise<LoggedRecord> {
+export async function readRaw(engine: Engine, at: RecordPlace): Promise<LoggedRecord | null> {
   const reader = engine.reader({
     from: 'none',
     // Whoever read it may: of a transaction that is open, too.
@@ -150,11 +150,10 @@ export async function readRaw(engine: Engine, at: RecordPlace): Promise<LoggedRe
     await reader.assign([{ topic, partition, offset }]);
     const fetched = await reader.poll(1, null);
     const record = fetched?.records[0];
-    if (record?.offset === offset) return record;
-    throw new OttlaError(
-      'OFFSET_OUT_OF_RANGE',
-      `${topic}-${partition} has no record ${offset} any more`,
-    );
+    return record?.offset === offset ? record : null;
+  } catch (error) {
+    if (isOttlaError(error) && error.code === 'OFFSET_OUT_OF_RANGE') return null;
+    throw error;
   } finally {
     await reader.close();
   }

@@ -1,5 +1,14 @@
 import type { CommitPosition, Engine, Reader, RecordFormat } from './engine.js';
-import { decode, type KeyOut, type NameOf, type TopicDefinition, type ValueOut } from './serde.js';
+import type { Headers } from './headers.js';
+import {
+  decode,
+  decodeHeaders,
+  type HeadersOut,
+  type KeyOut,
+  type NameOf,
+  type TopicDefinition,
+  type ValueOut,
+} from './serde.js';
 
 /** Commits the next offset to read, if this goes forward. */
 export interface Committer {
@@ -19,19 +28,21 @@ export interface TransactionSource {
 /** Gives a batch into a transaction. @throws TypeError, ILLEGAL_GENERATION */
 export type TakeInto = (engine: Engine) => TransactionSource;
 
-/** Headers as they are read: pairs, in which a name may come more than once. */
-export type Headers = readonly (readonly [name: string, value: Buffer | null])[];
-
 /** The record that comes out of topic T. */
 export type RecordOf<T> = T extends unknown
-  ? ConsumerRecord<NameOf<T>, KeyOut<T>, ValueOut<T>>
+  ? ConsumerRecord<NameOf<T>, KeyOut<T>, ValueOut<T>, HeadersOut<T>>
   : never;
 
 /** The batches that come out of topic T: of each topic by itself, so that its name tells the records' type. */
 export type BatchOf<T> = T extends unknown ? ConsumerBatch<RecordOf<T>> : never;
 
 /** A record that was read. */
-export class ConsumerRecord<Topic extends string = string, Key = unknown, Value = unknown> {
+export class ConsumerRecord<
+  Topic extends string = string,
+  Key = unknown,
+  Value = unknown,
+  HeadersOfIt = unknown,
+> {
   readonly topic: Topic;
   readonly partition: number;
   readonly offset: number;
@@ -39,7 +50,7 @@ export class ConsumerRecord<Topic extends string = string, Key = unknown, Value 
   readonly timestamp: number;
   readonly key: Key;
   readonly value: Value;
-  readonly headers: Headers;
+  readonly headers: HeadersOfIt;
   readonly #format: ConsumerFormat;
 
   /** @internal */
@@ -51,7 +62,7 @@ export class ConsumerRecord<Topic extends string = string, Key = unknown, Value 
     timestamp: number,
     key: Key,
     value: Value,
-    headers: Headers,
+    headers: HeadersOfIt,
   ) {
     this.topic = topic;
     this.partition = partition;
@@ -105,7 +116,7 @@ export class ConsumerFormat implements RecordFormat<ConsumerRecord> {
       timestamp,
       decode(topic, 'key', key, partition, offset),
       decode(topic, 'value', value, partition, offset),
-      headers,
+      decodeHeaders(topic, headers, partition, offset),
     );
   }
 

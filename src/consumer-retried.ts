@@ -1,7 +1,8 @@
-import { ConsumerFormat, ConsumerRecord, type Committer, type Headers } from './consumer-record.js';
+import { ConsumerFormat, ConsumerRecord, type Committer } from './consumer-record.js';
 import { originOf, type Origin } from './consumer-letters.js';
 import type { Engine, RecordFormat } from './engine.js';
-import { decode, definitionOf, shared, type TopicDefinition } from './serde.js';
+import type { Headers } from './headers.js';
+import { decode, decodeHeaders, definitionOf, shared, type TopicDefinition } from './serde.js';
 
 /** What a record of a retry topic says beside what is handed out of it. */
 export interface Retry extends Pick<Origin, 'group' | 'attempts' | 'dueMs'> {
@@ -65,7 +66,7 @@ class RetriedFormat implements RecordFormat<ConsumerRecord> {
       origin.timestamp,
       decode(here, 'key', key, partition, offset),
       decode(here, 'value', value, partition, offset),
-      origin.headers,
+      decodeHeaders(here, origin.headers, partition, offset),
     );
   }
 }

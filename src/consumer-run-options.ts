@@ -60,7 +60,8 @@ export interface RetryOptions {
   readonly topic?: TopicRef;
   /**
    * The topic that a record goes to when it has failed for good, with its key, value and headers, and headers
-   * `ottla.dlq.*` that say why and where from. It must exist. @default none: run() rejects with the error
+   * `ottla.dlq.*` that say why and where from. It must exist, and no other topic of the consumer be it.
+   * @default none: run() rejects with the error
    */
   readonly deadLetter?: TopicRef;
 }
@@ -75,7 +76,7 @@ export interface RunOptions<T extends TopicRef = TopicRef> {
   readonly concurrency?: Concurrency;
   /** What happens when a handler fails. @default one attempt, then run() rejects */
   readonly retry?: RetryOptions;
-  /** How many handlers begin in a span of time, evenly, and at most `records` at once. @default no bound */
+  /** How many handlers begin in a span of time: in no span of `perMs` more than `records`. @default no bound */
   readonly rateLimit?: RateLimit;
   /** Ends the run as stop() does, without leaving the group. @default none */
   readonly signal?: AbortSignal;
@@ -201,12 +202,15 @@ export function checkRunTopics(
   isThere: (topic: string) => boolean,
 ): void {
   for (const [what, name] of Object.entries({ topic, deadLetter })) {
-    if (name !== null && !isThere(name)) throw unknownTopic(name, `run: retry.${what}: `);
+    if (name === null) continue;
+    if (!isThere(name)) throw unknownTopic(name, `run: retry.${what}: `);
+    // A letter that fails would be put where it lies, again and again.
+    if (topics.has(name) || patterns.some((pattern) => pattern.test(name))) {
+      throw new TypeError(`run: retry.${what}: ${name} is among the topics of the consumer itself`);
+    }
   }
-  if (topic === null) return;
-  if (group === undefined) throw new TypeError('run: retry.topic needs a consumer with a group');
-  if (topics.has(topic) || patterns.some((pattern) => pattern.test(topic))) {
-    throw new TypeError(`run: retry.topic: ${topic} is among the topics of the consumer itself`);
+  if (topic !== null && group === undefined) {
+    throw new TypeError('run: retry.topic needs a consumer with a group');
   }
 }
 

@@ -361,12 +361,16 @@ export class Run implements TaskHost {
     attempts: number,
     waitMs = 0,
   ): Promise<void> {
-    const { engine, clock, group, handOver } = this.#with;
+    const { engine, clock, group, handOver, failed } = this.#with;
     const { progress, records } = partition;
     const letters = [];
     for (const { offset } of taken) {
       const at: RecordPlace = { topic: progress.topic, partition: progress.partition, offset };
       const raw = await readRaw(engine, at);
+      if (raw === null) {
+        failed(withoutLetter(at, topic, error));
+        continue;
+      }
       const due = kind === 'retry' ? { dueMs: clock.now() + waitMs } : {};
       letters.push(letterOf(kind, at, raw, { group, attempts, error, ...due }));
     }
@@ -419,6 +423,11 @@ export function failedRun(error: unknown): OttlaError {
   if (isOttlaError(error)) return error;
   const message = `run() has ended: its handler, or an option of it, failed: ${inWords(error)}`;
   return new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause: error });
+}
+
+function withoutLetter(at: RecordPlace, topic: string, error: unknown): OttlaError {
+  const message = `${at.topic}-${at.partition}: the log no longer has the record at offset ${at.offset}, which failed: ${inWords(error)}; ${topic} gets nothing of it`;
+  return new OttlaError('OFFSET_OUT_OF_RANGE', message, { cause: error, at });
 }
 
 /** Where it lies. */

@@ -1,4 +1,4 @@
-import { keyOf, type TopicPartition } from './assignment.js';
+import type { TopicPartition } from './assignment.js';
 import { withDeadline, withSignal, type Clock } from './clock.js';
 import { Commits, type Progress } from './consumer-commits.js';
 import { HandOver } from './consumer-hand-over.js';
@@ -18,6 +18,7 @@ import { passesOver, type InvalidRecord } from './consumer-invalid.js';
 import { Iteration } from './consumer-iteration.js';
 import { Membership, type InFlight } from './consumer-membership.js';
 import type { Owned } from './consumer-owned.js';
+import { Positions } from './consumer-positions.js';
 import type {
   BatchOf,
   Committer,
@@ -53,6 +54,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #handOver: HandOver;
   readonly #membership: Membership;
   readonly #owned: Owned;
+  readonly #positions: Positions;
   #joined: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #hasLeft = false;
@@ -117,6 +119,18 @@ export class Consumer<T extends TopicRef = TopicRef>
         this.commitTo(topic, partition, nextOffset, ownership),
       takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
     });
+    this.#positions = new Positions({
+      engine,
+      reader: this.#reader,
+      commits: this.#commits,
+      iteration: this.#iteration,
+      run: () => this.#run,
+      isolation: checked.isolation,
+      require: (at) => {
+        this.#refuseClosed();
+        return this.#owned.requireKept(at);
+      },
+    });
   }
 
   /**
@@ -147,6 +161,7 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   async #joinUnlessClosed(): Promise<void> {
     if (this.#closing !== null) return;
+    this.#reader.gaveUp(null);
     this.#join();
     await this.#joined;
   }
@@ -165,13 +180,6 @@ export class Consumer<T extends TopicRef = TopicRef>
         for (const partition of running) await partition.landing(signal);
       },
     };
-  }
-
-  /** @throws ILLEGAL_GENERATION, CLOSED, TypeError */
-  #assigned(where: string, at: TopicPartition): Progress {
-    this.#refuseClosed();
-    checkPlace(where, at);
-    return this.#owned.requireKept(at);
   }
 
   /**
@@ -206,7 +214,11 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   run(options: RunOptions<T>): Promise<void> {
     const run = new Watched<void>((resolve) => resolve(this.#runUntilStopped(options)));
-    return run.watch(this.#clock, (error) => this.#events.error(failedRun(error)));
+    return run.watch(this.#clock, (error) => {
+      const failure = failedRun(error);
+      this.#events.error(failure);
+      if (this.#run === null) this.#reader.gaveUp(failure);
+    });
   }
 
   async #runUntilStopped(options: RunOptions<T>): Promise<void> {
@@ -384,8 +396,8 @@ export class Consumer<T extends TopicRef = TopicRef>
     checkPlace('seek', at);
     checkOffset('seek', 'offset' in at ? at.offset : at.timestamp);
     if (!this.#hasGroup) await this.#joined;
-    if ('offset' in at) this.#seek(at, at.offset);
-    else await this.#seekTo([at], new Date(at.timestamp));
+    if ('offset' in at) this.#positions.seek(at, at.offset);
+    else await this.#positions.seekTo([at], new Date(at.timestamp));
   }
 
   /** As seek() to the first record there is, in these partitions or in all assigned ones. */
@@ -402,20 +414,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     this.#refuseClosed();
     if (partitions !== undefined) checkPlaces('seek', partitions);
     if (!this.#hasGroup) await this.#joined;
-    const places = partitions ?? this.assignment();
-    for (const at of places) this.#assigned('seek', at);
-    const offsets = await Promise.all(
-      places.map((at) => this.#engine.offsetFor(at, to, this.#settings.isolation)),
-    );
-    for (const [i, at] of places.entries()) this.#seek(at, offsets[i]!);
-  }
-
-  #seek({ topic, partition }: TopicPartition, offset: number): void {
-    const progress = this.#assigned('seek', { topic, partition });
-    this.#reader.seek({ topic, partition, offset });
-    this.#iteration.drop(progress);
-    this.#run?.drop(progress);
-    this.#commits.move(progress, offset);
+    await this.#positions.seekTo(partitions ?? this.assignment(), to);
   }
 
   /**
@@ -424,32 +423,19 @@ export class Consumer<T extends TopicRef = TopicRef>
    */
   pause(partitions: readonly TopicPartition[]): void {
     checkPlaces('pause', partitions);
-    const paused = partitions.map((at) => this.#assigned('pause', at));
-    this.#reader.pause(partitions);
-    for (const progress of paused) {
-      this.#run?.pause(progress);
-      const { topic, partition } = progress;
-      // What is not handed out is fetched again later.
-      const offset = this.#iteration.cut(progress);
-      if (offset !== undefined) this.#reader.seek({ topic, partition, offset });
-    }
+    this.#positions.pause(partitions);
   }
 
   /** Takes back pause(). @throws ILLEGAL_GENERATION unless every partition is assigned */
   resume(partitions: readonly TopicPartition[]): void {
     checkPlaces('resume', partitions);
-    const resumed = partitions.map((at) => this.#assigned('resume', at));
-    for (const progress of resumed) this.#run?.resume(progress);
-    this.#reader.resume(partitions);
+    this.#positions.resume(partitions);
   }
 
   /** The next offset that will be handed out; in run(), taken over. @throws ILLEGAL_GENERATION unless the partition is assigned */
   position(at: TopicPartition): number {
-    const progress = this.#assigned('position', at);
-    const next = this.#iteration.nextOffset(progress);
-    if (next !== undefined) return next;
-    const key = keyOf(progress);
-    return this.#reader.positions().find((position) => keyOf(position) === key)!.offset;
+    checkPlace('position', at);
+    return this.#positions.at(at);
   }
 
   /**

@@ -70,6 +70,56 @@ export function crc32c(bytes: Uint8Array, start: number, end: number, seed: numb
   return ~crc >>> 0;
 }
 
+/**
+ * As crc32c(), of what a DataView shows: three quarters of its time, where one view serves many ranges. To make
+ * one takes as long as a range of a hundred bytes.
+ */
+export function crc32cIn(view: DataView, start: number, end: number): number {
+  if (native !== null && end - start >= nativeFrom) {
+    return native(new Uint8Array(view.buffer, view.byteOffset + start, end - start), 0);
+  }
+  let crc = -1;
+  let at = start;
+  for (const last = end - 16; at <= last; at += 16) {
+    const a = view.getInt32(at, true) ^ crc;
+    const b = view.getInt32(at + 4, true);
+    const c = view.getInt32(at + 8, true);
+    const d = view.getInt32(at + 12, true);
+    crc =
+      t15[a & 0xff]! ^
+      t14[(a >>> 8) & 0xff]! ^
+      t13[(a >>> 16) & 0xff]! ^
+      t12[a >>> 24]! ^
+      t11[b & 0xff]! ^
+      t10[(b >>> 8) & 0xff]! ^
+      t9[(b >>> 16) & 0xff]! ^
+      t8[b >>> 24]! ^
+      t7[c & 0xff]! ^
+      t6[(c >>> 8) & 0xff]! ^
+      t5[(c >>> 16) & 0xff]! ^
+      t4[c >>> 24]! ^
+      t3[d & 0xff]! ^
+      t2[(d >>> 8) & 0xff]! ^
+      t1[(d >>> 16) & 0xff]! ^
+      t0[d >>> 24]!;
+  }
+  for (; at < end; at++) crc = t0[(crc ^ view.getUint8(at)) & 0xff]! ^ (crc >>> 8);
+  return ~crc >>> 0;
+}
+
+/** CRC-32C of a uint32 as it is written, big endian, going on from `seed`. */
+export function crc32cOfUint32(value: number, seed: number): number {
+  const crc = ~seed;
+  return (
+    ~(
+      t3[(crc ^ (value >>> 24)) & 0xff]! ^
+      t2[((crc >>> 8) ^ (value >>> 16)) & 0xff]! ^
+      t1[((crc >>> 16) ^ (value >>> 8)) & 0xff]! ^
+      t0[((crc >>> 24) ^ value) & 0xff]!
+    ) >>> 0
+  );
+}
+
 /** Leaves larger ranges to `fn` from now on; null: none of them. */
 export function useNativeCrc32c(fn: NativeCrc32c | null): void {
   native = fn;

@@ -387,6 +387,8 @@ export interface Reader<R> {
   pollNow(maxRecords: number): Fetched<R> | undefined;
   /** Where the next poll of each assigned partition begins. */
   positions(): readonly Position[];
+  /** Of one assigned partition, as positions(). */
+  position(at: TopicPartition): number;
   seek(at: Position): void;
   pause(partitions: readonly TopicPartition[]): void;
   resume(partitions: readonly TopicPartition[]): void;
@@ -398,6 +400,8 @@ export interface Reader<R> {
   endOffset(at: TopicPartition): number;
   /** The user's code has come back for more, or says that it is alive. */
   alive(): void;
+  /** Why nothing of what it owns is asked for any more: idle() rejects with it instead of waiting. null: it is. */
+  gaveUp(why: OttlaError | null): void;
   /** Leaves the group and stops; a waiting poll gives null. Idempotent. */
   close(): Promise<void>;
 }

@@ -18,7 +18,8 @@ export class GroupLeader {
   #isWithholding = false;
   /** Partition counts that the target was computed for; 0 where there is no such topic. */
   readonly #counts = new Map<string, number>();
-  readonly #added = new Set<string>();
+  /** By topic that the group reads: the first of the partitions that came meanwhile. */
+  readonly #addedFrom = new Map<string, number>();
 
   constructor(partitionCount: (topic: string) => number | undefined) {
     this.#partitionCount = partitionCount;
@@ -33,8 +34,11 @@ export class GroupLeader {
     return this.#isWithholding;
   }
 
-  /** Whether a partition came while the group read its topic. */
-  readonly isAdded = (key: string): boolean => this.#added.has(key);
+  /** Whether a partition came while the group read its topic, without a break since. */
+  readonly isAdded = ({ topic, partition }: TopicPartition): boolean => {
+    const from = this.#addedFrom.get(topic);
+    return from !== undefined && partition >= from;
+  };
 
   /** It does not lead any more. */
   resign(): void {
@@ -51,9 +55,9 @@ export class GroupLeader {
       if (count === before) continue;
       isAffected = true;
       this.#counts.set(topic, count);
-      for (let partition = before; partition < count; partition++) {
-        this.#added.add(keyOf({ topic, partition }));
-      }
+      // One that was deleted comes back as a new one.
+      const from = Math.min(this.#addedFrom.get(topic) ?? count, before, count);
+      this.#addedFrom.set(topic, from);
     }
     return isAffected;
   }
@@ -79,9 +83,12 @@ export class GroupLeader {
     this.#target = target;
   }
 
-  #countPartitions(topics: Iterable<string>): Record<string, number> {
+  #countPartitions(topics: ReadonlySet<string>): Record<string, number> {
     const partitions: Record<string, number> = Object.create(null);
     this.#counts.clear();
+    for (const topic of this.#addedFrom.keys()) {
+      if (!topics.has(topic)) this.#addedFrom.delete(topic);
+    }
     for (const topic of topics) {
       const count = this.#partitionCount(topic);
       this.#counts.set(topic, count ?? 0);

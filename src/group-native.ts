@@ -68,8 +68,12 @@ export class NativeMembers {
   readonly #members = new Map<string, NativeMember>();
   readonly #owned = new Map<string, Owned>();
   readonly #waiting = new Map<string, (() => void)[]>();
+  /** By member here: how much of its target it has not, which waits for no code of a user. */
+  readonly #missing = new Map<string, number>();
+  /** How much of what members here own is meant for members elsewhere. */
+  #owedCount = 0;
   #target: ReadonlyMap<string, Target> = new Map();
-  #isAdded: (key: string) => boolean = () => false;
+  #isAdded: (at: TopicPartition) => boolean = () => false;
   /** A new target is being waited for: until then nothing moves. */
   #isHeld = false;
 
@@ -100,6 +104,7 @@ export class NativeMembers {
     const member = this.#members.get(memberId);
     if (member === undefined) return false;
     this.#members.delete(memberId);
+    this.#missing.delete(memberId);
     const gone = [...this.#owned.values()].filter((owned) => owned.member === member);
     for (const { ownership } of gone) this.#disown(ownership);
     if (isLost) member.lost(gone.map(({ ownership }) => ownership));
@@ -112,18 +117,21 @@ export class NativeMembers {
     this.#isHeld = true;
   }
 
-  moveTo(target: ReadonlyMap<string, Target>, isAdded: (key: string) => boolean): void {
+  moveTo(target: ReadonlyMap<string, Target>, isAdded: (at: TopicPartition) => boolean): void {
     this.#target = target;
     this.#isAdded = isAdded;
     this.#isHeld = false;
-    this.#move();
+    this.#revokeAll();
+    this.#grant(target.keys());
+    this.#count();
+    this.#settleAll(this.#waiting.keys());
+    this.#moved();
   }
 
   released(ownerships: readonly Ownership[]): void {
-    for (const ownership of ownerships) {
-      if (this.owns(ownership)) this.#disown(ownership);
-    }
-    this.#move();
+    const released = ownerships.filter((ownership) => this.owns(ownership));
+    this.#take(released);
+    this.#giveOn(released);
   }
 
   /** Topics were created or deleted. Whether a member asks for others since. */
@@ -157,9 +165,7 @@ export class NativeMembers {
     const result = new Map<string, TopicPartition[]>();
     for (const { member, ownership } of this.#owned.values()) {
       const { topic, partition } = ownership;
-      const list = result.get(member.memberId);
-      if (list === undefined) result.set(member.memberId, [{ topic, partition }]);
-      else list.push({ topic, partition });
+      addTo(result, member.memberId, { topic, partition });
     }
     return result;
   }
@@ -175,57 +181,78 @@ export class NativeMembers {
 
   /** Whether nobody here still has what is meant for a member elsewhere. */
   get hasGivenUp(): boolean {
-    for (const key of this.#owned.keys()) {
-      const target = this.#target.get(key);
-      if (target !== undefined && !this.#members.has(target.memberId)) return false;
-    }
-    return true;
+    return this.#owedCount === 0;
   }
 
   /** Resolves when the member has its whole target, but for what waits for code of a user elsewhere. */
   settled(memberId: string): Promise<void> {
     if (!this.#members.has(memberId) || this.#isSettled(memberId)) return Promise.resolve();
-    return new Promise((resolve) => {
-      const waiting = this.#waiting.get(memberId);
-      if (waiting === undefined) this.#waiting.set(memberId, [resolve]);
-      else waiting.push(resolve);
-    });
+    return new Promise((resolve) => addTo(this.#waiting, memberId, resolve));
   }
 
-  /** Revokes what must move, grants what is free, and tells who waits for its assignment to be whole. */
-  #move(): void {
-    if (this.#isHeld) return;
+  #revokeAll(): void {
     const revoked = new Map<NativeMember, Owned[]>();
     for (const [key, owned] of this.#owned) {
       if (this.#target.get(key)?.memberId === owned.member.memberId) continue;
       if (owned.revocation !== null) continue;
-      const list = revoked.get(owned.member);
-      if (list === undefined) revoked.set(owned.member, [owned]);
-      else list.push(owned);
+      addTo(revoked, owned.member, owned);
     }
     for (const [member, list] of revoked) this.#revoke(member, list);
+  }
+
+  /** Gives those of these that are free to whoever they are meant for. */
+  #grant(keys: Iterable<string>): void {
     const granted = new Map<NativeMember, Ownership[]>();
-    for (const [key, { at, memberId }] of this.#target) {
-      const member = this.#members.get(memberId);
-      if (member === undefined || this.#owned.has(key)) continue;
-      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#isAdded(key) };
+    for (const key of keys) {
+      const { at, memberId } = this.#target.get(key) ?? {};
+      const member = memberId === undefined ? undefined : this.#members.get(memberId);
+      if (at === undefined || member === undefined || this.#owned.has(key)) continue;
+      const ownership = { ...at, number: ++lastOwnership, isAdded: this.#isAdded(at) };
       this.#owned.set(key, { member, ownership, revocation: null });
-      const list = granted.get(member);
-      if (list === undefined) granted.set(member, [ownership]);
-      else list.push(ownership);
+      addTo(granted, member, ownership);
     }
     for (const [member, ownerships] of granted) member.granted(ownerships);
-    for (const memberId of this.#waiting.keys()) {
-      if (this.#isSettled(memberId)) this.#settle(memberId);
+  }
+
+  /** What is missing now that the target is another. */
+  #count(): void {
+    this.#missing.clear();
+    this.#owedCount = 0;
+    for (const [key, { memberId }] of this.#target) this.#countOne(key, memberId, 1);
+  }
+
+  #countOne(key: string, memberId: string, by: 1 | -1): void {
+    const owned = this.#owned.get(key);
+    if (owned === undefined) return;
+    if (!this.#members.has(memberId)) this.#owedCount += by;
+    else if (owned.revocation?.busy === false) {
+      this.#missing.set(memberId, (this.#missing.get(memberId) ?? 0) + by);
     }
+  }
+
+  /** Takes these from their owners. */
+  #take(ownerships: readonly Ownership[]): void {
+    for (const ownership of ownerships) {
+      const key = keyOf(ownership);
+      const target = this.#target.get(key);
+      if (target !== undefined) this.#countOne(key, target.memberId, -1);
+      this.#disown(ownership);
+    }
+  }
+
+  /** Grants what was taken; the rest of the target is not looked at, however large. */
+  #giveOn(taken: readonly Ownership[]): void {
+    if (this.#isHeld) return;
+    const keys = taken.map(keyOf);
+    this.#grant(keys);
+    this.#settleAll(keys.flatMap((key) => this.#target.get(key)?.memberId ?? []));
     this.#moved();
   }
 
   #revoke(member: NativeMember, list: readonly Owned[]): void {
     const busy = member.revoke(list.map(({ ownership }) => ownership));
     const timer = this.#clock.after(member.revokeTimeoutMs, () => {
-      this.#lose(list);
-      this.#move();
+      this.#giveOn(this.#lose(list));
     });
     const revocation = { busy, timer, pending: list.length };
     for (const owned of list) owned.revocation = revocation;
@@ -238,28 +265,27 @@ export class NativeMembers {
     if (revocation != null && --revocation.pending === 0) revocation.timer.cancel();
   }
 
-  #lose(list: readonly Owned[]): void {
+  /** @returns what was lost of it: the rest was released before */
+  #lose(list: readonly Owned[]): Ownership[] {
+    const taken: Ownership[] = [];
     const lost = new Map<NativeMember, Ownership[]>();
     for (const { member, ownership } of list) {
       if (!this.owns(ownership)) continue;
-      this.#disown(ownership);
-      const ownerships = lost.get(member);
-      if (ownerships === undefined) lost.set(member, [ownership]);
-      else ownerships.push(ownership);
+      taken.push(ownership);
+      addTo(lost, member, ownership);
     }
+    this.#take(taken);
     for (const [member, ownerships] of lost) member.lost(ownerships);
+    return taken;
   }
 
   #isSettled(memberId: string): boolean {
-    if (this.#isHeld) return false;
-    for (const [key, { memberId: target }] of this.#target) {
-      if (target !== memberId) continue;
-      const owned = this.#owned.get(key);
-      if (owned === undefined) return false;
-      const isMine = owned.member.memberId === memberId && owned.revocation === null;
-      if (!isMine && owned.revocation?.busy !== true) return false;
-    }
-    return true;
+    return !this.#isHeld && (this.#missing.get(memberId) ?? 0) === 0;
+  }
+
+  /** Tells those of these who wait for their assignment to be whole. */
+  #settleAll(memberIds: Iterable<string>): void {
+    for (const memberId of memberIds) if (this.#isSettled(memberId)) this.#settle(memberId);
   }
 
   #settle(memberId: string): void {
@@ -267,4 +293,10 @@ export class NativeMembers {
     this.#waiting.delete(memberId);
     for (const resolve of waiting) resolve();
   }
+}
+
+function addTo<K, V>(lists: Map<K, V[]>, key: K, value: V): void {
+  const list = lists.get(key);
+  if (list === undefined) lists.set(key, [value]);
+  else list.push(value);
 }

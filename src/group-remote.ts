@@ -1,34 +1,47 @@
 import type { Clock, Timer } from './clock.js';
 import { decodeSubscription, type Subscription } from './group-protocol.js';
+import { Session } from './group-session.js';
 
-/** Kafka's error codes of the classic group protocol, as a member in another process gets them. */
+/** Kafka's error codes of the group protocols, as a member in another process gets them. */
 export type GroupErrorCode =
   | 'COORDINATOR_NOT_AVAILABLE'
   | 'FENCED_INSTANCE_ID'
+  | 'FENCED_MEMBER_EPOCH'
+  | 'GROUP_ID_NOT_FOUND'
   | 'GROUP_MAX_SIZE_REACHED'
   | 'ILLEGAL_GENERATION'
   | 'INCONSISTENT_GROUP_PROTOCOL'
   | 'INVALID_GROUP_ID'
+  | 'INVALID_REGULAR_EXPRESSION'
+  | 'INVALID_REQUEST'
   | 'INVALID_SESSION_TIMEOUT'
   | 'MEMBER_ID_REQUIRED'
   | 'REBALANCE_IN_PROGRESS'
-  | 'UNKNOWN_MEMBER_ID';
+  | 'STALE_MEMBER_EPOCH'
+  | 'UNKNOWN_MEMBER_ID'
+  | 'UNRELEASED_INSTANCE_ID'
+  | 'UNSUPPORTED_ASSIGNOR';
 
-/** Bounds on members that are reached over the wire. Kafka's names and defaults, but for the delay. */
+/** Bounds on members that are reached over the wire, by Kafka's names. */
 export interface GroupLimits {
   /** How long the first join of an empty group waits for others, each of which prolongs it: in ms. */
   readonly initialRebalanceDelayMs: number;
   readonly maxGroupSize: number;
   readonly minSessionTimeoutMs: number;
   readonly maxSessionTimeoutMs: number;
+  /** Members of the consumer protocol (KIP-848) are told it, and heard of within the session timeout. */
+  readonly consumerHeartbeatIntervalMs: number;
+  readonly consumerSessionTimeoutMs: number;
 }
 
-/** Kafka's limits, but for the delay of the first rebalance, which is none. */
+/** Kafka's limits, but for the delay of the first rebalance, which is none, and heartbeats, which it wants every 5 s. */
 export const defaultGroupLimits: GroupLimits = {
   initialRebalanceDelayMs: 0,
   maxGroupSize: Infinity,
   minSessionTimeoutMs: 6000,
   maxSessionTimeoutMs: 1_800_000,
+  consumerHeartbeatIntervalMs: 1000,
+  consumerSessionTimeoutMs: 45_000,
 };
 
 /** Who asks: '' is the member id of one that has none yet. */
@@ -115,10 +128,7 @@ export class RemoteMember {
   isSyncDue: boolean = false;
   #answerJoin: ((answer: JoinGroupAnswer) => void) | null = null;
   #answerSync: ((answer: SyncGroupAnswer) => void) | null = null;
-  readonly #clock: Clock;
-  readonly #expired: (member: RemoteMember) => void;
-  #session: Timer | null = null;
-  #sessionEnd = 0;
+  readonly #session: Session;
 
   constructor(
     memberId: string,
@@ -129,8 +139,12 @@ export class RemoteMember {
     this.memberId = memberId;
     this.groupInstanceId = request.groupInstanceId;
     this.request = request;
-    this.#clock = clock;
-    this.#expired = expired;
+    this.#session = new Session(clock, () => {
+      // The group holds its answer back: it has nothing to say meanwhile.
+      const isWaiting = this.#answerSync !== null || (!this.isNew && this.hasJoined);
+      if (isWaiting) this.heard();
+      else expired(this);
+    });
   }
 
   get hasJoined(): boolean {
@@ -163,7 +177,7 @@ export class RemoteMember {
     this.answerJoin(refusedJoin('REBALANCE_IN_PROGRESS', this.memberId));
     this.request = request;
     const patienceMs = Math.max(newMemberTimeoutMs, request.rebalanceTimeoutMs + joinLapseMs);
-    this.#extend(this.isNew ? patienceMs : request.sessionTimeoutMs);
+    this.#session.extend(this.isNew ? patienceMs : request.sessionTimeoutMs);
     return new Promise((resolve) => (this.#answerJoin = resolve));
   }
 
@@ -187,37 +201,12 @@ export class RemoteMember {
 
   /** It lives: its session begins anew. */
   heard(): void {
-    this.#extend(this.request.sessionTimeoutMs);
-  }
-
-  /** A timer that is due too early is set again, so that a heartbeat costs none. */
-  #extend(ms: number): void {
-    const end = this.#clock.monotonic() + ms;
-    const isSooner = end < this.#sessionEnd;
-    this.#sessionEnd = end;
-    if (isSooner) this.end();
-    if (this.#session === null) this.#watch(ms);
-  }
-
-  #watch(ms: number): void {
-    this.#session = this.#clock.after(ms, () => {
-      const left = this.#sessionEnd - this.#clock.monotonic();
-      if (left > 0) {
-        this.#watch(left);
-        return;
-      }
-      this.#session = null;
-      // The group holds its answer back: it has nothing to say meanwhile.
-      const isWaiting = this.#answerSync !== null || (!this.isNew && this.hasJoined);
-      if (isWaiting) this.heard();
-      else this.#expired(this);
-    });
+    this.#session.extend(this.request.sessionTimeoutMs);
   }
 
   /** Its session is watched no more. */
   end(): void {
-    this.#session?.cancel();
-    this.#session = null;
+    this.#session.stop();
   }
 }
 

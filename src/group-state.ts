@@ -22,11 +22,20 @@ import {
 } from './group-remote.js';
 
 /** Kafka's states of a classic group. */
-export type GroupState = 'Empty' | 'PreparingRebalance' | 'CompletingRebalance' | 'Stable' | 'Dead';
+export type ClassicGroupState =
+  | 'Empty'
+  | 'PreparingRebalance'
+  | 'CompletingRebalance'
+  | 'Stable'
+  | 'Dead';
+
+/** Which protocol a group's members speak. */
+export type GroupType = 'classic' | 'consumer';
 
 /** What of a generation outlives the process. */
 export interface GenerationBegun {
   readonly generation: number;
+  readonly type: GroupType;
   readonly protocolType: string;
   /** The last member has gone. */
   readonly isEmpty: boolean;
@@ -53,7 +62,7 @@ export class Group {
   readonly #env: GroupEnvironment;
   readonly natives: NativeMembers;
   readonly remotes: RemoteMembers;
-  #state: GroupState = 'Empty';
+  #state: ClassicGroupState = 'Empty';
   #generation: number;
   #protocolType: string = consumerProtocolType;
   #protocolName: string | null = null;
@@ -82,7 +91,7 @@ export class Group {
     );
   }
 
-  get state(): GroupState {
+  get state(): ClassicGroupState {
     return this.#state;
   }
 
@@ -261,6 +270,7 @@ export class Group {
     this.#generation++;
     this.#env.generationBegan({
       generation: this.#generation,
+      type: 'classic',
       protocolType: this.#protocolType,
       isEmpty: this.memberCount === 0,
     });

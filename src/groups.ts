@@ -2,7 +2,7 @@ import { keyOf, type TopicPartition } from './assignment.js';
 import { countingPolls, type Clock, type Timer } from './clock.js';
 import { OttlaError } from './errors.js';
 import { consumerProtocolType, type GroupErrorCode, type MemberIdentity } from './group-remote.js';
-import { GroupCoordinator, type GenerationBegun } from './group.js';
+import { GroupCoordinator, type GenerationBegun, type GroupType } from './group.js';
 import { OffsetStore, type CommittedOffset, type GroupCommit } from './offsets.js';
 import { put, remove, type MetaStore } from './storage/meta-store.js';
 import type { Topic } from './topic.js';
@@ -57,12 +57,13 @@ export class GroupRegistry {
   #expiring: Promise<void> = Promise.resolve();
 
   constructor(options: GroupsOptions) {
-    const { store, clock, newMemberId, findTopic, committed } = options;
+    const { store, clock, newMemberId, findTopic, topics, committed } = options;
     this.#options = options;
     this.offsets = new OffsetStore(store, clock, committed);
     this.coordinator = new GroupCoordinator({
       clock: countingPolls(clock),
-      partitionCount: (topic) => findTopic(topic)?.partitionCount,
+      findTopic,
+      topics,
       newMemberId,
       lastGeneration: (groupId) => this.lastGeneration(groupId),
       generationBegan: (groupId, begun) => this.#generationBegan(groupId, begun),
@@ -73,16 +74,24 @@ export class GroupRegistry {
     return this.#options.store.get(['group', groupId])?.generation ?? 0;
   }
 
-  /** Of a group whose members have gone; '' if it never had any. */
+  /** Of a group whose members have gone, or speak the consumer protocol; '' if it never had any. */
   protocolTypeOf(groupId: string): string {
+    if (this.typeOf(groupId) === 'consumer') return consumerProtocolType;
     const row = this.#options.store.get(['group', groupId]);
     return row === undefined ? '' : (row.protocolType ?? consumerProtocolType);
+  }
+
+  /** Of a group without members: that of the last. */
+  typeOf(groupId: string): GroupType {
+    const row = this.#options.store.get(['group', groupId]);
+    return this.coordinator.typeOf(groupId) ?? row?.type ?? 'classic';
   }
 
   /** One that is not saved is given out again after a restart: to members that are new as well. */
   #generationBegan(groupId: string, begun: GenerationBegun): void {
     const { store, clock, rebalanced } = this.#options;
-    const { isEmpty, ...row } = begun;
+    const { isEmpty, type, ...known } = begun;
+    const row = type === 'classic' ? known : { ...known, type };
     rebalanced();
     const emptied = isEmpty ? { ...row, emptySince: clock.now() } : row;
     store.write([put(['group', groupId], emptied)]).catch(() => undefined);

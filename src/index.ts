@@ -6,22 +6,22 @@ export { Topics } from './ottla-topics.js';
 export type { TopicDescription } from './ottla-topics.js';
 export { defineTopic } from './serde.js';
 export type {
-  Codec,
-  CodecName,
   DefinitionOptions,
+  HeadersIn,
+  HeadersOut,
   KeyIn,
   KeyOut,
-  SerdeSpec,
-  StandardSchema,
   TopicDefinition,
   TopicRef,
   ValueIn,
   ValueOut,
 } from './serde.js';
+export type { Codec, CodecName, SerdeSpec, StandardSchema } from './codec.js';
+export type { Headers, HeadersSpec, RawHeaders } from './headers.js';
 export type { RedriveOptions } from './redrive.js';
 export type { Producer, SendOptions, WaitOptions } from './producer.js';
 export type { Transaction } from './producer-transaction.js';
-export type { HeadersIn, RecordMetadata, RecordToSend } from './producer-record.js';
+export type { RecordBody, RecordMetadata, RecordToSend } from './producer-record.js';
 export type { Consumer } from './consumer.js';
 export type {
   AssignorName,
@@ -36,13 +36,7 @@ export type { InvalidRecord, OnInvalid } from './consumer-invalid.js';
 export type { Concurrency, RetryOptions, RunContext, RunOptions } from './consumer-run-options.js';
 export type { RateLimit } from './run-slots.js';
 export type { TopicReading, ReadFrom, ReadOptions } from './consumer-read.js';
-export type {
-  BatchOf,
-  ConsumerBatch,
-  ConsumerRecord,
-  Headers,
-  RecordOf,
-} from './consumer-record.js';
+export type { BatchOf, ConsumerBatch, ConsumerRecord, RecordOf } from './consumer-record.js';
 export type {
   Acks,
   Ago,

@@ -1,7 +1,9 @@
+import type { TopicPartition } from './assignment.js';
 import type { Fetched, RecordFormat } from './engine.js';
 import { OttlaError } from './errors.js';
 import type { Isolation } from './options.js';
 import type { Partition } from './partition.js';
+import type { AppendWaiter } from './partition-append.js';
 import { PartitionReader, damaged, type ReadPlace } from './partition-reader.js';
 import type { ReadablePlace } from './partition-seek.js';
 import { RecordReader, restingReader } from './record-reader.js';
@@ -27,13 +29,24 @@ interface Chunk {
   readonly logEnd: number;
 }
 
+export interface PartitionFetchOptions<R> {
+  readonly format: RecordFormat<R>;
+  readonly position: number;
+  readonly ownership: number;
+  readonly isolation: Isolation;
+  /** Of one take(). */
+  readonly maxBytes: number;
+  /** There may be more to read than there was: by an append, or at another position. */
+  readonly woken: (fetch: PartitionFetch<R>) => void;
+}
+
 /**
  * One assigned partition of a reader: where it is, and the chunk it is handing records out of.
  *
  * The bytes of a chunk are lent: records copy what they keep, and the buffer goes back when the chunk
  * is done.
  */
-export class PartitionFetch<R> {
+export class PartitionFetch<R> implements AppendWaiter {
   readonly partition: Partition;
   readonly ownership: number;
   readonly format: RecordFormat<R>;
@@ -51,25 +64,36 @@ export class PartitionFetch<R> {
   #records: RecordReader = restingReader;
   readonly #isolation: Isolation;
 
-  constructor(
-    partition: Partition,
-    format: RecordFormat<R>,
-    position: number,
-    ownership: number,
-    isolation: Isolation,
-    maxBytes: number,
-  ) {
-    this.#maxBytes = maxBytes;
+  readonly #woken: (fetch: PartitionFetch<R>) => void;
+
+  constructor(partition: Partition, options: PartitionFetchOptions<R>) {
     this.partition = partition;
-    this.format = format;
-    this.ownership = ownership;
-    this.#position = position;
-    this.#isolation = isolation;
+    this.format = options.format;
+    this.ownership = options.ownership;
+    this.#position = options.position;
+    this.#isolation = options.isolation;
+    this.#maxBytes = options.maxBytes;
+    this.#woken = options.woken;
+    partition.notifyAppends(this);
+  }
+
+  wake(): void {
+    this.#woken(this);
+  }
+
+  /** Reads no more. */
+  close(): void {
+    this.partition.forget(this);
+    this.moveTo(this.#position);
   }
 
   /** The next offset to hand out. */
   get position(): number {
     return this.#position;
+  }
+
+  get place(): TopicPartition {
+    return { topic: this.partition.topic, partition: this.partition.index };
   }
 
   get hasChunk(): boolean {
@@ -82,6 +106,7 @@ export class PartitionFetch<R> {
     this.#position = offset;
     this.#chunk = null;
     this.#reader = null;
+    this.#woken(this);
   }
 
   /** Goes on at an offset, past damage before it, where its batch is known to begin. */

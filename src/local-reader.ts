@@ -14,6 +14,7 @@ import type {
 import { OttlaError } from './errors.js';
 import { PartitionFetch } from './local-fetch.js';
 import { GroupMember } from './local-member.js';
+import { FetchTurns } from './local-turns.js';
 import type { From } from './options.js';
 import { findReadable } from './partition-seek.js';
 import { offsetFor } from './partition-offsets.js';
@@ -53,8 +54,7 @@ export class LocalReader<R> implements Reader<R> {
   readonly #closed: (reader: LocalReader<R>) => void;
   #member: GroupMember | null = null;
   #subscription: Subscription | null = null;
-  #fetches: PartitionFetch<R>[] = [];
-  #turn = 0;
+  readonly #fetches = new FetchTurns<R>();
   #current: PartitionFetch<R> | null = null;
   #ahead: ReadAhead<R> | null = null;
   #damage: Damage<R> | null = null;
@@ -71,6 +71,7 @@ export class LocalReader<R> implements Reader<R> {
   /** Since the poll under way last looked for work: then it must look again before it waits. */
   #wasWoken = false;
   #failure: OttlaError | null = null;
+  #gaveUp: OttlaError | null = null;
   #isClosed = false;
 
   constructor(
@@ -148,7 +149,7 @@ export class LocalReader<R> implements Reader<R> {
         offset >= 0 ? offset : await this.#startOf({ topic, partition }, this.#options.from);
       resolved.push({ topic, partition, offset: start });
     }
-    this.#remove(this.#fetches.map(placeOf));
+    this.#removeAll();
     for (const position of resolved) this.#add(position, 0);
     this.wake();
   }
@@ -169,37 +170,39 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   #add({ topic, partition, offset }: Position, ownership: number): PartitionFetch<R> {
-    const log = this.#broker.partition({ topic, partition });
-    const fetch = new PartitionFetch(
-      log,
-      this.#options.formatFor(topic, ownership),
-      offset,
+    const fetch = new PartitionFetch(this.#broker.partition({ topic, partition }), {
+      format: this.#options.formatFor(topic, ownership),
+      position: offset,
       ownership,
-      this.#options.isolation,
-      this.#options.maxPollBytes ?? Infinity,
-    );
-    log.notifyAppends(this);
-    this.#fetches.push(fetch);
+      isolation: this.#options.isolation,
+      maxBytes: this.#options.maxPollBytes ?? Infinity,
+      woken: this.#woken,
+    });
+    this.#fetches.add(fetch);
     return fetch;
   }
 
-  #remove(partitions: readonly TopicPartition[]): void {
+  readonly #woken = (fetch: PartitionFetch<R>): void => {
+    this.#fetches.wake(fetch);
+    this.wake();
+  };
+
+  #remove(partitions: Iterable<TopicPartition>): void {
     for (const at of partitions) {
-      const fetch = this.#find(at);
+      const fetch = this.#fetches.at(at);
       if (fetch === undefined) continue;
-      fetch.moveTo(fetch.position);
-      fetch.partition.forget(this);
+      this.#fetches.remove(fetch);
+      fetch.close();
       if (this.#current === fetch) this.#current = null;
     }
-    this.#fetches = this.#fetches.filter((fetch) => !partitions.some((at) => isAt(fetch, at)));
   }
 
-  #find(at: TopicPartition): PartitionFetch<R> | undefined {
-    return this.#fetches.find((fetch) => isAt(fetch, at));
+  #removeAll(): void {
+    this.#remove([...this.#fetches].map(({ place }) => place));
   }
 
   #require(at: TopicPartition): PartitionFetch<R> {
-    const fetch = this.#find(at);
+    const fetch = this.#fetches.at(at);
     if (fetch !== undefined) return fetch;
     throw new OttlaError(
       'INVALID_REQUEST',
@@ -269,15 +272,15 @@ export class LocalReader<R> implements Reader<R> {
 
   /** The next partition whose turn it is and that has something to read. */
   #nextReadable(): PartitionFetch<R> | null {
-    for (let i = 0; i < this.#fetches.length; i++) {
-      const fetch = this.#fetches[(this.#turn + i) % this.#fetches.length]!;
-      if (fetch.paused || fetch.isHeld || fetch === this.#current || !this.#hasMore(fetch))
-        continue;
-      this.#turn = (this.#turn + i + 1) % this.#fetches.length;
-      return fetch;
-    }
-    return null;
+    return this.#fetches.find(this.#isReadable);
   }
+
+  readonly #isReadable = (fetch: PartitionFetch<R>): boolean => {
+    if (fetch.paused || fetch.isHeld || fetch === this.#current) return false;
+    const hasMore = this.#hasMore(fetch);
+    if (!hasMore) this.#fetches.rest(fetch);
+    return hasMore;
+  };
 
   #hasMore(fetch: PartitionFetch<R>): boolean {
     try {
@@ -309,13 +312,9 @@ export class LocalReader<R> implements Reader<R> {
   #beginTail(): boolean {
     if (this.#ahead !== null) return false;
     this.#current = null;
-    const turn = this.#turn;
     const fetch = this.#nextReadable();
-    if (fetch === null) return false;
-    if (!fetch.reader.isAtTail) {
-      this.#turn = turn;
-      return false;
-    }
+    if (fetch?.reader.isAtTail !== true) return false;
+    this.#fetches.pass(fetch);
     try {
       let length = fetch.reader.read(this.#chunkBufferFor(0, fetch.reader));
       if (length < 0) length = fetch.reader.read(this.#bufferFor(0, -length));
@@ -362,7 +361,7 @@ export class LocalReader<R> implements Reader<R> {
     }
     const place = await findReadable(partition, offset);
     this.#damage = null;
-    if (version !== fetch.version || !this.#fetches.includes(fetch)) return null;
+    if (version !== fetch.version || !this.#fetches.has(fetch)) return null;
     const passedAt = `${partition.name} ${place.segment.baseOffset} ${place.position}`;
     const isAgain = passedAt === this.#passedAt;
     const nextOffset = place.offset;
@@ -409,7 +408,7 @@ export class LocalReader<R> implements Reader<R> {
     if (ahead === null) return false;
     const result = await ahead.done;
     if (this.#ahead === ahead) this.#ahead = null;
-    const isVoid = ahead.version !== ahead.fetch.version || !this.#fetches.includes(ahead.fetch);
+    const isVoid = ahead.version !== ahead.fetch.version || !this.#fetches.has(ahead.fetch);
     if (isVoid) return true;
     if ('error' in result) {
       ahead.fetch.moveTo(ahead.fetch.position);
@@ -425,8 +424,9 @@ export class LocalReader<R> implements Reader<R> {
 
   #readAhead(): ReadAhead<R> | null {
     const current = this.#current;
-    const fetch =
-      this.#nextReadable() ?? (current !== null && this.#hasMore(current) ? current : null);
+    const next = this.#nextReadable();
+    if (next !== null) this.#fetches.pass(next);
+    const fetch = next ?? (current !== null && this.#hasMore(current) ? current : null);
     if (fetch === null) return null;
     const { version } = fetch;
     const read = async (): Promise<number> => {
@@ -444,10 +444,11 @@ export class LocalReader<R> implements Reader<R> {
   async #wait(signal: AbortSignal | null): Promise<void> {
     const { clock, readOnly } = this.#broker;
     if (readOnly) {
-      for (const { partition } of this.#fetches) {
+      for (const fetch of this.#fetches) {
         // Also in its owner's metadata it must be there.
-        this.#broker.partition({ topic: partition.topic, partition: partition.index });
-        await partition.refresh();
+        this.#broker.partition(fetch.place);
+        await fetch.partition.refresh();
+        this.#fetches.wake(fetch);
       }
       if (this.#nextReadable() !== null) return;
     }
@@ -470,7 +471,11 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   positions(): readonly Position[] {
-    return this.#fetches.map((fetch) => ({ ...placeOf(fetch), offset: fetch.position }));
+    return [...this.#fetches].map(({ place, position }) => ({ ...place, offset: position }));
+  }
+
+  position(at: TopicPartition): number {
+    return this.#require(at).position;
   }
 
   seek({ topic, partition, offset }: Position): void {
@@ -490,8 +495,18 @@ export class LocalReader<R> implements Reader<R> {
     }
   }
 
+  gaveUp(why: OttlaError | null): void {
+    this.#gaveUp = why;
+    if (why !== null) this.#broker.tellChange();
+  }
+
+  /** Why it asks for nothing more of a partition that it owns; null: it does, or does not own it. */
+  whyGivenUp(at: TopicPartition): OttlaError | null {
+    return this.#fetches.at(at) === undefined ? null : this.#gaveUp;
+  }
+
   isPaused(at: TopicPartition): boolean {
-    return this.#find(at)?.paused === true;
+    return this.#fetches.at(at)?.paused === true;
   }
 
   resume(partitions: readonly TopicPartition[]): void {
@@ -536,7 +551,7 @@ export class LocalReader<R> implements Reader<R> {
   async close(): Promise<void> {
     if (this.#isClosed) return;
     this.#isClosed = true;
-    this.#remove(this.#fetches.map(placeOf));
+    this.#removeAll();
     this.#member?.leave();
     this.wake();
     await this.#ahead?.done;
@@ -546,12 +561,4 @@ export class LocalReader<R> implements Reader<R> {
 
 function isOutOfRange(error: unknown): error is OttlaError {
   return error instanceof OttlaError && error.code === 'OFFSET_OUT_OF_RANGE';
-}
-
-function isAt({ partition }: PartitionFetch<unknown>, at: TopicPartition): boolean {
-  return partition.index === at.partition && partition.topic === at.topic;
-}
-
-function placeOf({ partition }: PartitionFetch<unknown>): TopicPartition {
-  return { topic: partition.topic, partition: partition.index };
 }

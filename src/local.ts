@@ -300,7 +300,10 @@ export class LocalEngine implements Engine {
     this.#broker.groups.refuseUnknown(groupId);
   }
 
-  /** The groups with a live member here whose commits have not reached the end, in words. */
+  /**
+   * The groups with a live member here whose commits have not reached the end, in words.
+   * @throws why a member has given up
+   */
   #behind(groups: readonly string[] | undefined): string[] {
     const { coordinator, offsets } = this.#broker;
     const behind: string[] = [];
@@ -312,7 +315,13 @@ export class LocalEngine implements Engine {
           const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;
           // What was deleted from the log's start has no one to commit it.
           if (Math.max(committed ?? 0, partition.logStartOffset) >= end) continue;
-          const paused = this.#isPaused(groupId, partition) ? ', which is paused' : '';
+          const at = { topic: name, partition: partition.index };
+          const readers = [...this.#readers].filter((reader) => reader.groupId === groupId);
+          for (const reader of readers) {
+            const why = reader.whyGivenUp(at);
+            if (why !== null) throw why;
+          }
+          const paused = readers.some((reader) => reader.isPaused(at)) ? ', which is paused' : '';
           behind.push(
             `group ${groupId} has committed ${committed ?? 'nothing'} of ${end} in ${partition.name}${paused}`,
           );
@@ -320,11 +329,6 @@ export class LocalEngine implements Engine {
       }
     }
     return behind;
-  }
-
-  #isPaused(groupId: string, { topic, index }: Partition): boolean {
-    const at = { topic, partition: index };
-    return [...this.#readers].some((reader) => reader.groupId === groupId && reader.isPaused(at));
   }
 
   flushNow(): void {

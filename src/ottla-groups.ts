@@ -1,4 +1,4 @@
-import type { TopicPartition } from './assignment.js';
+import { keyOf, type TopicPartition } from './assignment.js';
 import { checkPlaces } from './consumer-options.js';
 import type { Engine, GroupInfo, GroupPartitionInfo } from './engine.js';
 import { OttlaError } from './errors.js';
@@ -40,11 +40,11 @@ export interface ResetOffsetsOptions {
   readonly dryRun?: boolean;
 }
 
-/** A commit that was moved. */
+/** A commit that was moved, or with `dryRun` would be. */
 export interface OffsetReset extends TopicPartition {
   /** What was committed before; -1: nothing. */
   readonly committed: number;
-  /** What is committed now: the NEXT offset to read. */
+  /** What is committed then: the NEXT offset to read. */
   readonly offset: number;
 }
 
@@ -94,8 +94,8 @@ export class Groups {
 
   /**
    * Moves the commits of a group without members, all or none, durably. With `topic`, also where the group has
-   * committed nothing so far, and for a group that is new.
-   * @returns what was moved, or with `dryRun` would be
+   * committed nothing so far, and for a group that is new. Metadata of what is moved is gone.
+   * @returns what was moved, or with `dryRun` would be: that may be asked of a group with members, too
    * @throws NON_EMPTY_GROUP; GROUP_ID_NOT_FOUND without `topic`; NO_OFFSET_FOR_PARTITION if there is no commit
    *   to `shift`; UNKNOWN_TOPIC_OR_PARTITION; INVALID_REQUEST in read-only mode
    */
@@ -138,16 +138,17 @@ export class Groups {
         .map(({ topic: name, partition, committed }) => ({ topic: name, partition, committed }));
     }
     const all = (await this.#engine.partitions(topic)).map(({ partition }) => partition);
-    const strange = numbers?.find((partition) => !all.includes(partition));
+    const strange = numbers?.find((partition) => partition >= all.length);
     if (strange !== undefined) {
       throw new OttlaError(
         'UNKNOWN_TOPIC_OR_PARTITION',
         `groups.resetOffsets: topic ${topic} has partitions 0 to ${all.length - 1}, got ${strange}`,
       );
     }
+    const commits = new Map(known.map((at) => [keyOf(at), at.committed]));
     return (numbers ?? all).map((partition) => {
-      const found = known.find((at) => at.topic === topic && at.partition === partition);
-      return { topic, partition, committed: found?.committed ?? -1 };
+      const committed = commits.get(keyOf({ topic, partition })) ?? -1;
+      return { topic, partition, committed };
     });
   }
 

@@ -40,7 +40,7 @@ export class Topics {
     if (options !== undefined && typeof topic !== 'string') {
       throw new TypeError('topics.create: a definition has its options already');
     }
-    const { name, key, value } = definition;
+    const { name, key, value, headers } = definition;
     checkTopicName('topics.create', name);
     const given = options === undefined ? definition.options : options;
     checkOptions(`topics.create ${name}`, topicOptions, given);
@@ -49,7 +49,11 @@ export class Topics {
       name,
       partitionCount: partitions,
       settings: defined(settings),
-      codecs: { key: key.name, value: value.name },
+      codecs: {
+        key: key.name,
+        value: value.name,
+        ...(headers !== null && { headers: headers.name }),
+      },
     });
   }
 

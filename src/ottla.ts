@@ -329,7 +329,8 @@ export class Ottla {
    * Resolves when everything sent is written, and every group with a member here has committed all
    * there is in its topics; with `groups`, each of these.
    * @throws ABORTED when the signal aborts, saying who is behind; GROUP_ID_NOT_FOUND for a group without
-   *   members, commits and consumers
+   *   members, commits and consumers; what a run() of theirs has failed with, if nobody awaits that: the group
+   *   would never get there
    */
   async idle(
     options: { readonly groups?: readonly string[]; readonly signal?: AbortSignal } = {},

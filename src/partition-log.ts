@@ -4,13 +4,17 @@ import { isCompacted, type TopicSettings } from './options.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { FreedSegments } from './partition-freed.js';
 import { PartitionProducers, type ProducerSnapshot } from './partition-producers.js';
-import { StoredPartition, emptyRecoveryPoint, noProducers } from './partition-row.js';
-import type { LogPlace } from './partition-row.js';
+import {
+  emptyRecoveryPoint,
+  noProducers,
+  type LogPlace,
+  type StoredPartition,
+} from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
 import { CountedBytes } from './partition-quota.js';
 import { LogSegments } from './partition-segments.js';
-import { encodeLeaderEpochs, segmentFileName } from './storage/checkpoint.js';
+import { encodeLeaderEpochs } from './storage/checkpoint.js';
 import {
   put,
   remove,
@@ -41,7 +45,7 @@ const recoveryPointMs = 5000;
 export class PartitionLog {
   readonly name: string;
   readonly place: LogPlace;
-  settings: TopicSettings;
+  readonly #topic: { readonly settings: TopicSettings };
   readonly #env: LogEnvironment;
   /** Null until opened. */
   #segments: LogSegments | null = null;
@@ -67,17 +71,27 @@ export class PartitionLog {
   #swaps = 0;
   /** Offsets of the producer snapshots that were there when it was opened. */
   #foundSnapshots: readonly number[] = [];
+  /** Null until it was looked at. */
+  #foundBytes: number | null = null;
 
-  constructor(env: LogEnvironment, place: LogPlace, settings: TopicSettings) {
+  constructor(
+    env: LogEnvironment,
+    place: LogPlace,
+    topic: { readonly settings: TopicSettings },
+    stored: StoredPartition,
+  ) {
     this.#env = env;
     this.place = place;
     this.name = `${place.topic}-${place.partition}`;
-    this.settings = settings;
-    const { topicId, partition } = place;
-    this.stored = new StoredPartition(env.store, topicId, partition, !env.readOnly);
+    this.#topic = topic;
+    this.stored = stored;
     this.#freed = new FreedSegments(env);
     this.counted = new CountedBytes(env.quota);
     this.producers = new PartitionProducers(env.openFiles.files, place.directory);
+  }
+
+  get settings(): TopicSettings {
+    return this.#topic.settings;
   }
 
   /** Why nothing can be appended any more; null: all is well. */
@@ -159,13 +173,15 @@ export class PartitionLog {
     } catch (error) {
       // Nothing is known yet: it is tried again at the next use.
       this.#freed.clear();
+      this.#foundBytes = null;
       throw asStorageError(this.name, error);
     }
   }
 
   #open(toRecover: boolean): LogSegments {
     const { openFiles, readOnly, clock } = this.#env;
-    const found = new LogOpening(this.#env, this.place, this.stored, this.#newSegment).find();
+    const opening = new LogOpening(this.#env, this.place, this.stored, this.#newSegment);
+    const found = opening.find(this.#foundBytes);
     const { row, swapping, swapped, sealed, active, activeBytes, missing, damage } = found;
     for (const base of found.freedRows) this.#freed.rows.add(base);
     for (const segment of found.freedFiles) this.#freed.addFiles(segment);
@@ -186,11 +202,13 @@ export class PartitionLog {
     this.#epochs = new LeaderEpochs(row.leaderEpochs);
     this.#swaps = found.swaps;
     this.#foundSnapshots = found.snapshots;
+    this.#foundBytes = activeBytes;
     this.syncFailed ||= row.syncFailed === true;
     this.#savedPoint = row.active;
     this.#savedProducers = row.producers;
     this.producers.restore(row.active.nextOffset, row.producers);
-    this.#savedAt = clock.monotonic();
+    // What a kill has left behind the point is not to be read at each open: the first sync moves it.
+    this.#savedAt = activeBytes > row.active.bytes ? -Infinity : clock.monotonic();
     this.#segments = segments;
     if (missing !== null) {
       const { startOffset } = segments;
@@ -240,6 +258,12 @@ export class PartitionLog {
     this.#env.warn(`${this.#failure!.message}.`);
   }
 
+  /** Bytes that the active segment's file had when the log was opened. */
+  get foundBytes(): number {
+    this.open(true);
+    return this.#foundBytes!;
+  }
+
   /** The row as it was written last. */
   get row(): PartitionRow {
     return this.#row(this.#savedPoint);
@@ -257,13 +281,13 @@ export class PartitionLog {
 
   /**
    * Whether bytes lie behind the recovery point that recoverLog() must judge, or the producer snapshot or a
-   * transaction index is to be made anew. Of a log without producers, one look at a file's size.
+   * transaction index is to be made anew.
+   * @param activeBytes of the active segment's file, where it was looked at before the log is opened
    */
-  needsRecovery(): boolean {
+  needsRecovery(activeBytes: number = this.foundBytes): boolean {
+    this.#foundBytes = activeBytes;
     const { active, producers, syncFailed } = this.stored.read();
-    if (syncFailed === true) return true;
-    const path = join(this.place.directory, segmentFileName(active.baseOffset, 'log'));
-    if (Math.max(0, this.#env.openFiles.files.size(path)) !== active.bytes) return true;
+    if (syncFailed === true || activeBytes !== active.bytes) return true;
     if (!this.producers.isWhole(active.nextOffset, producers)) return true;
     if (!producers.hasAborted) return false;
     return this.segments.all.some((segment) => !segment.transactions.isWhole);

@@ -66,8 +66,11 @@ export class LogOpening {
     this.#newSegment = newSegment;
   }
 
-  /** @throws METADATA_LOST if the metadata is not this directory's; errors of the file system */
-  find(): FoundLog {
+  /**
+   * @param knownBytes of the active segment's file; null: not looked at yet
+   * @throws METADATA_LOST if the metadata is not this directory's; errors of the file system
+   */
+  find(knownBytes: number | null): FoundLog {
     const { row, compaction, sealed: rows, present, sizes, names } = this.#look();
     const swapping = compaction?.swapping ?? null;
     const { files } = this.#env.openFiles;
@@ -114,7 +117,7 @@ export class LogOpening {
       freedFiles.push(this.#newSegment(base));
     }
     const active = this.#newSegment(row.active.baseOffset);
-    const activeBytes = Math.max(0, active.fileSize());
+    const activeBytes = knownBytes ?? Math.max(0, active.fileSize());
     if (activeBytes < row.active.bytes) {
       damage.push(wrongSize(active, activeBytes, `at least ${row.active.bytes}`));
     }
@@ -149,10 +152,12 @@ export class LogOpening {
     const { topicId, partition, directory } = this.#place;
     const { files } = this.#env.openFiles;
     const row = this.#stored.read();
-    const compaction = this.#stored.compaction();
+    // A log that was never rolled has neither: they would lie below its active segment.
+    const mayHaveSealed = row.active.baseOffset > 0;
+    const compaction = mayHaveSealed ? this.#stored.compaction() : undefined;
     const names = listFiles(files, this.#place);
     const present = new Set(offsetsIn(names, 'log'));
-    const sealed = [...this.#env.store.range(['segment', topicId, partition])];
+    const sealed = mayHaveSealed ? [...this.#env.store.range(['segment', topicId, partition])] : [];
     const swapping = compaction?.swapping ?? null;
     const sizes = new Map<number, number>();
     for (const { key, value } of sealed) {

@@ -31,7 +31,7 @@ export async function recoverLog(
   if (isRebuilt) {
     await log.producers.rebuild(segments.all, damaged, slices);
   }
-  const fileSize = Math.max(0, active.fileSize());
+  const fileSize = log.foundBytes;
   if (log.syncFailed) await active.writeAgain(active.size, fileSize);
   const { position, problem } = await log.addBatchesUpTo(fileSize);
   let report: string | null = null;

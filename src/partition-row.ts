@@ -1,6 +1,10 @@
 import { join } from 'node:path';
 import { OttlaError } from './errors.js';
-import { decodePartitionMetadata, partitionMetadataFile } from './storage/checkpoint.js';
+import {
+  decodePartitionMetadata,
+  encodePartitionMetadata,
+  partitionMetadataFile,
+} from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
 import {
   emptySum,
@@ -71,7 +75,7 @@ export class StoredPartition {
   readonly #isOwner: boolean;
   /** As it was read or written last. */
   #row: PartitionRow | null = null;
-  #written: Promise<void> = Promise.resolve();
+  #written: Promise<void> | null = null;
 
   /** @param isOwner nobody else writes it */
   constructor(store: MetaStore, topicId: string, partition: number, isOwner: boolean) {
@@ -79,6 +83,11 @@ export class StoredPartition {
     this.#isOwner = isOwner;
     this.#topicId = topicId;
     this.#partition = partition;
+  }
+
+  /** The same, of which nothing was read. */
+  anew(): StoredPartition {
+    return new StoredPartition(this.#store, this.#topicId, this.#partition, this.#isOwner);
   }
 
   read(): PartitionRow {
@@ -111,7 +120,7 @@ export class StoredPartition {
    * the turn of the next.
    */
   write(row: () => PartitionRow, others: readonly Change[], done: () => void): Promise<void> {
-    const written = this.#written.then(async () => {
+    const written = (this.#written ?? Promise.resolve()).then(async () => {
       const next = row();
       const change = put(['partition', this.#topicId, this.#partition], next);
       await this.#store.write([...others, change]);
@@ -131,6 +140,7 @@ export function listFiles(files: FileSystem, place: LogPlace): string[] {
   const { directory, topicId } = place;
   const names = files.list(directory);
   const metadata = files.readFile(join(directory, partitionMetadataFile));
+  if (metadata?.equals(encodePartitionMetadata(topicId)) === true) return names;
   const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
   if (found === topicId) return names;
   throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);

@@ -2,19 +2,18 @@ import { join } from 'node:path';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
-import { PartitionAppends, type AppendListener, type AppendWaiter } from './partition-append.js';
-import { PartitionCompaction } from './partition-compaction.js';
+import type { AppendListener, AppendWaiter } from './partition-append.js';
+import { CurrentLog } from './partition-current.js';
 import type { LogEnvironment } from './partition-environment.js';
-import { followLogStart, isOutdated, readOn } from './partition-follow.js';
-import { PartitionLog } from './partition-log.js';
-import { recoverLog } from './partition-recovery.js';
-import type { StoredExtent } from './partition-row.js';
+import { followLogStart } from './partition-follow.js';
+import type { PartitionLog } from './partition-log.js';
+import { StoredPartition, type StoredExtent } from './partition-row.js';
 import { beginAt, freeSegments } from './partition-freeing.js';
 import { encodeMarker, type Marker } from './record-marker.js';
+import { segmentFileName } from './storage/checkpoint.js';
 import type { ProducerState } from './storage/producer-state.js';
 import type { PartitionRow } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
-import { Slices } from './storage/slices.js';
 import type { AbortedTransaction } from './storage/transaction-index.js';
 
 /** A log whose segments are held. */
@@ -25,40 +24,59 @@ export interface HeldLog {
   readonly activeBytes: number;
 }
 
+/** What a partition must know of its topic, which changes. */
+interface PartitionTopic {
+  readonly name: string;
+  readonly id: string;
+  readonly settings: TopicSettings;
+}
+
 /**
- * One ordered log, from opening to closing: appends in order, group commit, watermarks, what is freed.
- * Its PartitionLog is another one after a reopening.
+ * One ordered log, from opening to closing: appends in order, group commit, watermarks, what is freed. Of
+ * one that nobody has used there is no more than its place.
  */
 export class Partition {
-  readonly topic: string;
-  readonly topicId: string;
   readonly index: number;
-  readonly directory: string;
   readonly #env: LogEnvironment;
-  #log: PartitionLog;
-  #compaction: PartitionCompaction;
-  readonly #appends: PartitionAppends;
-  #refreshing: Promise<void> | null = null;
+  readonly #root: string;
+  readonly #topic: PartitionTopic;
+  /** Null until it is used. */
+  #used: CurrentLog | null = null;
 
-  constructor(
-    env: LogEnvironment,
-    directory: string,
-    topic: { readonly name: string; readonly id: string; readonly settings: TopicSettings },
-    index: number,
-  ) {
+  /** @param root the data directory */
+  constructor(env: LogEnvironment, root: string, topic: PartitionTopic, index: number) {
     this.#env = env;
-    this.topic = topic.name;
-    this.topicId = topic.id;
+    this.#root = root;
+    this.#topic = topic;
     this.index = index;
-    this.directory = join(directory, `${topic.name}-${index}`);
-    this.#log = this.#newLog(topic.settings);
-    this.#appends = new PartitionAppends(env, this.#log, () => void this.compact());
-    this.#compaction = new PartitionCompaction(env, this.#log);
   }
 
-  #newLog(settings: TopicSettings): PartitionLog {
-    const { topic, topicId, index: partition, directory } = this;
-    return new PartitionLog(this.#env, { topic, topicId, partition, directory }, settings);
+  get topic(): string {
+    return this.#topic.name;
+  }
+
+  get topicId(): string {
+    return this.#topic.id;
+  }
+
+  get #current(): CurrentLog {
+    return this.#used ?? this.#use(this.#newStored());
+  }
+
+  #use(stored: StoredPartition): CurrentLog {
+    const { topic, topicId, index: partition, name } = this;
+    const place = { topic, topicId, partition, directory: join(this.#root, name) };
+    this.#used = new CurrentLog(this.#env, place, this.#topic, stored);
+    return this.#used;
+  }
+
+  #newStored(): StoredPartition {
+    const { store, readOnly } = this.#env;
+    return new StoredPartition(store, this.topicId, this.index, !readOnly);
+  }
+
+  get #log(): PartitionLog {
+    return this.#current.log;
   }
 
   get clock(): Clock {
@@ -66,15 +84,11 @@ export class Partition {
   }
 
   get name(): string {
-    return this.#log.name;
+    return `${this.#topic.name}-${this.index}`;
   }
 
   get settings(): TopicSettings {
-    return this.#log.settings;
-  }
-
-  set settings(settings: TopicSettings) {
-    this.#log.settings = settings;
+    return this.#topic.settings;
   }
 
   get logStartOffset(): number {
@@ -112,9 +126,9 @@ export class Partition {
     return this.#log.producers.state;
   }
 
-  /** Whether transactions are open, as far as is known without opening it. */
+  /** Whether transactions are open, as far as needsRecovery() has told. */
   get hasOpenTransactions(): boolean {
-    return this.#log.hasOpenTransactions;
+    return this.#used !== null && this.#log.hasOpenTransactions;
   }
 
   /** Aborted transactions that reach into the offsets from `from` to below `end`. @throws CORRUPT_MESSAGE */
@@ -142,7 +156,7 @@ export class Partition {
 
   /** How far it is, as far as its rows tell: what can be known of a log that cannot be opened. */
   get storedExtent(): StoredExtent {
-    return this.#log.stored.extent();
+    return (this.#used?.log.stored ?? this.#newStored()).extent();
   }
 
   /** The segment that holds `offset`, or the last one that begins before it. */
@@ -192,7 +206,7 @@ export class Partition {
     wantsDurable: boolean,
     listener: AppendListener,
   ): void {
-    this.#appends.append(bytes, start, end, wantsDurable, listener);
+    this.#current.appends.append(bytes, start, end, wantsDurable, listener);
   }
 
   /**
@@ -215,7 +229,7 @@ export class Partition {
 
   /** Makes all that is written by now durable. @throws KAFKA_STORAGE_ERROR, CLOSED */
   sync(): Promise<void> {
-    return this.#appends.sync();
+    return this.#current.appends.sync();
   }
 
   /**
@@ -223,42 +237,44 @@ export class Partition {
    * Nothing happens once it was written.
    */
   withdraw(listener: AppendListener, error: OttlaError): void {
-    this.#appends.withdraw(listener, error);
+    this.#current.appends.withdraw(listener, error);
   }
 
   /**
    * Compacts what is sealed, if the topic asks for it and enough of it is dirty. Never rejects: what goes
    * wrong is a warning, and leaves the log as it was.
    */
-  async compact(): Promise<void> {
-    while (this.#appends.gate !== null) await this.#appends.gate;
-    if (this.#appends.ended !== null || this.#env.readOnly || this.#log.failure !== null) return;
-    try {
-      this.#log.open();
-    } catch {
-      // Whoever uses the partition is told.
-      return;
-    }
-    await this.#compaction.run();
+  compact(): Promise<void> {
+    return this.#current.compact();
   }
 
   /** @throws why there is nothing to read here any more: the topic was deleted, or all is closed */
   refuseIfEnded(): void {
-    if (this.#appends.ended !== null) throw this.#appends.ended;
+    this.#current.refuseIfEnded();
   }
 
   /** Calls `waiter` at every append until forgotten. */
   notifyAppends(waiter: AppendWaiter): void {
-    this.#appends.notify(waiter);
+    this.#current.appends.notify(waiter);
   }
 
   forget(waiter: AppendWaiter): void {
-    this.#appends.forget(waiter);
+    this.#current.appends.forget(waiter);
   }
 
-  /** Whether bytes lie behind the recovery point that recover() must judge. */
+  /**
+   * Whether recover() has something to judge or to make anew. Of a log that ends where its row says, and that
+   * no producer numbers batches in, this is one look at a file's size, and nothing of it is kept.
+   */
   needsRecovery(): boolean {
-    return this.#log.needsRecovery();
+    if (this.#used !== null) return this.#log.needsRecovery();
+    const stored = this.#newStored();
+    const { active, producers, syncFailed } = stored.read();
+    const path = join(this.#root, this.name, segmentFileName(active.baseOffset, 'log'));
+    const activeBytes = Math.max(0, this.#env.openFiles.files.size(path));
+    const hasProducers = producers.snapshotCrc !== null || producers.hasAborted;
+    if (activeBytes === active.bytes && !hasProducers && syncFailed !== true) return false;
+    return this.#use(stored).log.needsRecovery(activeBytes);
   }
 
   /** Looks at what tells cheaply of damage, before the first reading: then appends are refused. */
@@ -273,7 +289,7 @@ export class Partition {
 
   /** Why appends are refused, as far as is known; null: they are not. */
   get failure(): OttlaError | null {
-    return this.#log.failure;
+    return this.#used === null ? null : this.#log.failure;
   }
 
   /** Refuses appends from now on: something is amiss that the log itself cannot know. */
@@ -286,19 +302,7 @@ export class Partition {
    * @throws METADATA_LOST; any other failure is this partition's own
    */
   open(): void {
-    try {
-      this.#log.open(true);
-    } catch (error) {
-      this.#failOpening(this.#log, error);
-    }
-  }
-
-  #failOpening(log: PartitionLog, error: unknown): void {
-    const failure = asStorageError(this.name, error, false);
-    if (failure.code === 'METADATA_LOST') throw failure;
-    const isKnown = log.isUnrecovered;
-    log.failRecovery(failure);
-    if (!isKnown) this.#env.warn(`${log.failure!.message}.`);
+    this.#current.open();
   }
 
   /**
@@ -306,21 +310,8 @@ export class Partition {
    * @returns a sentence on what was cut, or null
    * @throws METADATA_LOST; any other failure is this partition's own
    */
-  async recover(): Promise<string | null> {
-    const report = await this.#recover(this.#log, false);
-    // In the background, if it is much: the next open shall not have to read all of it again.
-    if (this.#log.failure === null) this.#appends.commit.settle(null);
-    return report;
-  }
-
-  async #recover(log: PartitionLog, afterFailedSync: boolean): Promise<string | null> {
-    if (log.failure !== null) return null;
-    try {
-      return await recoverLog(log, this.#env, afterFailedSync);
-    } catch (error) {
-      this.#failOpening(log, error);
-      return null;
-    }
+  recover(): Promise<string | null> {
+    return this.#current.recover();
   }
 
   /** Makes the quota count this log. */
@@ -346,31 +337,8 @@ export class Partition {
    * Read-only, beside a running owner: takes over what it wrote since.
    * @param anew reads files and rows again, whether or not anything seems to have changed
    */
-  async refresh(anew: boolean = false): Promise<void> {
-    if (this.#appends.ended !== null) return;
-    this.#refreshing ??= this.#refresh(anew).finally(() => {
-      this.#refreshing = null;
-    });
-    await this.#refreshing;
-  }
-
-  async #refresh(anew: boolean): Promise<void> {
-    try {
-      const isAnew = anew || isOutdated(this.#log);
-      const log = isAnew ? this.#newLog(this.settings) : this.#log;
-      followLogStart(log);
-      if (log.producers.isLost) {
-        await log.producers.rebuild(
-          log.segments.all,
-          [],
-          new Slices(this.#env.clock, `recovery of ${this.name}`),
-        );
-      }
-      await readOn(log);
-      if (isAnew) this.#replaceLog(log);
-    } catch (error) {
-      throw asStorageError(this.name, error);
-    }
+  refresh(anew: boolean = false): Promise<void> {
+    return this.#current.refresh(anew);
   }
 
   /**
@@ -380,77 +348,7 @@ export class Partition {
    * @throws why it takes no records still; METADATA_LOST; UNKNOWN_TOPIC_OR_PARTITION, CLOSED
    */
   reopen(): Promise<string | null> {
-    return this.#whenSettled(() => {
-      this.refuseIfEnded();
-      const reopening = this.#readAnew();
-      void this.#appends.closeGate(() => reopening.then(() => undefined));
-      return reopening;
-    });
-  }
-
-  async #readAnew(): Promise<string | null> {
-    // One that waits for its turn would write rows as the old log knows them.
-    void this.#compaction.stop();
-    // A swap that failed half way is settled now.
-    await this.#log.release();
-    const log = this.#newLog(this.settings);
-    let report: string | null;
-    try {
-      log.open(true);
-      report = log.needsRecovery() ? await this.#recover(log, this.#log.syncFailed) : null;
-      if (!log.isUnrecovered) {
-        log.check();
-        await this.#markCut(log);
-      }
-    } catch (error) {
-      throw asStorageError(this.name, error);
-    }
-    if (log.isUnrecovered) {
-      // What was there before can be read on.
-      log.closeFiles();
-      throw log.failure!;
-    }
-    this.#replaceLog(log);
-    if (log.failure !== null) throw log.failure;
-    return report;
-  }
-
-  /** A log that ends sooner, at the end of a batch, shows no damage: but its offsets are given out again. */
-  async #markCut(log: PartitionLog): Promise<void> {
-    const before = this.#log;
-    if (!before.isOpen || before.isUnrecovered) return;
-    if (before.epochs.current !== log.epochs.current) return;
-    const { nextOffset } = log.active;
-    if (nextOffset < before.active.nextOffset) await log.beginEpoch(nextOffset);
-  }
-
-  #replaceLog(log: PartitionLog): void {
-    this.#log.retire();
-    this.#log.counted.set(0);
-    this.#log = log;
-    this.#appends.log = log;
-    if (this.#env.quota.isBounded) log.count();
-    this.#compaction = new PartitionCompaction(this.#env, log);
-    this.#appends.wake();
-  }
-
-  /** Runs `then` when nothing is under way, before anything else can begin. */
-  async #whenSettled<T>(then: () => T | Promise<T>): Promise<T> {
-    for (;;) {
-      await this.#refreshing?.catch(() => undefined);
-      await this.#compaction.stop();
-      const { moving } = this.#log;
-      const isQuiet =
-        this.#appends.gate === null && this.#appends.commit.underWay === null && moving === null;
-      if (isQuiet && !this.#compaction.isUnderWay) {
-        // One that waits for its turn will do nothing.
-        void this.#compaction.stop();
-        return then();
-      }
-      await this.#appends.gate;
-      await this.#appends.commit.underWay;
-      await moving;
-    }
+    return this.#current.reopen();
   }
 
   /**
@@ -459,7 +357,7 @@ export class Partition {
    * @throws why the partition is no more; METADATA_LOST
    */
   async holdSegments(work: (look: () => HeldLog) => Promise<void>): Promise<void> {
-    while (this.#appends.gate !== null) await this.#appends.gate;
+    while (this.#current.appends.gate !== null) await this.#current.appends.gate;
     this.refuseIfEnded();
     this.open();
     const log = this.#log;
@@ -475,12 +373,12 @@ export class Partition {
    * @throws KAFKA_STORAGE_ERROR
    */
   freeSegments(choose: (segments: readonly Segment[]) => number): Promise<void> {
-    return freeSegments(this.#appends, choose);
+    return freeSegments(this.#current.appends, choose);
   }
 
   /** Whether what lies below the log start is still to be removed, as far as is known. */
   get hasLeftovers(): boolean {
-    return this.#log.hasLeftovers;
+    return this.#used !== null && this.#log.hasLeftovers;
   }
 
   /**
@@ -488,7 +386,7 @@ export class Partition {
    * @throws OFFSET_OUT_OF_RANGE above the high watermark; KAFKA_STORAGE_ERROR
    */
   async deleteRecords(offset: number): Promise<void> {
-    await beginAt(this.#appends, offset, () => {
+    await beginAt(this.#current.appends, offset, () => {
       this.refuseIfEnded();
       if (offset > this.highWatermark) throw this.outOfRange(offset);
     });
@@ -504,27 +402,12 @@ export class Partition {
   }
 
   /** Waits for what is in flight, makes all durable, and closes the files. Appends are refused from now on. */
-  async close(): Promise<void> {
-    if (this.#appends.ended !== null) return;
-    await this.#whenSettled(() => {
-      this.#appends.ended = new OttlaError('CLOSED', `${this.name} is closed`);
-    });
-    this.#appends.commit.stop();
-    if (this.#log.isOpen && !this.#env.readOnly && this.#log.failure === null) {
-      await this.#appends.commit.all();
-      if (this.#log.failure === null) await this.#log.saveEnd();
-    }
-    this.#log.closeFiles();
+  close(): Promise<void> {
+    return this.#current.close();
   }
 
   /** Closes the files without another write: the topic is gone. Appends are refused from now on. */
-  async abandon(error: OttlaError): Promise<void> {
-    this.#appends.ended ??= error;
-    await this.#whenSettled(() => undefined);
-    this.#appends.commit.stop();
-    this.#log.counted.set(0);
-    await this.#log.release();
-    this.#log.retire();
-    this.#appends.wake();
+  abandon(error: OttlaError): Promise<void> {
+    return this.#current.abandon(error);
   }
 }

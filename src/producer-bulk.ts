@@ -5,14 +5,14 @@ import type { BlockedSends } from './producer-blocked.js';
 import { Chunk } from './producer-chunk.js';
 import { ignore, nobody, type PendingBatch } from './producer-outcome.js';
 import type { PartitionChoice } from './producer-partition.js';
-import type { RecordToSend } from './producer-record.js';
-import type { TopicDefinition, TopicRef } from './serde.js';
+import type { AnyRecord } from './producer-record.js';
+import type { TopicDefinition } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** A sendBatch works this long before the host's other work gets a turn. */
 const turnMs = 5;
 
-type Records = Iterable<RecordToSend<TopicRef>> | AsyncIterable<RecordToSend<TopicRef>>;
+type Records = Iterable<AnyRecord> | AsyncIterable<AnyRecord>;
 
 export interface BulkOptions {
   readonly clock: Clock;
@@ -59,7 +59,7 @@ export class BulkSends {
       : this.#sendIterable(sending, iterable(records));
   }
 
-  async #sendArray(sending: Sending, records: readonly RecordToSend<TopicRef>[]): Promise<void> {
+  async #sendArray(sending: Sending, records: readonly AnyRecord[]): Promise<void> {
     let at = 0;
     do {
       const chunk = this.#newChunk(sending);
@@ -68,7 +68,7 @@ export class BulkSends {
     } while (at < records.length);
   }
 
-  async #sendIterable(sending: Sending, records: Iterable<RecordToSend<TopicRef>>): Promise<void> {
+  async #sendIterable(sending: Sending, records: Iterable<AnyRecord>): Promise<void> {
     let chunk = this.#newChunk(sending);
     for (const record of records) {
       chunk.addCopy(record);
@@ -80,10 +80,7 @@ export class BulkSends {
   }
 
   /** What has come is written at the end of the turn at the latest: nothing waits for more to come. */
-  async #sendAsync(
-    sending: Sending,
-    records: AsyncIterable<RecordToSend<TopicRef>>,
-  ): Promise<void> {
+  async #sendAsync(sending: Sending, records: AsyncIterable<AnyRecord>): Promise<void> {
     const { clock } = this.#options;
     const { signal } = sending;
     const iterator = records[Symbol.asyncIterator]();
@@ -94,7 +91,7 @@ export class BulkSends {
     let isWaiting = true;
     try {
       for (;;) {
-        const coming: Promise<IteratorResult<RecordToSend<TopicRef>> | null> =
+        const coming: Promise<IteratorResult<AnyRecord> | null> =
           turnOver === null ? next : Promise.race([next, turnOver]);
         const result =
           signal === undefined

@@ -5,10 +5,10 @@ import {
   copiedHeaders,
   rawHeaders,
   rawTimestamp,
-  type RecordToSend,
+  type AnyRecord,
 } from './producer-record.js';
 import { noHeaders, sizeOf, type Bytes, type RecordHeaders } from './record.js';
-import { encode, type TopicDefinition, type TopicRef } from './serde.js';
+import { encode, type TopicDefinition } from './serde.js';
 import type { TopicInfo } from './topic.js';
 
 /** A sendBatch takes over this many records, or about this many bytes of them, at a time. */
@@ -73,14 +73,14 @@ export class Chunk implements RawRecords {
    * @returns the index behind it
    * @throws TypeError, RangeError
    */
-  addAll(records: readonly RecordToSend<TopicRef>[], from: number): number {
+  addAll(records: readonly AnyRecord[], from: number): number {
     let at = from;
     while (at < records.length && !this.isFull) this.add(records[at++]!);
     return at;
   }
 
   /** Checks a record, encodes its key and value, and adds it. @throws TypeError, RangeError */
-  add(record: RecordToSend<TopicRef>): void {
+  add(record: AnyRecord): void {
     const { definition, count } = this;
     const timestamp = rawTimestamp(definition, record, this.#now);
     const key = encode(definition, 'key', record.key);
@@ -99,7 +99,7 @@ export class Chunk implements RawRecords {
   }
 
   /** As add(), with bytes of its own: the source may write over the record's when it is asked for the next. */
-  addCopy(record: RecordToSend<TopicRef>): void {
+  addCopy(record: AnyRecord): void {
     this.add(record);
     const last = this.count - 1;
     this.keys[last] = copiedBytes(this.keys[last]!);

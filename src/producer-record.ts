@@ -1,18 +1,29 @@
 import { checkValue, got, integer } from './options.js';
 import { noHeaders, type Bytes, type RecordHeaders } from './record.js';
-import type { KeyIn, NameOf, TopicDefinition, TopicRef, ValueIn } from './serde.js';
+import {
+  encodeHeaders,
+  type HeadersIn,
+  type KeyIn,
+  type NameOf,
+  type TopicDefinition,
+  type TopicRef,
+  type ValueIn,
+} from './serde.js';
 
-/** Headers to send: pairs, in which a name may come more than once, or an object. */
-export type HeadersIn =
-  | readonly (readonly [name: string, value: Uint8Array | string | null])[]
-  | Readonly<Record<string, Uint8Array | string | null>>;
+/** A record to send to topic T, with `headers?: HeadersIn<T>`: they may be left out where the topic needs none. */
+export type RecordToSend<T = string> = RecordBody<T> & HeadersField<HeadersIn<T>>;
 
-/** A record to send to topic T. */
-export interface RecordToSend<T = string> {
+/** A record to send to whatever topic. */
+export type AnyRecord = RecordBody<TopicRef> & { readonly headers?: unknown };
+
+/** Headers to send; they may be left out where the topic asks for none. */
+type HeadersField<H> = Readonly<{} extends H ? { headers?: H } : { headers: H }>;
+
+/** A record to send, without its headers. */
+export interface RecordBody<T> {
   /** Decides the partition, by its hash; null or absent: the partitioner chooses. */
   readonly key?: KeyIn<T> | null;
   readonly value: ValueIn<T>;
-  readonly headers?: HeadersIn;
   /** ms since 1970. @default now */
   readonly timestamp?: number;
   /** @default the partitioner's choice */
@@ -31,11 +42,7 @@ export interface RecordMetadata<T = string> {
 const timestampCheck = integer(0);
 
 /** The record's timestamp, or now. @throws TypeError, also for what is no record; RangeError */
-export function rawTimestamp(
-  { name }: TopicDefinition,
-  record: RecordToSend<TopicRef>,
-  now: number,
-): number {
+export function rawTimestamp({ name }: TopicDefinition, record: AnyRecord, now: number): number {
   if (typeof record !== 'object' || record === null) {
     throw new TypeError(`${name}: expected a record { key, value }, got ${got(record)}`);
   }
@@ -45,14 +52,13 @@ export function rawTimestamp(
 }
 
 /** The record's headers as pairs. @throws TypeError */
-export function rawHeaders(
-  { name }: TopicDefinition,
-  { headers }: RecordToSend<TopicRef>,
-): RecordHeaders {
+export function rawHeaders(definition: TopicDefinition, { headers }: AnyRecord): RecordHeaders {
+  const { name, headers: serde } = definition;
+  if (serde !== null) return encodeHeaders(definition, serde, headers);
   return headers === undefined ? noHeaders : checkedHeaders(name, headers);
 }
 
-function checkedHeaders(topic: string, headers: HeadersIn): RecordHeaders {
+function checkedHeaders(topic: string, headers: unknown): RecordHeaders {
   const pairs = pairsIn(headers);
   if (pairs === null) {
     throw new TypeError(`${topic}: expected headers to be pairs or an object, got ${got(headers)}`);
@@ -68,13 +74,13 @@ function checkedHeaders(topic: string, headers: HeadersIn): RecordHeaders {
 }
 
 /** Null for what is neither pairs nor an object of headers. */
-function pairsIn(headers: HeadersIn): RecordHeaders | null {
+function pairsIn(headers: unknown): RecordHeaders | null {
   if (typeof headers !== 'object' || headers === null) return null;
   if (isPairs(headers)) return headers;
   return Symbol.iterator in headers ? null : Object.entries(headers);
 }
 
-function isPairs(headers: HeadersIn): headers is RecordHeaders {
+function isPairs(headers: object): headers is RecordHeaders {
   return Array.isArray(headers) && headers.every((pair) => Array.isArray(pair));
 }
 

@@ -4,7 +4,7 @@ import { ConsumerBatch, type TransactionSource } from './consumer-record.js';
 import type { AppendSink, Engine, TransactionalWriter } from './engine.js';
 import { OttlaError } from './errors.js';
 import { got } from './options.js';
-import type { RecordToSend } from './producer-record.js';
+import type { AnyRecord, RecordToSend } from './producer-record.js';
 import type { TopicRef } from './serde.js';
 
 /** What a transaction is of its producer. */
@@ -12,7 +12,7 @@ export interface TransactionHost {
   readonly engine: Engine;
   readonly writer: TransactionalWriter;
   /** @throws TypeError, RangeError, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, CLOSED */
-  send(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void;
+  send(topic: TopicRef, record: AnyRecord, sink: AppendSink): void;
 }
 
 /** A transaction that is open: what it sends becomes visible all at once, or never. */

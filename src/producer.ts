@@ -24,6 +24,7 @@ import {
   rawHeaders,
   rawTimestamp,
   type RecordMetadata,
+  type AnyRecord,
   type RecordToSend,
 } from './producer-record.js';
 import type { ConsumerBatch } from './consumer-record.js';
@@ -148,7 +149,7 @@ export class Producer {
 
   #send(
     topic: TopicRef,
-    record: RecordToSend<TopicRef>,
+    record: AnyRecord,
     options: SendOptions | undefined,
   ): Promise<RecordMetadata> {
     this.#refuseTransactional('send');
@@ -165,7 +166,7 @@ export class Producer {
   #append(
     definition: TopicDefinition,
     info: TopicInfo,
-    record: RecordToSend<TopicRef>,
+    record: AnyRecord,
     timestamp: number,
     sink: AppendSink,
     signal: AbortSignal | undefined,
@@ -252,7 +253,7 @@ export class Producer {
 
   async #sendBatch(
     topic: TopicRef,
-    records: Iterable<RecordToSend<TopicRef>> | AsyncIterable<RecordToSend<TopicRef>>,
+    records: Iterable<AnyRecord> | AsyncIterable<AnyRecord>,
     options: SendOptions | undefined,
     batch: PendingBatch,
   ): Promise<WrittenRun[]> {
@@ -309,13 +310,13 @@ export class Producer {
     const host = {
       engine: this.#engine,
       writer,
-      send: (topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink) =>
+      send: (topic: TopicRef, record: AnyRecord, sink: AppendSink) =>
         this.#sendIn(topic, record, sink),
     };
     return new Transaction(host).run(work, source);
   }
 
-  #sendIn(topic: TopicRef, record: RecordToSend<TopicRef>, sink: AppendSink): void {
+  #sendIn(topic: TopicRef, record: AnyRecord, sink: AppendSink): void {
     const definition = shared(this.#engine, definitionOf('send', topic));
     const info = this.#topic(definition.name);
     const timestamp = rawTimestamp(definition, record, this.#clock.now());

@@ -1,4 +1,4 @@
-import { crc32c } from './crc32c.js';
+import { crc32c, crc32cIn } from './crc32c.js';
 import { compressions, type Compression } from './compression.js';
 import { OttlaError } from './errors.js';
 
@@ -80,7 +80,24 @@ export class BatchHeader {
   readonly #producerIdHigh: number;
   readonly #producerIdLow: number;
 
-  constructor(bytes: Uint8Array, position: number) {
+  /** @param bytes a view of them is read twice as fast, and worth its making where there are many batches */
+  constructor(bytes: Uint8Array | DataView, position: number) {
+    if (bytes instanceof DataView) {
+      this.baseOffset = int64In(bytes, position);
+      this.size = LOG_OVERHEAD + bytes.getInt32(position + 8);
+      this.leaderEpoch = bytes.getInt32(position + 12);
+      this.crc = bytes.getUint32(position + 17);
+      this.attributes = bytes.getInt16(position + 21);
+      this.lastOffsetDelta = bytes.getInt32(position + 23);
+      this.baseTimestamp = int64In(bytes, position + 27);
+      this.maxTimestamp = int64In(bytes, position + 35);
+      this.#producerIdHigh = bytes.getInt32(position + 43);
+      this.#producerIdLow = bytes.getInt32(position + 47);
+      this.producerEpoch = bytes.getInt16(position + 51);
+      this.baseSequence = bytes.getInt32(position + 53);
+      this.recordCount = bytes.getInt32(position + 57);
+      return;
+    }
     this.baseOffset = int64At(bytes, position);
     this.size = LOG_OVERHEAD + int32At(bytes, position + 8);
     this.leaderEpoch = int32At(bytes, position + 12);
@@ -168,6 +185,7 @@ export function batchSizeAt(bytes: Uint8Array, position: number, end: number): n
 /**
  * The header of the batch at `position`; null if the batch does not end at or before `end`. Its CRC is
  * not looked at: see checkBatch.
+ * @param view of the same bytes, where many batches are read
  * @throws CORRUPT_MESSAGE if no batch begins here, its counts contradict each other, or its offsets or
  *   timestamps lie beyond 2^53
  */
@@ -175,10 +193,11 @@ export function readBatchHeader(
   bytes: Uint8Array,
   position: number,
   end: number,
+  view: DataView | null = null,
 ): BatchHeader | null {
   const size = batchSizeAt(bytes, position, end);
   if (size === -1 || size > end - position) return null;
-  const header = new BatchHeader(bytes, position);
+  const header = new BatchHeader(view ?? bytes, position);
   const { baseOffset, lastOffsetDelta, recordCount, baseTimestamp, maxTimestamp } = header;
   if (!(baseOffset >= 0 && baseOffset + lastOffsetDelta < Number.MAX_SAFE_INTEGER)) {
     throw corrupt(position, `base offset ${baseOffset}, expected 0 to 2^53 - 2`);
@@ -196,8 +215,14 @@ export function readBatchHeader(
 }
 
 /** @throws CORRUPT_MESSAGE if the whole batch at `position`, of which `header` was read, fails its CRC */
-export function checkBatch(bytes: Uint8Array, position: number, header: BatchHeader): void {
-  const computed = crc32c(bytes, position + CRC_START, position + header.size);
+export function checkBatch(
+  bytes: Uint8Array | DataView,
+  position: number,
+  header: BatchHeader,
+): void {
+  const [start, end] = [position + CRC_START, position + header.size];
+  const computed =
+    bytes instanceof DataView ? crc32cIn(bytes, start, end) : crc32c(bytes, start, end);
   if (computed !== header.crc) {
     throw corrupt(position, `stored crc ${header.crc}, computed crc ${computed}`);
   }
@@ -297,6 +322,10 @@ function int32At(bytes: Uint8Array, at: number): number {
 }
 
 /** Inexact beyond 2^53, where it is no safe integer. */
+function int64In(view: DataView, at: number): number {
+  return view.getInt32(at) * 2 ** 32 + view.getUint32(at + 4);
+}
+
 function int64At(bytes: Uint8Array, at: number): number {
   return int32At(bytes, at) * 2 ** 32 + (int32At(bytes, at + 4) >>> 0);
 }

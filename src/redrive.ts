@@ -2,7 +2,7 @@ import { originOf } from './consumer-letters.js';
 import { TopicReading } from './consumer-read.js';
 import type { RecordOf } from './consumer-record.js';
 import type { Engine } from './engine.js';
-import { aSignal, anId, checkOptions } from './options.js';
+import { aFunction, aSignal, anId, checkOptions } from './options.js';
 import type { Producer } from './producer.js';
 import { definitionOf, type TopicRef } from './serde.js';
 
@@ -10,6 +10,12 @@ import { definitionOf, type TopicRef } from './serde.js';
 export interface RedriveOptions {
   /** The group whose commits say which letters were sent back already. @default the topic's name and '.redrive' */
   readonly group?: string;
+  /**
+   * `(letter) => boolean`. Whether a letter is sent back; one that is not is passed for good by this group. It may
+   * be a record that is no letter.
+   * @default all are
+   */
+  readonly filter?: (letter: RecordOf<string>) => boolean;
   /** Ends it after the letters in hand. @default none */
   readonly signal?: AbortSignal;
 }
@@ -22,8 +28,12 @@ export async function redrive(
   options: RedriveOptions,
 ): Promise<number> {
   const { name } = definitionOf('redrive', topic);
-  checkOptions<RedriveOptions>('redrive', { group: anId, signal: aSignal }, options);
-  const { group = `${name}.redrive`, signal } = options;
+  checkOptions<RedriveOptions>(
+    'redrive',
+    { group: anId, filter: aFunction, signal: aSignal },
+    options,
+  );
+  const { group = `${name}.redrive`, filter, signal } = options;
   const committed = new Map<number, number>();
   if (engine.groups().includes(group)) {
     for (const at of (await engine.group(group)).partitions) {
@@ -41,9 +51,11 @@ export async function redrive(
     try {
       for (const letter of records) {
         // Awaited one by one: a letter that cannot be sent must not be passed by later ones.
-        await sendBack(engine, producer, letter);
+        if (filter === undefined || filter(letter)) {
+          await sendBack(engine, producer, letter);
+          count++;
+        }
         offset = letter.offset + 1;
-        count++;
       }
       offset = nextOffset;
     } finally {

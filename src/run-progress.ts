@@ -2,6 +2,8 @@
 const maxMetadataBytes = 4096;
 const prefix = 'ottla-finished-1:';
 
+const leastTaken = 256;
+
 /** A record that was taken over, in the order of its partition. */
 export interface Taken {
   readonly offset: number;
@@ -20,6 +22,8 @@ export class RunProgress {
   #taken: Taken[] = [];
   /** Of #taken, how many at its start are finished and committable. */
   #head = 0;
+  /** With so many of #taken, those are dropped that the ones before them speak for. */
+  #most = leastTaken;
   /** All before this offset was taken over or holds no record. */
   #end: number;
   /** From the metadata of the last commit: finished ranges, as start and end in turn. */
@@ -38,8 +42,8 @@ export class RunProgress {
     return this.#taken[this.#head]?.offset ?? this.#end;
   }
 
-  /** How many records were taken over and are not finished, or wait behind one that is not. */
-  get windowCount(): number {
+  /** What is kept in mind: about as much as is unfinished, however much is finished beyond that. */
+  get keptCount(): number {
     return this.#taken.length - this.#head;
   }
 
@@ -48,6 +52,7 @@ export class RunProgress {
     while (this.#before.length > 0 && this.#before[1]! <= offset) this.#before.splice(0, 2);
     const isFinished = this.#before.length > 0 && this.#before[0]! <= offset;
     const taken = { offset, isFinished };
+    if (this.#taken.length >= this.#most) this.#shorten();
     this.#taken.push(taken);
     this.#end = offset + 1;
     if (isFinished) this.#advance();
@@ -69,11 +74,14 @@ export class RunProgress {
   #advance(): void {
     const taken = this.#taken;
     while (this.#head < taken.length && taken[this.#head]!.isFinished) this.#head++;
-    // Moved rarely: what is finished costs nothing then.
-    if (this.#head > 1024 && this.#head * 2 > taken.length) {
-      taken.splice(0, this.#head);
-      this.#head = 0;
-    }
+  }
+
+  /** Rarely, so that it costs nothing: of a run of finished ones the first tells as much. */
+  #shorten(): void {
+    const taken = this.#taken.slice(this.#head);
+    this.#taken = taken.filter((one, i) => !one.isFinished || taken[i - 1]?.isFinished !== true);
+    this.#head = 0;
+    this.#most = Math.max(leastTaken, this.#taken.length * 2);
   }
 
   /** Whether it was finished before a restart, as the last commit tells. */

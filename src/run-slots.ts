@@ -1,6 +1,6 @@
 import type { Clock, Timer } from './clock.js';
 
-/** At most so many of something in so long a time. */
+/** At most so many of something in any span of so long a time. */
 export interface RateLimit {
   readonly records: number;
   readonly perMs: number;
@@ -12,17 +12,15 @@ export class Slots {
   readonly #rate: RateLimit | null;
   readonly #waiting: (() => void)[] = [];
   #free: number;
-  /** Beginnings that the rate still allows at #countedAt. */
-  #allowance: number;
-  #countedAt: number;
+  /** When the last `records` began: a ring, of which #oldest is the place of the first. */
+  readonly #begun: number[] = [];
+  #oldest = 0;
   #timer: Timer | null = null;
 
   constructor(clock: Clock, count: number, rate: RateLimit | null) {
     this.#clock = clock;
     this.#free = count;
     this.#rate = rate;
-    this.#allowance = rate?.records ?? Infinity;
-    this.#countedAt = clock.monotonic();
   }
 
   /** Resolves when a slot is taken; undefined: one was taken at once. */
@@ -49,24 +47,25 @@ export class Slots {
     if (this.#free === 0) return false;
     if (this.#rate !== null) {
       const now = this.#clock.monotonic();
-      const { records, perMs } = this.#rate;
-      const grown = ((now - this.#countedAt) / perMs) * records;
-      this.#allowance = Math.min(records, this.#allowance + grown);
-      this.#countedAt = now;
-      if (this.#allowance < 1) return false;
-      this.#allowance--;
+      if (this.#waitMs(this.#rate, now) > 0) return false;
+      this.#begun[this.#oldest] = now;
+      this.#oldest = (this.#oldest + 1) % this.#rate.records;
     }
     this.#free--;
     return true;
   }
 
+  /** Until the rate lets one more begin. */
+  #waitMs({ perMs }: RateLimit, now: number): number {
+    const oldest = this.#begun[this.#oldest];
+    return oldest === undefined ? 0 : Math.ceil(oldest + perMs - now);
+  }
+
   #serve(): void {
     while (this.#waiting.length > 0 && this.#tryTake()) this.#waiting.shift()!();
     if (this.#waiting.length === 0 || this.#free === 0 || this.#timer !== null) return;
-    const { records, perMs } = this.#rate!;
-    const waitMs = Math.max(1, Math.ceil(((1 - this.#allowance) * perMs) / records));
     this.#timer = this.#clock.after(
-      waitMs,
+      this.#waitMs(this.#rate!, this.#clock.monotonic()),
       () => {
         this.#timer = null;
         this.#serve();

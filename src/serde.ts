@@ -1,6 +1,24 @@
+import {
+  raw,
+  serdeFor,
+  type InputOf,
+  type OutputOf,
+  type Raw,
+  type Serde,
+  type SerdeSpec,
+} from './codec.js';
 import type { Engine } from './engine.js';
 import { OttlaError, inWords } from './errors.js';
-import { msgpack, sharedMsgpack, type SharedStructures } from './msgpack.js';
+import {
+  headersSerdeFor,
+  type Headers,
+  type HeadersInputOf,
+  type HeadersOutputOf,
+  type HeadersSerde,
+  type HeadersSpec,
+  type RawHeaders,
+} from './headers.js';
+import type { SharedStructures } from './msgpack.js';
 import {
   checkOptions,
   got,
@@ -9,101 +27,8 @@ import {
   type CleanupPolicy,
   type TopicOptions,
 } from './options.js';
-import type { Bytes } from './record.js';
+import type { Bytes, RecordHeaders } from './record.js';
 import { topicNameProblem } from './topic-name.js';
-
-/** The part of a Standard Schema (standardschema.dev, version 1) that is used here. */
-export interface StandardSchema<Input = unknown, Output = Input> {
-  readonly '~standard': {
-    readonly version: 1;
-    readonly vendor: string;
-    readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
-    readonly types?: { readonly input: Input; readonly output: Output } | undefined;
-  };
-}
-
-export type SchemaResult<Output> =
-  | { readonly value: Output; readonly issues?: undefined }
-  | { readonly issues: readonly SchemaIssue[] };
-
-export interface SchemaIssue {
-  readonly message: string;
-  readonly path?: readonly (PropertyKey | { readonly key: PropertyKey })[] | undefined;
-}
-
-/** A codec of your own. What encode returns must stand alone; decode may keep the bytes it is given. */
-export interface Codec<Input, Output> {
-  /** A string is stored as UTF-8. What it throws makes the send a TypeError. */
-  encode(value: Input): Uint8Array | string;
-  /** What it throws makes the read an INVALID_RECORD. */
-  decode(bytes: Buffer): Output;
-}
-
-/**
- * 'string': UTF-8. 'json': any value that JSON keeps. 'msgpack': any value, dates and binary included.
- * 'msgpack-shared': the same, smaller and faster where objects are alike: their property names are stored once,
- * with the topic, for up to 32 kinds of objects; without that topic's metadata such a record cannot be read.
- * 'bytes': a Uint8Array in, a Buffer out.
- */
-export type CodecName = 'string' | 'json' | 'msgpack' | 'msgpack-shared' | 'bytes';
-
-/** What a key or a value is made of: a codec, a codec and a schema, or a schema alone (with msgpack). */
-export type SerdeSpec =
-  | CodecName
-  // `any`'s place is taken by never and unknown: a codec of any types fits.
-  | Codec<never, unknown>
-  | StandardSchema
-  | { readonly codec: CodecName | Codec<never, unknown>; readonly schema: StandardSchema };
-
-/** What is sent where no codec is given, and what comes back. */
-type Raw = Uint8Array | string;
-
-/** What may be sent under a spec. */
-export type InputOf<S> = S extends undefined
-  ? Raw
-  : S extends 'string'
-    ? string
-    : S extends 'bytes'
-      ? Uint8Array
-      : S extends 'json' | 'msgpack' | 'msgpack-shared'
-        ? unknown
-        : S extends { readonly schema: StandardSchema<infer I, unknown> }
-          ? I
-          : S extends StandardSchema<infer I, unknown>
-            ? I
-            : S extends Codec<infer I, unknown>
-              ? I
-              : never;
-
-/** What comes back under a spec. */
-export type OutputOf<S> = S extends undefined
-  ? Buffer
-  : S extends 'string'
-    ? string
-    : S extends 'bytes'
-      ? Buffer
-      : S extends 'json' | 'msgpack' | 'msgpack-shared'
-        ? unknown
-        : S extends { readonly schema: StandardSchema<unknown, infer O> }
-          ? O
-          : S extends StandardSchema<unknown, infer O>
-            ? O
-            : S extends Codec<never, infer O>
-              ? O
-              : never;
-
-/** Turns keys or values into bytes and back. */
-export interface Serde {
-  /** Names the codec in the topic's metadata; null: plain bytes. */
-  readonly name: string | null;
-  /** Whether what decode returns keeps the bytes it was given. */
-  readonly keepsBytes: boolean;
-  /** @throws TypeError for what it cannot take */
-  encode(value: unknown): Bytes;
-  decode(bytes: Buffer): unknown;
-  /** The same with what a topic stores for all its records; absent: records stand alone. */
-  share?(structures: SharedStructures): Serde;
-}
 
 /** A topic's name, options and codecs, with the types of what goes through it. */
 export interface TopicDefinition<
@@ -112,17 +37,23 @@ export interface TopicDefinition<
   KO = unknown,
   VI = never,
   VO = unknown,
+  HI = never,
+  HO = unknown,
 > {
   readonly name: Name;
   readonly options: TopicOptions;
   readonly key: Serde;
   readonly value: Serde;
+  /** null: pairs of bytes. */
+  readonly headers: HeadersSerde | null;
   /** Types only: never set. */
   readonly types?: {
     readonly keyIn: (key: KI) => void;
     readonly keyOut: KO;
     readonly valueIn: (value: VI) => void;
     readonly valueOut: VO;
+    readonly headersIn: (headers: HI) => void;
+    readonly headersOut: HO;
   };
 }
 
@@ -140,6 +71,12 @@ export type KeyOut<T> =
 /** A record's value as it is read; null is a tombstone, in a compacted topic or without a codec. */
 export type ValueOut<T> =
   T extends TopicDefinition<string, never, unknown, never, infer V> ? V : Buffer | null;
+/** The headers that may be sent: an object as the definition says; pairs or an object of bytes where it says nothing. */
+export type HeadersIn<T = string> =
+  T extends TopicDefinition<string, never, unknown, never, unknown, infer H> ? H : RawHeaders;
+/** A record's headers as they are read. */
+export type HeadersOut<T> =
+  T extends TopicDefinition<string, never, unknown, never, unknown, never, infer H> ? H : Headers;
 /** A topic's name, as a literal where it is one. */
 export type NameOf<T> = T extends string
   ? T
@@ -147,15 +84,21 @@ export type NameOf<T> = T extends string
     ? N
     : string;
 
-/** Options of a topic and the codecs of its keys and values; without a codec bytes go in and out. */
+/** Options of a topic and the codecs of its keys, values and headers; without a codec bytes go in and out. */
 export interface DefinitionOptions extends TopicOptions {
   /** Codec of the keys, which may be null all the same. @default none: bytes */
   readonly key?: SerdeSpec;
   /** Codec of the values, which may not be null then. @default none: bytes, or null */
   readonly value?: SerdeSpec;
+  /**
+   * Codec of the headers' values, a schema of the object that they make (with codec 'string'), or both: an
+   * object goes in and out, then; of a name that comes more than once the last one counts.
+   * @default none: pairs of bytes
+   */
+  readonly headers?: HeadersSpec;
 }
 
-type SpecOf<O, K extends 'key' | 'value'> = O extends { readonly [P in K]: infer S }
+type SpecOf<O, K extends 'key' | 'value' | 'headers'> = O extends { readonly [P in K]: infer S }
   ? S
   : undefined;
 /** A value may be null without a codec, and as a tombstone of a compacted topic. */
@@ -178,16 +121,19 @@ export function defineTopic<const Name extends string, const O extends Definitio
   InputOf<SpecOf<O, 'key'>>,
   OutputOf<SpecOf<O, 'key'>>,
   OrNull<O, InputOf<SpecOf<O, 'value'>>>,
-  OrNull<O, OutputOf<SpecOf<O, 'value'>>>
+  OrNull<O, OutputOf<SpecOf<O, 'value'>>>,
+  HeadersInputOf<SpecOf<O, 'headers'>>,
+  HeadersOutputOf<SpecOf<O, 'headers'>>
 > {
   checkTopicName('defineTopic', name);
-  const { key, value, ...topic } = checkedDefinition(options);
+  const { key, value, headers, ...topic } = checkedDefinition(options);
   checkOptions(`defineTopic ${name}`, topicOptions, topic);
   return {
     name,
     options: topic,
     key: serdeFor(`defineTopic ${name}: key`, key),
     value: serdeFor(`defineTopic ${name}: value`, value),
+    headers: headersSerdeFor(`defineTopic ${name}: headers`, headers),
   };
 }
 
@@ -216,7 +162,7 @@ export function definitionOf(where: string, topic: TopicRef): TopicDefinition {
     );
   }
   checkTopicName(where, topic);
-  return { name: topic, options: {}, key: raw, value: raw };
+  return { name: topic, options: {}, key: raw, value: raw, headers: null };
 }
 
 function isDefinition({ name, options, key, value }: Partial<TopicDefinition>): boolean {
@@ -226,127 +172,6 @@ function isDefinition({ name, options, key, value }: Partial<TopicDefinition>): 
     typeof key?.encode === 'function' &&
     typeof value?.encode === 'function'
   );
-}
-
-const raw: Serde = {
-  name: null,
-  keepsBytes: true,
-  encode(value) {
-    if (typeof value === 'string' || value instanceof Uint8Array) return value;
-    throw new TypeError(
-      `expected a Uint8Array or a string, got ${got(value)}: give the topic a codec to send anything else`,
-    );
-  },
-  decode: (bytes) => bytes,
-};
-
-const codecs: Readonly<Record<CodecName, Serde>> = {
-  bytes: {
-    name: 'bytes',
-    keepsBytes: true,
-    encode(value) {
-      if (value instanceof Uint8Array) return value;
-      throw new TypeError(`expected a Uint8Array, got ${got(value)}`);
-    },
-    decode: (bytes) => bytes,
-  },
-  string: {
-    name: 'string',
-    keepsBytes: false,
-    encode(value) {
-      if (typeof value === 'string') return value;
-      throw new TypeError(`expected a string, got ${got(value)}`);
-    },
-    decode: (bytes) => bytes.toString(),
-  },
-  json: {
-    name: 'json',
-    keepsBytes: false,
-    encode(value) {
-      const text: string | undefined = JSON.stringify(value);
-      // JSON writes NaN and the infinities as null.
-      if (text !== undefined && (text !== 'null' || value === null)) return text;
-      throw new TypeError(`expected a value that JSON keeps, got ${got(value)}`);
-    },
-    decode: (bytes): unknown => JSON.parse(bytes.toString()),
-  },
-  msgpack: { name: 'msgpack', keepsBytes: false, ...msgpack },
-  'msgpack-shared': {
-    name: 'msgpack-shared',
-    keepsBytes: false,
-    ...msgpack,
-    share: (structures) => ({
-      name: 'msgpack-shared',
-      keepsBytes: false,
-      ...sharedMsgpack(structures),
-    }),
-  },
-};
-
-function serdeFor(where: string, spec: unknown): Serde {
-  if (spec === undefined) return raw;
-  if (isCodecName(spec)) return codecs[spec];
-  if (typeof spec === 'object' && spec !== null) {
-    if (isSchema(spec)) return withSchema(where, codecs.msgpack, spec);
-    if ('encode' in spec && typeof spec.encode === 'function' && isCodec(spec)) {
-      return ownCodec(where, spec);
-    }
-    if ('codec' in spec && 'schema' in spec && isSchema(spec.schema)) {
-      return withSchema(where, serdeFor(where, spec.codec), spec.schema);
-    }
-  }
-  // Schemas of some libraries are functions.
-  if (typeof spec === 'function' && isSchema(spec)) return withSchema(where, codecs.msgpack, spec);
-  throw new TypeError(
-    `${where}: expected ${Object.keys(codecs).join(', ')}, { encode, decode }, a Standard Schema, or { codec, schema }, got ${got(spec)}`,
-  );
-}
-
-function isCodecName(spec: unknown): spec is CodecName {
-  return typeof spec === 'string' && Object.hasOwn(codecs, spec);
-}
-
-function isCodec(spec: object): spec is Codec<unknown, unknown> {
-  return 'decode' in spec && typeof spec.decode === 'function';
-}
-
-function isSchema(spec: unknown): spec is StandardSchema {
-  return (
-    spec !== null &&
-    spec !== undefined &&
-    typeof (spec as Partial<StandardSchema>)['~standard'] === 'object'
-  );
-}
-
-function ownCodec(where: string, codec: Codec<unknown, unknown>): Serde {
-  return {
-    name: 'custom',
-    keepsBytes: true,
-    encode(value) {
-      const bytes = codec.encode(value);
-      if (typeof bytes === 'string' || bytes instanceof Uint8Array) return bytes;
-      throw new TypeError(
-        `${where}: encode must return a Uint8Array or a string, got ${got(bytes)}`,
-      );
-    },
-    decode: (bytes) => codec.decode(bytes),
-  };
-}
-
-/** What is stored is the validated input; reading parses it, so a transform runs once, on read. */
-function withSchema(where: string, serde: Serde, schema: StandardSchema): Serde {
-  return {
-    name: serde.name,
-    keepsBytes: serde.keepsBytes,
-    encode(value) {
-      validated(where, schema, value);
-      return serde.encode(value);
-    },
-    decode: (bytes) => validated(where, schema, serde.decode(bytes)),
-    ...(serde.share !== undefined && {
-      share: (structures: SharedStructures) => withSchema(where, serde.share!(structures), schema),
-    }),
-  };
 }
 
 interface Sharing {
@@ -379,23 +204,6 @@ export function shared(engine: Engine, definition: TopicDefinition): TopicDefini
   return bound;
 }
 
-function validated(where: string, schema: StandardSchema, value: unknown): unknown {
-  const result = schema['~standard'].validate(value);
-  if (result instanceof Promise) {
-    result.catch(() => undefined);
-    throw new TypeError(`${where}: expected a schema that validates at once, got an async one`);
-  }
-  if (result.issues === undefined) return result.value;
-  const issues = result.issues.map(describeIssue).join('; ');
-  throw new TypeError(`${where}: ${issues}; got ${got(value)}`, { cause: result.issues });
-}
-
-function describeIssue({ message, path }: SchemaIssue): string {
-  if (path === undefined || path.length === 0) return message;
-  const keys = path.map((part) => String(typeof part === 'object' ? part.key : part));
-  return `${keys.join('.')}: ${message}`;
-}
-
 /** Whether a value may be null. */
 function takesNull({ value, options }: TopicDefinition): boolean {
   return value === raw || isCompacted(options);
@@ -415,9 +223,26 @@ export function encode(
   try {
     return serde.encode(value);
   } catch (error) {
-    if (!(error instanceof Error)) throw error;
-    throw new TypeError(`${topic.name}: ${what}: ${error.message}`, { cause: error });
+    throw notEncoded(topic, what, error);
   }
+}
+
+/** Headers to send, by their codec. @throws TypeError naming what and where */
+export function encodeHeaders(
+  topic: TopicDefinition,
+  serde: HeadersSerde,
+  headers: unknown,
+): RecordHeaders {
+  try {
+    return serde.encode(headers);
+  } catch (error) {
+    throw notEncoded(topic, 'headers', error);
+  }
+}
+
+function notEncoded({ name }: TopicDefinition, what: string, error: unknown): TypeError {
+  const why = error instanceof Error ? error.message : inWords(error);
+  return new TypeError(`${name}: ${what}: ${why}`, { cause: error });
 }
 
 /** A record's key or value. @throws INVALID_RECORD naming the place */
@@ -434,10 +259,35 @@ export function decode(
     if (bytes === null) throw new TypeError('expected a value, got null');
     return serde.decode(bytes);
   } catch (error) {
-    throw new OttlaError(
-      'INVALID_RECORD',
-      `${topic.name}-${partition}: the ${what} at offset ${offset} cannot be decoded: ${inWords(error)}`,
-      { cause: error, at: { topic: topic.name, partition, offset } },
-    );
+    throw notDecoded(topic, what, error, partition, offset);
   }
+}
+
+/** A record's headers. @throws INVALID_RECORD naming the place */
+export function decodeHeaders(
+  topic: TopicDefinition,
+  headers: Headers,
+  partition: number,
+  offset: number,
+): unknown {
+  if (topic.headers === null) return headers;
+  try {
+    return topic.headers.decode(headers);
+  } catch (error) {
+    throw notDecoded(topic, 'headers', error, partition, offset);
+  }
+}
+
+function notDecoded(
+  { name }: TopicDefinition,
+  what: string,
+  error: unknown,
+  partition: number,
+  offset: number,
+): OttlaError {
+  return new OttlaError(
+    'INVALID_RECORD',
+    `${name}-${partition}: the ${what} at offset ${offset} cannot be decoded: ${inWords(error)}`,
+    { cause: error, at: { topic: name, partition, offset } },
+  );
 }

@@ -23,6 +23,8 @@ export interface StoredStructures {
 export interface CodecNames {
   readonly key: string | null;
   readonly value: string | null;
+  /** Absent: none. */
+  readonly headers?: string;
 }
 
 export interface TopicSpec {
@@ -81,7 +83,6 @@ export class Topic implements TopicInfo {
   alter(given: Partial<TopicSettings>): void {
     this.given = { ...this.given, ...given };
     this.settings = { ...this.#defaults, ...this.given };
-    for (const partition of this.partitions) partition.settings = this.settings;
   }
 
   /** Read-only: takes over what the owner has changed. */
@@ -126,6 +127,7 @@ export class Topic implements TopicInfo {
     compare('partitions', this.partitionCount, spec.partitionCount);
     compare('key codec', this.codecs.key, spec.codecs.key);
     compare('value codec', this.codecs.value, spec.codecs.value);
+    compare('headers codec', this.codecs.headers ?? null, spec.codecs.headers ?? null);
     const asked: TopicSettings = { ...this.#defaults, ...spec.settings };
     for (const name of Object.keys(topicDefaults) as (keyof TopicSettings)[]) {
       compare(name, this.settings[name], asked[name]);

@@ -210,3 +210,12 @@ export function groups({ equal, claims = 'any' }: Shape = {}): fc.Arbitrary<Assi
       })),
     }));
 }
+
+/** How few of the partitions that members had must move to others so that all have equally many. */
+export function fewestMoves(counts: readonly number[], partitions: number): number {
+  const least = Math.floor(partitions / counts.length);
+  const extras = partitions % counts.length;
+  const above = counts.filter((count) => count > least).length;
+  const kept = counts.reduce((sum, count) => sum + Math.min(count, least), Math.min(extras, above));
+  return counts.reduce((sum, count) => sum + count, 0) - kept;
+}

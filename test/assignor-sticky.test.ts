@@ -8,6 +8,7 @@ import {
   claimsOf,
   countsOf,
   faultsOf,
+  fewestMoves,
   groups,
   inputOf,
   keyOf,
@@ -59,6 +60,21 @@ describe.each(stickyOnes)('$name: as good as Kafka 3.8.0', (assignor) => {
     const moves = movesOf(inputOf(vector), assignor.assign(inputOf(vector)));
     expect(moves).toEqual({ retained, moved });
     expect(moves.moved).toBe(minMovesPossible ?? moved);
+  });
+
+  // What the simulation of groups asks of each rebalance.
+  const counted = vectorsOf(assignor).filter(({ facts }) => facts.minMovesPossible !== undefined);
+
+  it.each(counted)('$id: could move as few partitions as is counted', (vector) => {
+    const { members, partitions } = inputOf(vector);
+    const counts = members.map(
+      ({ topics, owned = [] }) =>
+        owned.filter(({ topic, partition }) => {
+          return topics.includes(topic) && partition < (partitions[topic] ?? 0);
+        }).length,
+    );
+    const { partitionsToAssign, minMovesPossible } = vector.facts;
+    expect(fewestMoves(counts, partitionsToAssign)).toBe(minMovesPossible);
   });
 
   it.runIf(contested.length > 0).each(contested)('$id: moves no more partitions', (vector) => {

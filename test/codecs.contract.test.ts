@@ -118,6 +118,35 @@ describeContract('codecs', ({ open }) => {
     expect((await collect(ottla.read('orders')))[0]?.key).toEqual(Buffer.from('7'));
   });
 
+  it.each([undefined, 'no', Object.freeze(new Error('no'))])(
+    'that throws %s refuses the send, or fails the reading, as one that throws an Error',
+    async (thrown) => {
+      const ottla = await open();
+      const encodes = defineTopic('orders', {
+        value: {
+          encode: (): string => {
+            throw thrown;
+          },
+          decode: String,
+        },
+      });
+      const decodes = defineTopic('orders', {
+        value: {
+          encode: String,
+          decode: () => {
+            throw thrown;
+          },
+        },
+      });
+      await ottla.topics.create('orders');
+      const failure = await failureOf(() => ottla.producer().send(encodes, { value: 1 }));
+      expect(failure).toBeInstanceOf(TypeError);
+      expect(failure.message).toMatch(/^orders: value: /);
+      await ottla.producer().send(decodes, { value: 'v' });
+      await expect(collect(ottla.read(decodes))).rejects.toMatchObject({ code: 'INVALID_RECORD' });
+    },
+  );
+
   it('may keep the bytes it is given', async () => {
     const ottla = await open();
     const same = { encode: (bytes: Buffer) => bytes, decode: (bytes: Buffer) => bytes };

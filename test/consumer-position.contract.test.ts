@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Consumer, ConsumerOptions, Ottla } from '../src/index.js';
-import { committed, Loop, numbers, send, take, takeValues } from './consuming.js';
+import { committed, inOrder, Loop, numbers, send, take, takeValues } from './consuming.js';
 import { describeContract, failureOf } from './contract.js';
 
 type Options = Omit<ConsumerOptions, 'group' | 'topics'>;
@@ -325,6 +325,24 @@ describeContract('pause and resume', ({ open }) => {
     expect(await takeValues(consumer, 1)).toEqual(['other']);
     consumer.resume([p0]);
     expect(new Set(await takeValues(consumer, 3))).toEqual(new Set(['1', '2', 'other']));
+  });
+
+  it('holds over a rebalance for what stays, and not for what goes and comes back', async () => {
+    const ottla = await openWith(open, numbers(1), 2);
+    await send(ottla, 'orders', ['other'], 1);
+    const consumer = consumerOf(ottla, { assignor: inOrder });
+    await consumer.ready();
+    consumer.pause([p0, p1]);
+    const second = consumerOf(ottla, { assignor: inOrder });
+    await second.ready();
+    expect(consumer.assignment()).toEqual([p0]);
+    await second.close();
+    await consumer.ready();
+    const records = consumer[Symbol.asyncIterator]();
+    expect(String((await records.next()).value?.value)).toBe('other');
+    const waiting = records.next();
+    consumer.resume([p0]);
+    expect(String((await waiting).value?.value)).toBe('0');
   });
 });
 

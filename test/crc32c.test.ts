@@ -1,6 +1,12 @@
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { crc32c, loadNativeCrc32c, useNativeCrc32c } from '../src/crc32c.js';
+import {
+  crc32c,
+  crc32cIn,
+  crc32cOfUint32,
+  loadNativeCrc32c,
+  useNativeCrc32c,
+} from '../src/crc32c.js';
 
 const ascending = Uint8Array.from({ length: 32 }, (_, i) => i);
 
@@ -41,7 +47,22 @@ describe.each([
       fc.property(bytes, fc.nat(700), fc.nat(700), (input, a, b) => {
         const start = Math.min(a, b, input.length);
         const end = Math.min(Math.max(a, b), input.length);
-        expect(crc32c(input, start, end)).toBe(slowCrc32c(input.subarray(start, end)));
+        const crc = slowCrc32c(input.subarray(start, end));
+        expect(crc32c(input, start, end)).toBe(crc);
+        // A view of part of a buffer, as chunks of a pool are.
+        const view = new DataView(input.buffer, input.byteOffset + start, input.length - start);
+        expect(crc32cIn(view, 0, end - start)).toBe(crc);
+      }),
+    );
+  });
+
+  it('of a number is that of its four bytes', async () => {
+    await install();
+    fc.assert(
+      fc.property(fc.nat(2 ** 32 - 1), fc.nat(2 ** 32 - 1), (value, seed) => {
+        const four = Buffer.alloc(4);
+        four.writeUInt32BE(value);
+        expect(crc32cOfUint32(value, seed)).toBe(crc32c(four, 0, 4, seed));
       }),
     );
   });

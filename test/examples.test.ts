@@ -30,6 +30,7 @@ const told: Readonly<Record<string, readonly string[]>> = {
   semantics: [],
   sqlite: [hasSqlite ? 'ada has ' : 'nothing to show'],
   testing: ['pass 2'],
+  typed: ["ann: 11a, 2027, second { trace: 't1' }", 'no booking: bookings-1, offset 0'],
   workers: [' primes'],
 };
 /** Not programs by themselves, or run below. */

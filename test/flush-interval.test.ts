@@ -1,10 +1,12 @@
 import { beforeEach, describe, expect, it } from 'vitest';
+import type { Broker } from '../src/broker.js';
 import type { Partition } from '../src/partition.js';
 import type { TopicSettings } from '../src/options.js';
 import { append, batchOf, createTopic, Machine } from './machine.js';
 import { WatchedFiles } from './watched-files.js';
 
 let machine: Machine;
+let broker: Broker;
 /** Bytes of the log that each sync made durable, in order. */
 let syncs: number[];
 let held: (() => void)[] | null;
@@ -23,7 +25,8 @@ async function open(settings: Partial<TopicSettings>): Promise<Partition> {
     const waiting = held;
     return new Promise<void>((resolve) => waiting.push(resolve));
   });
-  return createTopic(await machine.open(), settings);
+  broker = await machine.open();
+  return createTopic(broker, settings);
 }
 
 const batch = (count: number): Buffer => batchOf(Array.from({ length: count }, () => 'v'));
@@ -108,7 +111,7 @@ describe('flushMs', () => {
     await append(await open({}), batch(1));
     expect(machine.clock.timerCount).toBe(0);
     machine = new Machine();
-    const broker = await machine.open();
+    broker = await machine.open();
     await append(await createTopic(broker, { flushMs: 100 }), batch(1));
     expect(machine.clock.timerCount).toBe(1);
     await broker.deleteTopic('t');
@@ -117,7 +120,7 @@ describe('flushMs', () => {
 
   it('may be altered', async () => {
     const partition = await open({});
-    partition.settings = { ...partition.settings, flushMessages: 1 };
+    await broker.alterTopic('t', { flushMessages: 1 });
     await append(partition, batch(1));
     await machine.clock.settle();
     expect(syncs).toHaveLength(1);

@@ -1,3 +1,4 @@
+import { setImmediate as turn } from 'node:timers/promises';
 import { expect, it } from 'vitest';
 import type { Ottla, ResetOffsetsOptions, ResetTo } from '../src/index.js';
 import { testOttla } from '../src/testing/index.js';
@@ -83,6 +84,27 @@ describeContract('groups.resetOffsets', ({ open }) => {
     const reset = ottla.groups.resetOffsets('g', { to: 'latest', topic: 'orders' });
     expect(await failureOf(() => reset)).toMatchObject({ code: 'NON_EMPTY_GROUP' });
     expect(await stateOf(ottla)).toEqual([2, 0]);
+    const wouldMove = await ottla.groups.resetOffsets('g', { to: 'latest', dryRun: true });
+    expect(wouldMove.map(({ committed: from, offset }) => [from, offset])).toEqual([
+      [2, 5],
+      [0, 5],
+    ]);
+    expect(await stateOf(ottla)).toEqual([2, 0]);
+  });
+
+  it('leaves no metadata with what it moves', async () => {
+    const ottla = await withCommits(open);
+    const commits = [0, 1].map((partition) => ({ topic: 'orders', partition, offset: 3 }));
+    const consumer = ottla.consumer(good);
+    await consumer.ready();
+    await consumer.commit(commits.map((at) => ({ ...at, metadata: 'mine' })));
+    await consumer.close();
+    await ottla.groups.resetOffsets('g', { to: { shift: 0 }, topic: 'orders', partitions: [0] });
+    const again = ottla.consumer(good);
+    expect(await again.committed()).toEqual([
+      { ...commits[0], metadata: '' },
+      { ...commits[1], metadata: 'mine' },
+    ]);
   });
 
   it.each<[string, string, ResetOffsetsOptions, string]>([
@@ -130,6 +152,24 @@ describeContract('groups.deleteOffsets', ({ open }) => {
     expect(await stateOf(ottla)).toEqual([2, -1]);
     await ottla.groups.deleteOffsets('g', [{ topic: 'orders', partition: 0 }]);
     expect(await ottla.groups.list()).toEqual([]);
+  });
+
+  it('makes a partition that was added begin anew, too, while others of the group read on', async () => {
+    const ottla = await withCommits(open);
+    await ottla.topics.create('bills');
+    const inOrders = { ...good, assignor: 'roundrobin', from: 'latest' } as const;
+    const first = ottla.consumer(inOrders);
+    await Promise.all([first.ready(), ottla.consumer({ ...inOrders, topics: ['bills'] }).ready()]);
+    await ottla.topics.addPartitions('orders', 3);
+    await send(ottla, 'orders', numbers(5), 2);
+    await first.ready();
+    await first.close();
+    await ottla.groups.deleteOffsets('g', [{ topic: 'orders', partition: 2 }]);
+    // In a generation of its own: the group has read on without the topic.
+    await turn();
+    const second = ottla.consumer(inOrders);
+    await second.ready();
+    expect(second.position({ topic: 'orders', partition: 2 })).toBe(5);
   });
 
   it('is fine where nothing was committed', async () => {

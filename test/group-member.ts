@@ -2,6 +2,7 @@ import type { Assignor } from '../src/assignor.js';
 import type { OttlaError } from '../src/errors.js';
 import { GroupCoordinator, type NativeMember, type Ownership } from '../src/group.js';
 import { inOrder } from './consuming.js';
+import { topicsOf } from './group-world.js';
 import { ManualClock } from './manual-clock.js';
 
 /** A member that keeps book, and releases what is revoked when told, or at once. */
@@ -114,7 +115,7 @@ export class TestGroup {
   constructor(options: { readonly lastGeneration?: number } = {}) {
     this.coordinator = new GroupCoordinator({
       clock: this.clock,
-      partitionCount: (topic) => this.counts.get(topic),
+      ...topicsOf(this.counts),
       newMemberId: (prefix) => `${prefix}-${++this.#newIds}`,
       lastGeneration: () => this.generations.at(-1) ?? options.lastGeneration ?? 0,
       generationBegan: (_groupId, { generation }) => this.generations.push(generation),

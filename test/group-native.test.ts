@@ -1,7 +1,13 @@
 import assert from 'node:assert/strict';
 import fc from 'fast-check';
-import { it } from 'vitest';
+import { expect, it } from 'vitest';
 import { assignors } from '../src/assignor.js';
+import {
+  NativeMembers,
+  type NativeMember,
+  type Ownership,
+  type Target,
+} from '../src/group-native.js';
 import { keyOf, TestGroup, type TestMember } from './group-member.js';
 
 const topics = ['t', 'u', 'v'];
@@ -171,3 +177,60 @@ it.each(['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const)(
     await fc.assert(property, { numRuns: 150 });
   },
 );
+
+/** Counts how often it is asked, or walked over by one entry. */
+class CountedMap<K, V> extends Map<K, V> {
+  count = 0;
+
+  override get(key: K): V | undefined {
+    this.count++;
+    return super.get(key);
+  }
+
+  override *[Symbol.iterator](): MapIterator<[K, V]> {
+    for (const entry of this.entries()) {
+      this.count++;
+      yield entry;
+    }
+  }
+}
+
+it('takes as long to give one partition on as if there were no others', () => {
+  const group = new TestGroup();
+  const targetOf = (memberId: string, count: number): CountedMap<string, Target> =>
+    new CountedMap(
+      Array.from({ length: count }, (_, partition) => {
+        const at = { topic: 't', partition };
+        return [`t/${partition}`, { at, memberId }];
+      }),
+    );
+  const lookups = [100, 200].map((count) => {
+    const natives = new NativeMembers(group.clock, () => undefined);
+    const granted: Ownership[] = [];
+    const memberOf = (memberId: string): NativeMember => ({
+      memberId,
+      clientId: '',
+      topics: ['t'],
+      topicsChanged: () => false,
+      assignor: assignors.range,
+      revokeTimeoutMs: 1000,
+      granted: (ownerships) => granted.push(...ownerships),
+      revoke: () => false,
+      lost: () => undefined,
+      failed: () => undefined,
+    });
+    natives.add(memberOf('a'));
+    natives.add(memberOf('b'));
+    natives.moveTo(targetOf('a', count), () => false);
+    const target = targetOf('b', count);
+    natives.moveTo(target, () => false);
+    const waiting = natives.settled('b').then(() => 'settled');
+    const given = granted.splice(0);
+    target.count = 0;
+    for (const ownership of given) natives.released([ownership]);
+    expect(granted).toHaveLength(count);
+    return { waiting, each: target.count / count };
+  });
+  expect(lookups[0]!.each).toBe(lookups[1]!.each);
+  return Promise.all(lookups.map(({ waiting }) => expect(waiting).resolves.toBe('settled')));
+});

@@ -46,8 +46,8 @@ class Place {
 }
 
 /** Reads what it owns, one record at a time, and commits now and then. */
-abstract class Worker implements Reader {
-  readonly topics: readonly string[];
+export abstract class Worker implements Reader {
+  topics: readonly string[];
   isStalled = false;
   isOver = false;
   /** Out of the group without knowing: what it does now is nobody's. */

@@ -1,14 +1,24 @@
 import assert from 'node:assert/strict';
 import { expect, it } from 'vitest';
 import { assignors } from '../src/assignor.js';
+import { fewestMoves } from './assignor-cases.js';
+import { ConsumerReader } from './group-consumer-reader.js';
 import { NativeReader, RemoteReader } from './group-readers.js';
-import { Chance, World } from './group-world.js';
+import { Chance, World, type Reader } from './group-world.js';
 
 const all = ['t', 'u', 'v'];
 const steps = 60;
 
+type Kind = 'native' | 'remote' | 'consumer';
+
+function newReader(world: World, kind: Kind, topics: readonly string[], instanceId?: null): Reader {
+  if (kind === 'native') return new NativeReader(world, topics);
+  if (kind === 'remote') return new RemoteReader(world, topics);
+  return new ConsumerReader(world, topics, instanceId);
+}
+
 /** Something happens. */
-async function happen(world: World, kinds: readonly string[]): Promise<void> {
+async function happen(world: World, kinds: readonly Kind[]): Promise<void> {
   const { chance, isOrderly, readers } = world;
   const reader = readers.length === 0 ? undefined : chance.pick(readers);
   const what = chance.below(100);
@@ -16,19 +26,17 @@ async function happen(world: World, kinds: readonly string[]): Promise<void> {
   else if (what < 45) world.write(isOrderly ? undefined : chance.below(3));
   else if (what < 55) world.produce();
   else if (what < 65 && readers.length < 6) {
-    const isNative = chance.pick(kinds) === 'native';
-    const topics = chance.some([...world.counts.keys()]);
-    world.readers.push(
-      isNative ? new NativeReader(world, topics) : new RemoteReader(world, topics),
-    );
+    const kind = chance.pick(kinds);
+    world.readers.push(newReader(world, kind, chance.some([...world.counts.keys()])));
   } else if (
     what < 66 &&
     !isOrderly &&
-    reader instanceof RemoteReader &&
+    (reader instanceof RemoteReader || reader instanceof ConsumerReader) &&
     reader.instanceId !== null
-  )
-    world.readers.push(new RemoteReader(world, reader.topics, reader.instanceId));
-  else if (what < 70) reader?.leave();
+  ) {
+    const Restarted = reader instanceof RemoteReader ? RemoteReader : ConsumerReader;
+    world.readers.push(new Restarted(world, reader.topics, reader.instanceId));
+  } else if (what < 70) reader?.leave();
   else if (what < 73) world.addPartitions(chance.pick(all), 1 + chance.below(2));
   else if (what < 76 && !isOrderly) reader?.die();
   else if (what < 80 && !isOrderly && reader !== undefined) reader.isStalled = chance.happens(50);
@@ -38,19 +46,17 @@ async function happen(world: World, kinds: readonly string[]): Promise<void> {
 }
 
 /** One life of a group, to its end. */
-async function live(seed: number): Promise<void> {
+async function live(seed: number, mixes: readonly (readonly Kind[])[]): Promise<void> {
   const chance = new Chance(seed);
   const isOrderly = chance.happens(30);
   const world = new World(chance, chance.pick(Object.values(assignors)), isOrderly);
-  const kinds = chance.pick([['native'], ['remote'], ['native', 'remote']]);
+  const kinds = chance.pick(mixes);
   world.addPartitions('t', 1 + chance.below(4));
   world.addPartitions('u', 1 + chance.below(4));
   for (let i = 0; i < steps; i++) await happen(world, kinds);
   // Whatever was left over is read by one who reads everything.
   const topics = [...world.counts.keys()];
-  world.readers.push(
-    kinds[0] === 'native' ? new NativeReader(world, topics) : new RemoteReader(world, topics),
-  );
+  world.readers.push(newReader(world, kinds[0]!, topics));
   await world.rest();
   assert.ok(
     !isOrderly ||
@@ -58,17 +64,8 @@ async function live(seed: number): Promise<void> {
   );
 }
 
-/** How few of the partitions that members had must move to others so that all have equally many. */
-function fewestMoves(counts: readonly number[], partitions: number): number {
-  const least = Math.floor(partitions / counts.length);
-  const extras = partitions % counts.length;
-  const above = counts.filter((count) => count > least).length;
-  const kept = counts.reduce((sum, count) => sum + Math.min(count, least), Math.min(extras, above));
-  return counts.reduce((sum, count) => sum + count, 0) - kept;
-}
-
 /** Members of one subscription come and go, and topics grow: one thing at a time. */
-async function moveLittle(seed: number): Promise<void> {
+async function moveLittle(seed: number, kind: Kind): Promise<void> {
   const chance = new Chance(seed);
   const assignor = chance.pick([assignors.sticky, assignors.cooperativeSticky]);
   const world = new World(chance, assignor, true);
@@ -80,7 +77,7 @@ async function moveLittle(seed: number): Promise<void> {
   for (let i = 0; i < 12; i++) {
     const before = owners();
     const { readers } = world;
-    if (readers.length === 0 || chance.happens(50)) readers.push(new NativeReader(world, all));
+    if (readers.length === 0 || chance.happens(50)) readers.push(newReader(world, kind, all, null));
     else if (readers.length > 1 && chance.happens(70)) chance.pick(readers).leave();
     else world.addPartitions(chance.pick(all), 1 + chance.below(4));
     await world.rest();
@@ -112,10 +109,25 @@ it(
   `keeps its promises, whatever happens: ${count} seeds from ${first}`,
   { timeout: 0 },
   async () => {
-    expect(await failuresOf(live)).toEqual([]);
+    const mixes: Kind[][] = [['native'], ['remote'], ['native', 'remote']];
+    expect(await failuresOf((seed) => live(seed, mixes))).toEqual([]);
   },
 );
 
-it(`moves as few partitions as it can: ${count} seeds from ${first}`, { timeout: 0 }, async () => {
-  expect(await failuresOf(moveLittle)).toEqual([]);
-});
+it(
+  `keeps its promises in the consumer protocol: ${count} seeds from ${first}`,
+  { timeout: 0 },
+  async () => {
+    expect(await failuresOf((seed) => live(seed, [['consumer']]))).toEqual([]);
+  },
+);
+
+for (const kind of ['native', 'consumer'] as const) {
+  it(
+    `moves as few partitions of ${kind} members as it can: ${count} seeds from ${first}`,
+    { timeout: 0 },
+    async () => {
+      expect(await failuresOf((seed) => moveLittle(seed, kind))).toEqual([]);
+    },
+  );
+}

@@ -55,6 +55,26 @@ describe('topics', () => {
     expect([...a.owned.values()].some(({ isAdded }) => isAdded)).toBe(false);
   });
 
+  it('that grew are forgotten as added ones once nobody in the group reads them', async () => {
+    const group = new TestGroup();
+    group.change('u', 1);
+    const assignor = assignors.range;
+    const reader = group.member('a', { assignor });
+    const other = group.member('b', { assignor, topics: ['u'] });
+    group.join(reader);
+    group.join(other);
+    await group.clock.settle();
+    group.change('t', 3);
+    await group.clock.settle();
+    expect(reader.owned.get('t-2')?.isAdded).toBe(true);
+    reader.leave();
+    await group.clock.settle();
+    const next = group.member('c', { assignor });
+    group.join(next);
+    await group.clock.settle();
+    expect([...next.owned.values()].map(({ isAdded }) => isAdded)).toEqual([false, false, false]);
+  });
+
   it('that go while they are given up are lost, once', async () => {
     const { group, members } = await groupOf('a');
     const a = members[0]!;

@@ -1,6 +1,6 @@
 import assert from 'node:assert/strict';
 import type { Assignor, TopicPartition } from '../src/assignor.js';
-import { GroupCoordinator } from '../src/group.js';
+import { GroupCoordinator, type CoordinatorOptions, type GroupTopic } from '../src/group.js';
 import { ManualClock } from './manual-clock.js';
 
 /** Marsaglia's xorshift, 32 bits: a seed replays. */
@@ -33,6 +33,33 @@ export class Chance {
     const chosen = list.filter(() => this.happens(60));
     return chosen.length === 0 ? [this.pick(list)] : chosen;
   }
+}
+
+/** The id of a topic in the world. */
+export function idOf(name: string): string {
+  return `id of ${name}`;
+}
+
+export function nameOf(id: string): string {
+  return id.slice(idOf('').length);
+}
+
+/** Topics with so many partitions, as a coordinator looks them up. */
+export function topicsOf(
+  counts: ReadonlyMap<string, number>,
+): Pick<CoordinatorOptions, 'findTopic' | 'topics'> {
+  const topic = (name: string, partitionCount: number): GroupTopic => ({
+    id: idOf(name),
+    name,
+    partitionCount,
+  });
+  return {
+    findTopic: (name) => {
+      const count = counts.get(name);
+      return count === undefined ? undefined : topic(name, count);
+    },
+    topics: () => Array.from(counts, ([name, count]) => topic(name, count)),
+  };
 }
 
 export function keyOf({ topic, partition }: TopicPartition): string {
@@ -109,7 +136,7 @@ export class World {
     this.isOrderly = isOrderly;
     this.coordinator = new GroupCoordinator({
       clock: this.clock,
-      partitionCount: (topic) => this.counts.get(topic),
+      ...topicsOf(this.counts),
       newMemberId: (prefix) => this.newId(prefix),
       lastGeneration: () => this.#generation,
       generationBegan: (_groupId, { generation }) => {

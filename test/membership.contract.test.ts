@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import type { Consumer, ConsumerOptions, Ottla } from '../src/index.js';
 import { numbers, owned, send, take } from './consuming.js';
-import { describeContract } from './contract.js';
+import { describeContract, describeDirectory } from './contract.js';
 
 type Options = Omit<ConsumerOptions, 'group' | 'topics'>;
 
@@ -101,4 +101,21 @@ describeContract('membership', ({ open }) => {
     await one.ready();
     expect(owned(one)).toEqual(['orders-0', 'orders-1']);
   });
+});
+
+describeDirectory('members with a client id each', ({ open, reopen }) => {
+  it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
+    'have the same partitions after a restart, whoever comes first: %s',
+    async (assignor) => {
+      let ottla = await withOrders(open, 7);
+      const shares = async (clientIds: readonly string[]): Promise<unknown> => {
+        const consumers = clientIds.map((clientId) => consumerOf(ottla, { assignor, clientId }));
+        await Promise.all(consumers.map((consumer) => consumer.ready()));
+        return Object.fromEntries(clientIds.map((id, i) => [id, owned(consumers[i]!)]));
+      };
+      const before = await shares(['a', 'b', 'c']);
+      ottla = await reopen(ottla);
+      expect(await shares(['c', 'a', 'b'])).toEqual(before);
+    },
+  );
 });

@@ -1,6 +1,9 @@
+import { once } from 'node:events';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { pathToFileURL } from 'node:url';
+import { Worker } from 'node:worker_threads';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
 import { compileSource, startChild, type CompiledSource } from './child-process.js';
@@ -273,4 +276,100 @@ describe('a process whose consumer has stopped', () => {
       expect(ended).toEqual({ code: 0, stderr: '' });
     },
   );
+});
+
+describe('f14 a process short of memory', () => {
+  /** The heap of the child, in MiB: a fifth of what is written and read. */
+  const heapMiB = 64;
+
+  const runShort = (module: string): ReturnType<typeof startChild> =>
+    startChild(
+      source,
+      `import { Ottla } from './dist/index.js';
+       const ottla = await Ottla.open(${JSON.stringify(directory)});
+       const value = 'v'.repeat(100_000);
+       ${module}`,
+      `export NODE_OPTIONS=--max-old-space-size=${heapMiB}`,
+    );
+
+  it.skipIf(process.platform === 'win32')(
+    'lets who sends wait and who reads slowly read on, in bounded memory',
+    async () => {
+      const count = 3500;
+      const child = runShort(
+        `const kibibytes = process.resourceUsage().maxRSS;
+         await ottla.topics.create('orders', { partitions: 200, segmentBytes: 16 * 2 ** 20 });
+         const producer = ottla.producer({ acks: 1, bufferMemory: 4 * 2 ** 20 });
+         const consumer = ottla.consumer({ group: 'slow', topics: ['orders'] });
+         const sends = Array.from({ length: ${count} }, () => producer.send('orders', { value }));
+         let read = 0;
+         for await (const batch of consumer.batches()) {
+           read += batch.records.length;
+           await new Promise((resolve) => setImmediate(resolve));
+           if (read === ${count}) break;
+         }
+         await Promise.all(sends);
+         await ottla.close();
+         process.send((process.resourceUsage().maxRSS - kibibytes) / 1024);`,
+      );
+      const grownMiB = await child.next();
+      expect(await child.ended()).toBe(0);
+      // Most of it is what was read, until it is collected.
+      expect(grownMiB).toBeLessThan(5 * heapMiB);
+    },
+    120_000,
+  );
+
+  it.skipIf(process.platform === 'win32')(
+    'that ends for want of it has lost nothing it acknowledged',
+    async () => {
+      const child = runShort(
+        `await ottla.topics.create('orders');
+         const producer = ottla.producer({ acks: 1 });
+         const hog = [];
+         for (let number = 0; ; number++) {
+           await producer.send('orders', { value: String(number) });
+           process.send(number);
+           hog.push(Array.from({ length: 20_000 }, () => ({ number })));
+         }`,
+      );
+      const acknowledged: unknown[] = [];
+      child.process.on('message', (number) => acknowledged.push(number));
+      expect(await child.ended()).not.toBe(0);
+      const stored = (await storedValues()).map(Number);
+      expect(acknowledged.length).toBeGreaterThan(0);
+      expect(stored).toEqual(stored.map((_, i) => i));
+      expect(stored.slice(0, acknowledged.length)).toEqual(acknowledged);
+    },
+    120_000,
+  );
+});
+
+describe('f17 an Ottla that is handed to a worker, or forked', () => {
+  it('can be used by its owner alone: others are LOCKED out, and its log goes on', async () => {
+    const ottla = opened(await Ottla.open(directory));
+    await ottla.topics.create('orders');
+    await ottla.producer().send('orders', { value: 'before' });
+    const module = `
+      import { Ottla } from ${JSON.stringify(pathToFileURL(join(source.directory, 'dist', 'index.js')).href)};
+      const code = await Ottla.open(${JSON.stringify(directory)}).then(() => 'opened', (error) => error.code);`;
+    const worker = new Worker(
+      new URL(
+        `data:text/javascript,${encodeURIComponent(`
+          import { parentPort, workerData } from 'node:worker_threads';
+          ${module}
+          parentPort.postMessage([typeof workerData.producer, code]);`)}`,
+      ),
+      { workerData: ottla },
+    );
+    // What arrives there is a copy of its data, on which nothing can be called.
+    expect(await once(worker, 'message')).toEqual([['undefined', 'LOCKED']]);
+    await worker.terminate();
+    const child = startChild(source, `${module} process.send(code);`);
+    expect(await child.next()).toBe('LOCKED');
+    expect(await child.ended()).toBe(0);
+    await ottla.producer().send('orders', { value: 'behind' });
+    await ottla.close();
+    expect(await storedValues()).toEqual(['before', 'behind']);
+  });
 });

@@ -153,15 +153,18 @@ interface Walk {
   readonly end: 'all' | 'incomplete' | 'corrupt';
 }
 
+const viewOf = (bytes: Buffer): DataView =>
+  new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+
 /** Reads batch after batch, as a log would after a crash. */
-function walk(bytes: Buffer): Walk {
+function walk(bytes: Buffer, view: DataView | null = null): Walk {
   let position = 0;
   let count = 0;
   while (position < bytes.length) {
     try {
-      const header = readBatchHeader(bytes, position, bytes.length);
+      const header = readBatchHeader(bytes, position, bytes.length, view);
       if (header === null) return { batches: count, end: 'incomplete' };
-      checkBatch(bytes, position, header);
+      checkBatch(view ?? bytes, position, header);
       readRecords(bytes, position);
       position += header.size;
       count++;
@@ -187,9 +190,23 @@ const verdicts: Readonly<Record<(typeof corrupted)[number]['expect'], readonly W
   ],
 };
 
+describe('a header that is read from a view', () => {
+  it.each(batches.filter(({ id }) => !isHuge(id)))('is that of the bytes: $id', ({ id }) => {
+    const bytes = Buffer.concat([Buffer.alloc(3), bytesOf(id)]);
+    const [one, other] = [null, viewOf(bytes)].map((view) =>
+      readBatchHeader(bytes, 3, bytes.length, view)!,
+    );
+    expect(other).toEqual(one);
+    expect(other!.producerId).toBe(one!.producerId);
+    expect(() => checkBatch(viewOf(bytes), 3, other!)).not.toThrow();
+  });
+});
+
 describe('f27 damage', () => {
   it.each(corrupted)('$id of $from, $what: $expect', ({ id, expect: verdict }) => {
-    expect(verdicts[verdict]).toContainEqual(walk(bytesOf(id)));
+    const bytes = bytesOf(id);
+    expect(verdicts[verdict]).toContainEqual(walk(bytes));
+    expect(walk(bytes, viewOf(bytes))).toEqual(walk(bytes));
   });
 
   it.each([1, 11, 12, 16, 17, 61, 5000])('%i zeros behind a batch end the valid data', (count) => {

@@ -123,8 +123,49 @@ describe('a killed process', () => {
     expect(syncs).toEqual([`/t-0/${firstLog}`]);
     const again = await machine.open();
     await machine.clock.settle();
-    expect(syncs).toHaveLength(2);
+    expect(syncs).toHaveLength(1);
     expect(partitionOf(again).logEndOffset).toBe(9);
+  });
+
+  it('has what it left synced at once if that is much, and then no more', async () => {
+    const machine = new Machine();
+    const killed = await machine.open();
+    await createTopic(killed);
+    const batch = batchOf(['x'.repeat(1_000_000)]);
+    for (let i = 0; i < 9; i++) await append(partitionOf(killed), Buffer.from(batch));
+    await machine.clock.settle();
+    const calls: string[] = [];
+    machine.files = new WatchedFiles(machine.files, ({ name, path }) => {
+      if (path.endsWith('.log') && name !== 'size') calls.push(name);
+      return undefined;
+    });
+    await machine.open();
+    await machine.clock.settle();
+    expect(calls.filter((name) => name === 'sync')).toEqual(['sync']);
+    calls.length = 0;
+    const again = await machine.open();
+    await machine.clock.settle();
+    expect(calls).toEqual([]);
+    expect(partitionOf(again).logEndOffset).toBe(9);
+  });
+
+  it('is not judged again and again: the first sync moves the recovery point, however soon it comes', async () => {
+    const machine = await killedMachine(0);
+    const broker = await machine.open();
+    await append(partitionOf(broker), batchOf(['g']), 'all');
+    await machine.clock.settle();
+    const { topicId } = partitionOf(broker);
+    expect(pointOf(machine, topicId)).toMatchObject({
+      nextOffset: 7,
+      bytes: machine.read(firstLog).length,
+    });
+    const calls = watchLogs(machine);
+    const again = await machine.open();
+    expect(calls).toEqual([]);
+    expect(await valuesIn(partitionOf(again))).toEqual([...kept, 'e', 'f', 'g']);
+    await append(partitionOf(again), batchOf(['h']), 'all');
+    await machine.clock.settle();
+    expect(pointOf(machine, topicId).nextOffset).toBe(7);
   });
 
   it('may have been killed again and again before it could close', async () => {

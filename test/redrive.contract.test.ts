@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import type { Ottla, PartitionInfo } from '../src/index.js';
+import type { Headers, Ottla, PartitionInfo } from '../src/index.js';
 import { committed, numbers } from './consuming.js';
 import { collect, describeContract, failureOf } from './contract.js';
 
@@ -73,6 +73,33 @@ describeContract('redrive', ({ open }) => {
     await handle(ottla, () => true);
     expect(await ottla.redrive('letters')).toBe(2);
     expect(await ottla.redrive('letters', { group: 'other' })).toBe(4);
+  });
+
+  it('passes for good what a filter leaves out, be it a letter or not', async () => {
+    const ottla = await withLetters(await open());
+    await ottla.producer().send('letters', { value: 'no letter' });
+    const partitionOf = ({ headers }: { headers: Headers }): string =>
+      String(headers.find(([name]) => name === 'ottla.dlq.partition')?.[1]);
+    const only = (partition: string) => ({
+      filter: (letter: { headers: Headers }) => partitionOf(letter) === partition,
+    });
+    expect(await ottla.redrive('letters', only('1'))).toBe(1);
+    const sentBack = await collect(ottla.read('orders', { from: { 0: 3, 1: 3 } }));
+    expect(sentBack.map(({ value }) => String(value))).toEqual(['21']);
+    expect(await ottla.redrive('letters')).toBe(0);
+    expect(await ottla.redrive('letters', { group: 'other', ...only('0') })).toBe(1);
+    const cause = new Error('no');
+    const failing = {
+      group: 'third',
+      filter: (): never => {
+        throw cause;
+      },
+    };
+    expect(await failureOf(() => ottla.redrive('letters', failing))).toBe(cause);
+    expect(await committed(ottla, 'third', 'letters')).toEqual([0]);
+    expect(await failureOf(() => ottla.redrive('letters', { filter: 7 } as never))).toBeInstanceOf(
+      TypeError,
+    );
   });
 
   it('stops before what it cannot send back, and goes on there', async () => {

@@ -1,4 +1,5 @@
 import { createHash, createHmac, pbkdf2Sync } from 'node:crypto';
+import { once } from 'node:events';
 import { beforeEach, describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
 import { serve, type SaslOptions } from '../src/server/index.js';
@@ -223,6 +224,33 @@ describe.each(['SCRAM-SHA-256', 'SCRAM-SHA-512'])('%s', (mechanism) => {
       errorCode: codes.SASL_AUTHENTICATION_FAILED,
     });
     await user.closed;
+  });
+});
+
+describe('A login out of its order', () => {
+  it('takes what follows a handshake of version 0 for its messages, be it in one piece with it', async () => {
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => void warnings.push(warning));
+    const server = await serve(ottla, { listen: false, sasl: { users } });
+    const stream = server.connect();
+    const closed = once(stream.resume(), 'close');
+    const begun = requestFrame(apiNamed('SaslHandshake'), 0, 1, { mechanism: 'PLAIN' });
+    const authBytes = Buffer.from('nonsense');
+    const failing = requestFrame(apiNamed('SaslAuthenticate'), 2, 2, { authBytes });
+    stream.write(Buffer.concat([begun, failing]));
+    await clock.settle();
+    stream.write(requestFrame(apiNamed('ApiVersions'), 0, 9, {}));
+    await clock.advance(100);
+    await closed;
+    expect(warnings).toEqual([]);
+  });
+
+  it('asks who one is before it reads what one wants', async () => {
+    const warnings: string[] = [];
+    ottla.on('warning', (warning) => void warnings.push(warning));
+    const stranger = await client();
+    await expect(stranger.ask('Metadata', { topics: null })).rejects.toThrow('closed');
+    expect(warnings).toEqual([]);
   });
 });
 

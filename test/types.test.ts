@@ -5,6 +5,7 @@ import {
   Ottla,
   type Codec,
   type ConsumerRecord,
+  type Headers,
   type RecordMetadata,
   type RecordOf,
   type RecordToSend,
@@ -104,11 +105,17 @@ describe('send', () => {
     type Sent<K extends keyof typeof topicOf> = RecordToSend<(typeof topicOf)[K]>;
     type Read<K extends keyof typeof topicOf> = RecordOf<(typeof topicOf)[K]>;
     expectTypeOf<Sent<'none'>['value']>().toEqualTypeOf<Uint8Array | string | null>();
-    expectTypeOf<Read<'none'>>().toEqualTypeOf<ConsumerRecord<'t', Buffer | null, Buffer | null>>();
+    expectTypeOf<Read<'none'>>().toEqualTypeOf<
+      ConsumerRecord<'t', Buffer | null, Buffer | null, Headers>
+    >();
     expectTypeOf<Sent<'string'>['key']>().toEqualTypeOf<string | null | undefined>();
-    expectTypeOf<Read<'string'>>().toEqualTypeOf<ConsumerRecord<'t', string | null, string>>();
+    expectTypeOf<Read<'string'>>().toEqualTypeOf<
+      ConsumerRecord<'t', string | null, string, Headers>
+    >();
     expectTypeOf<Sent<'bytes'>['value']>().toEqualTypeOf<Uint8Array>();
-    expectTypeOf<Read<'bytes'>>().toEqualTypeOf<ConsumerRecord<'t', Buffer | null, Buffer>>();
+    expectTypeOf<Read<'bytes'>>().toEqualTypeOf<
+      ConsumerRecord<'t', Buffer | null, Buffer, Headers>
+    >();
     expectTypeOf<Sent<'json'>['value']>().toBeUnknown();
     expectTypeOf<Read<'json'>['value']>().toBeUnknown();
     expectTypeOf<RecordToSend['value']>().toEqualTypeOf<Uint8Array | string | null>();
@@ -120,6 +127,64 @@ describe('send', () => {
   });
 });
 
+describe('headers', () => {
+  const traced = defineTopic('traced', {
+    headers: z.object({ trace: z.string(), tries: z.string().transform(Number).optional() }),
+  });
+  const free = defineTopic('free', { headers: z.object({ trace: z.string().optional() }) });
+  const texts = defineTopic('texts', { headers: 'string' });
+
+  it('take and give what the definition says, in each place that records go through', async () => {
+    for (const topic of [traced, free, texts]) await ottla.topics.create(topic);
+    const producer = ottla.producer();
+    await producer.send(traced, { value: 'v', headers: { trace: 'x', tries: '3' } });
+    await producer.sendBatch(free, [{ value: 'v' }, { value: 'v', headers: { trace: 'x' } }]);
+    await producer.send(texts, { value: 'v', headers: { any: 'x', none: null } });
+    const refused = [
+      // @ts-expect-error no headers, of which one must be there
+      producer.send(traced, { value: 'v' }),
+      // @ts-expect-error not the one that must be there
+      producer.send(traced, { value: 'v', headers: { tries: '3' } }),
+      // @ts-expect-error what comes out, not what goes in
+      producer.send(traced, { value: 'v', headers: { trace: 'x', tries: 3 } }),
+      // @ts-expect-error pairs
+      producer.send(texts, { value: 'v', headers: [['any', 'x']] }),
+      // @ts-expect-error a number for a string
+      producer.send(texts, { value: 'v', headers: { any: 3 } }),
+      // @ts-expect-error one of them is wrong
+      producer.sendBatch(traced, [{ value: 'v', headers: { trace: 1 } }]),
+      // @ts-expect-error no headers
+      ottla.producer({ transactionalId: 't' }).transaction((t) => t.send(traced, { value: 'v' })),
+    ];
+    const outcomes = await Promise.allSettled(refused);
+    expect(outcomes.map(({ status }) => status)).toEqual(outcomes.map(() => 'rejected'));
+
+    interface Tried {
+      trace: string;
+      tries?: number | undefined;
+    }
+    expectTypeOf<RecordOf<typeof traced>['headers']>().toEqualTypeOf<Tried>();
+    expectTypeOf<RecordOf<typeof texts>['headers']>().toEqualTypeOf<
+      Readonly<Record<string, string | null>>
+    >();
+    expectTypeOf<RecordOf<typeof orders>['headers']>().toEqualTypeOf<Headers>();
+    const consumer = ottla.consumer({ group: 'g', topics: [traced, orders] });
+    const seen: unknown[] = [];
+    void consumer.run({
+      eachRecord: (record) => {
+        if (record.topic === 'traced') {
+          expectTypeOf(record.headers).toEqualTypeOf<Tried>();
+          seen.push(record.headers.tries?.toFixed(1));
+        } else expectTypeOf(record.headers).toEqualTypeOf<Headers>();
+      },
+    });
+    await ottla.idle();
+    expect(seen).toEqual(['3.0']);
+    // @ts-expect-error structures are of keys and values
+    expect(() => defineTopic('t', { headers: 'msgpack-shared' })).toThrow(TypeError);
+  });
+});
+
 describe('read', () => {
   it('gives what the definition gives', async () => {
     const at = '2024-05-06T07:08:09.000Z';
@@ -128,7 +193,7 @@ describe('read', () => {
     expectTypeOf(reading).toEqualTypeOf<TopicReading<typeof visits>>();
     const [record] = await collect(reading);
     expectTypeOf(record!).toEqualTypeOf<
-      ConsumerRecord<'visits', 'web' | 'app' | null, { at: Date }>
+      ConsumerRecord<'visits', 'web' | 'app' | null, { at: Date }, Headers>
     >();
     expectTypeOf(record!.headers).toEqualTypeOf<
       readonly (readonly [name: string, value: Buffer | null])[]
@@ -143,12 +208,16 @@ describe('read', () => {
   it('gives Buffers for a name, be it a literal or not', async () => {
     await ottla.producer().send('raw', { key: 'k', value: 'v' });
     for await (const record of ottla.read('raw')) {
-      expectTypeOf(record).toEqualTypeOf<ConsumerRecord<'raw', Buffer | null, Buffer | null>>();
+      expectTypeOf(record).toEqualTypeOf<
+        ConsumerRecord<'raw', Buffer | null, Buffer | null, Headers>
+      >();
       expect(record.value!.toString()).toBe('v');
     }
     const name: string = 'raw';
     for await (const record of ottla.read(name)) {
-      expectTypeOf(record).toEqualTypeOf<ConsumerRecord<string, Buffer | null, Buffer | null>>();
+      expectTypeOf(record).toEqualTypeOf<
+        ConsumerRecord<string, Buffer | null, Buffer | null, Headers>
+      >();
     }
     // @ts-expect-error not a place to read from
     expect(() => ottla.read('raw', { from: 'none' })).toThrow(TypeError);

@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import type { Ottla } from '../src/index.js';
+import { encodeBatch } from '../src/record-writer.js';
 import { testOttla } from '../src/testing/index.js';
 import { withCrc } from './batch-vectors.js';
 import { describeContract } from './contract.js';
@@ -121,6 +122,25 @@ describeContract('Produce', ({ open }) => {
     expect(await produce(client, 't', { 0: batchOf(['a']) })).toMatchObject([{ errorCode: 87 }]);
     const keyed = batchOf(['a'], { key: 'k' });
     expect(await produce(client, 't', { 0: keyed })).toMatchObject([{ errorCode: 0 }]);
+  });
+
+  it.each([7, 8, 12])('says in version %i which records it refuses, from 8 on', async (version) => {
+    const ottla = await open();
+    await ottla.topics.create('t', { cleanupPolicy: 'compact' });
+    const client = await connected(ottla);
+    const records = ['k', null, 'k', null].map((key, offset) => {
+      return { offset, timestamp: 1000, key, value: 'a' };
+    });
+    const batch = encodeBatch({ baseOffset: 0, leaderEpoch: -1, records });
+    const [answer] = await produce(client, 't', { 0: batch }, {}, version);
+    const batchIndexErrorMessage = 'a record without a key, which a compacted topic cannot take';
+    const recordErrors = [1, 3].map((batchIndex) => ({ batchIndex, batchIndexErrorMessage }));
+    expect(answer).toMatchObject({
+      errorCode: 87,
+      recordErrors: version < 8 ? [] : recordErrors,
+      errorMessage: version < 8 ? null : `2 records, the first: ${batchIndexErrorMessage}`,
+    });
+    expect(await valuesOf(ottla, 't')).toEqual([]);
   });
 
   it.each([-2, 2, 100])('refuses acks %i', async (acks) => {

@@ -15,7 +15,7 @@ const sections = {
   Groups: 'Groups GroupInfo GroupState GroupPartitionInfo MemberDescription',
   'Moving commits': 'ResetOffsetsOptions ResetTo OffsetReset',
   Producer:
-    'Producer ProducerOptions Acks Compression Partitioner SendOptions WaitOptions Transaction RecordToSend HeadersIn',
+    'Producer ProducerOptions Acks Compression Partitioner SendOptions WaitOptions Transaction RecordToSend RecordBody RawHeaders',
   'What was sent': 'RecordMetadata WrittenRun',
   'What a producer does': 'ProducerMetrics ProducerBatchMessage',
   Consumer:
@@ -25,8 +25,9 @@ const sections = {
   'Looking through a directory':
     'VerifyReport VerifyOptions VerifyProgress VerifyProblem VerifyNote Finding ProblemCode NoteCode',
   'What was read': 'ConsumerRecord ConsumerBatch RecordOf BatchOf Headers',
-  Definitions: 'defineTopic DefinitionOptions TopicDefinition TopicRef SerdeSpec CodecName Codec',
-  'Types of definitions': 'StandardSchema KeyIn KeyOut ValueIn ValueOut',
+  Definitions:
+    'defineTopic DefinitionOptions TopicDefinition TopicRef SerdeSpec HeadersSpec CodecName Codec',
+  'Types of definitions': 'StandardSchema KeyIn KeyOut ValueIn ValueOut HeadersIn HeadersOut',
   Errors: 'OttlaError ErrorCode RecordPlace OnInvalid InvalidRecord',
   'Pure functions': 'murmur2 offsetsPartitionFor',
   Assignors: 'assignors Assignor AssignorInput AssignorMember TopicPartition',

@@ -35,7 +35,7 @@ export const layers = [
   ['data-directory'],
   ['engine'],
   ['local', 'local-*'],
-  ['serde'],
+  ['codec', 'headers', 'serde'],
   ['run-*'],
   ['consumer', 'consumer-*'],
   ['producer', 'producer-*'],

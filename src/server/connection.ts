@@ -13,15 +13,26 @@ export interface ConnectionLimits {
   readonly stallMs: number;
 }
 
+/** Told of so many bytes more, or fewer, that are held for a connection. It may cut connections. */
+export interface Held {
+  /** Whether so much is held for all together that no more requests are read. */
+  readonly isFull: boolean;
+  /** Of requests that have not arrived as a whole. */
+  arriving(bytes: number): void;
+  /** Of requests that have, until they are answered. */
+  requests(bytes: number): void;
+  /** Of answers that were not taken. */
+  answers(bytes: number): void;
+}
+
 /** What a connection stands in. */
 export interface ConnectionOptions {
   readonly node: Node;
   readonly clock: Clock;
   readonly limits: ConnectionLimits;
+  readonly held: Held;
   /** null: nobody is asked who they are. */
   readonly users: SaslUsers | null;
-  /** So many more bytes of requests are kept than before, or fewer. It may cut connections. */
-  readonly kept: (bytes: number) => void;
   /** A defect of ours: the connection is cut. */
   readonly failed: (error: unknown) => void;
   readonly closed: (connection: Connection) => void;
@@ -36,6 +47,8 @@ const maxPipelined = 64;
 /** A request's place in the order of answers. */
 interface Pending {
   readonly overlaps: boolean;
+  /** That it is held with. */
+  bytes: number;
   answer: Buffer[] | null;
   isAnswered: boolean;
 }
@@ -54,13 +67,17 @@ export class Connection implements Peer {
   readonly #gone = new AbortController();
   #waiting: Exchange[] = [];
   #pending: Pending[] = [];
-  /** Of requests that were not begun. */
-  #keptBytes = 0;
+  #arrivingBytes = 0;
+  /** Of requests that have arrived, until they are answered. */
+  requestBytes: number = 0;
+  #answerBytes = 0;
   /** Nothing is read any more: what was read is answered, then the stream ends. */
   #isEnding = false;
   #isClosed = false;
-  /** When the request began to arrive that has not as a whole. */
-  #beganAt = 0;
+  /** Since when a request has been on its way that has not arrived as a whole; Infinity: none is. */
+  arrivingSince: number = Infinity;
+  /** Since when there have been answers that were not taken; Infinity: there are none. */
+  answeringSince: number = Infinity;
   #progressAt: number;
   #writableLength = 0;
 
@@ -72,7 +89,7 @@ export class Connection implements Peer {
     this.#frames = new Frames(options.limits.maxRequestBytes);
     this.#progressAt = options.clock.monotonic();
     stream.on('data', (bytes: Buffer) => this.#arrived(bytes));
-    stream.on('drain', () => this.#go());
+    stream.on('drain', () => this.#goOn());
     stream.on('end', () => this.end());
     stream.on('error', () => this.destroy());
     stream.on('close', () => this.destroy());
@@ -82,44 +99,42 @@ export class Connection implements Peer {
     return this.#gone.signal;
   }
 
-  /** Since when a request has been on its way that has not arrived as a whole; Infinity: none is. */
-  get arrivingSince(): number {
-    return this.#frames.pendingBytes === 0 ? Infinity : this.#beganAt;
-  }
-
   get hasQueued(): boolean {
     return this.#waiting.length > 0;
   }
 
   #arrived(bytes: Buffer): void {
     if (this.#isEnding) return;
-    this.#progressAt = this.#options.clock.monotonic();
-    if (this.#frames.pendingBytes === 0) this.#beganAt = this.#progressAt;
+    const now = this.#options.clock.monotonic();
+    this.#progressAt = now;
     const { node, limits } = this.#options;
     const isStranger = this.login?.isDone === false;
     this.#frames.maxBytes = isStranger ? strangerBytes : limits.maxRequestBytes;
     try {
       this.#frames.push(bytes);
       for (let frame = this.#frames.next(); frame !== null; frame = this.#frames.next()) {
-        this.#waiting.push(readRequest(frame, node, this));
-        this.#beganAt = this.#progressAt;
+        const exchange = readRequest(frame, node, this);
+        this.#waiting.push(exchange);
+        this.arrivingSince = Infinity;
+        this.#hold(exchange.bytes);
       }
     } catch (error) {
       this.#failed(error);
       return;
     }
-    this.#keep(this.#keptBytes + bytes.length);
-    this.#go();
+    const { pendingBytes } = this.#frames;
+    if (pendingBytes === 0) this.arrivingSince = Infinity;
+    else if (this.arrivingSince === Infinity) this.arrivingSince = now;
+    this.#arriving(pendingBytes);
+    this.#goOn();
     if (this.hasQueued) this.onQueued?.();
   }
 
-  /** Begins what may begin, and reads on or stops reading. */
-  #go(): void {
+  /** Begins what may begin. */
+  #goOn(): void {
     while (this.#mayBegin()) this.#begin(this.#waiting.shift()!);
+    this.readOrWait();
     if (this.#isClosed) return;
-    if (this.#waiting.length === 0) this.#keep(this.#frames.pendingBytes);
-    if (this.#waiting.length + this.#pending.length >= maxPipelined) this.#stream.pause();
-    else if (this.#stream.isPaused()) this.#stream.resume();
     if (this.#isEnding && this.#waiting.length + this.#pending.length === 0) {
       this.#stream.end(() => this.destroy());
     }
@@ -133,21 +148,48 @@ export class Connection implements Peer {
     return length === 0 || (next.overlaps && length < maxPipelined && this.#pending[0]!.overlaps);
   }
 
-  #keep(bytes: number): void {
-    const more = bytes - this.#keptBytes;
-    this.#keptBytes = bytes;
-    if (more !== 0) this.#options.kept(more);
+  /** Reads no more while too much is under way, here or in all. */
+  readOrWait(): void {
+    if (this.#isClosed) return;
+    const { limits, held } = this.#options;
+    const isFull = this.requestBytes >= limits.maxRequestBytes || held.isFull;
+    if (isFull || this.#waiting.length + this.#pending.length >= maxPipelined) this.#stream.pause();
+    else if (this.#stream.isPaused()) this.#stream.resume();
+  }
+
+  #arriving(bytes: number): void {
+    const more = bytes - this.#arrivingBytes;
+    this.#arrivingBytes = bytes;
+    if (more !== 0) this.#options.held.arriving(more);
+  }
+
+  #hold(bytes: number): void {
+    if (this.#isClosed) return;
+    this.requestBytes += bytes;
+    this.#options.held.requests(bytes);
+  }
+
+  #answering(bytes: number): void {
+    if (this.#isClosed) return;
+    if (this.#answerBytes === 0) this.answeringSince = this.#progressAt;
+    this.#answerBytes += bytes;
+    if (this.#answerBytes === 0) this.answeringSince = Infinity;
+    this.#options.held.answers(bytes);
   }
 
   #begin(exchange: Exchange): void {
+    const { overlaps, bytes } = exchange;
+    const pending: Pending = { overlaps, bytes, answer: null, isAnswered: false };
     let answer: ReturnType<Exchange['answer']>;
     try {
-      answer = exchange.answer();
+      answer = exchange.answer((more) => {
+        pending.bytes += more;
+        this.#hold(more);
+      });
     } catch (error) {
       this.#failed(error);
       return;
     }
-    const pending: Pending = { overlaps: exchange.overlaps, answer: null, isAnswered: false };
     this.#pending.push(pending);
     if (!(answer instanceof Promise)) {
       this.#answered(pending, answer);
@@ -156,7 +198,7 @@ export class Connection implements Peer {
     answer.then(
       (frames) => {
         this.#answered(pending, frames);
-        this.#go();
+        this.#goOn();
       },
       (error: unknown) => this.#failed(error),
     );
@@ -166,17 +208,21 @@ export class Connection implements Peer {
     pending.answer = answer;
     pending.isAnswered = true;
     while (this.#pending[0]?.isAnswered === true) {
-      const { answer: next } = this.#pending.shift()!;
+      const { answer: next, bytes } = this.#pending.shift()!;
       if (next !== null) this.#write(next);
+      this.#hold(-bytes);
     }
   }
 
   #write(parts: readonly Buffer[]): void {
     if (this.#isClosed) return;
     this.#progressAt = this.#options.clock.monotonic();
+    const bytes = parts.reduce((sum, { length }) => sum + length, 0);
     this.#stream.cork();
-    for (const part of parts) this.#stream.write(part);
+    for (const part of parts.slice(0, -1)) this.#stream.write(part);
+    this.#stream.write(parts.at(-1)!, () => this.#answering(-bytes));
     this.#stream.uncork();
+    this.#answering(bytes);
   }
 
   #failed(error: unknown): void {
@@ -190,7 +236,7 @@ export class Connection implements Peer {
     if (this.#isEnding) return;
     this.#isEnding = true;
     this.#gone.abort();
-    this.#go();
+    this.#goOn();
   }
 
   /** Cuts the connection. */
@@ -199,15 +245,18 @@ export class Connection implements Peer {
     this.#isClosed = true;
     this.#isEnding = true;
     this.#waiting = [];
-    this.#keep(0);
     this.#stream.destroy();
     this.#gone.abort();
-    this.#options.closed(this);
+    const { held, closed } = this.#options;
+    closed(this);
+    held.arriving(-this.#arrivingBytes);
+    held.requests(-this.requestBytes);
+    held.answers(-this.#answerBytes);
   }
 
   /**
    * Cuts the connection if nothing came for too long, or if it stands still in the middle of a request or of
-   * an answer.
+   * an answer; and if a request takes for ever to arrive, however steadily.
    */
   watch(): void {
     const { clock, limits } = this.#options;
@@ -216,6 +265,7 @@ export class Connection implements Peer {
     if (writableLength !== this.#writableLength) this.#progressAt = now;
     this.#writableLength = writableLength;
     const isArriving = this.#frames.pendingBytes > 0 && !this.#stream.isPaused();
+    if (isArriving && now - this.arrivingSince >= limits.idleMs) this.destroy();
     const isStalled = writableLength > 0 || isArriving;
     if (!isStalled && this.#pending.length > 0) return;
     if (now - this.#progressAt >= (isStalled ? limits.stallMs : limits.idleMs)) this.destroy();

@@ -1,6 +1,8 @@
 import type { Api } from './protocol/api.js';
 import { addOffsetsToTxn } from './requests/add-offsets-to-txn.js';
 import { addPartitionsToTxn } from './requests/add-partitions-to-txn.js';
+import { consumerGroupDescribe } from './requests/consumer-group-describe.js';
+import { consumerGroupHeartbeat } from './requests/consumer-group-heartbeat.js';
 import { deleteGroups } from './requests/delete-groups.js';
 import { describeGroups } from './requests/describe-groups.js';
 import { describeTransactions } from './requests/describe-transactions.js';
@@ -27,6 +29,8 @@ export const coordinatorApis: readonly Api[] = [
   syncGroup,
   heartbeat,
   leaveGroup,
+  consumerGroupHeartbeat,
+  consumerGroupDescribe,
   offsetCommit,
   offsetFetch,
   offsetDelete,

@@ -5,33 +5,54 @@ import type { SaslLogin } from './protocol/sasl.js';
 import { Writer } from './protocol/writer.js';
 import { apiVersions, unsupportedVersion } from './requests/api-versions.js';
 
-/** A request that was read. */
+/** A request whose header was read. */
 export interface Exchange {
   readonly overlaps: boolean;
-  /** Begins it. @returns the frame to answer with, piece by piece; null: there is no answer */
-  answer(): Buffer[] | null | Promise<Buffer[] | null>;
+  /** Bytes of its frame. */
+  readonly bytes: number;
+  /**
+   * Reads its body, and begins it.
+   * @param weighs told how many bytes what was read takes, beside the frame
+   * @returns the frame to answer with, piece by piece; null: there is no answer
+   * @throws MalformedRequest, HangUp
+   */
+  answer(weighs: (bytes: number) => void): Buffer[] | null | Promise<Buffer[] | null>;
 }
 
+/** What an element of an array may take in memory, and what is made of it, however few its bytes are. */
+const elementBytes = 512;
+
 /**
- * Reads a request: its header, then its body as the version in it says (RequestHeader.json).
+ * Reads the header of a request (RequestHeader.json). Its body, which the version in the header gives its form,
+ * is read when its turn comes: before, it takes no more memory than its bytes.
  * @throws MalformedRequest
  */
 export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
   const { login } = peer;
-  if (login?.isRaw === true) return { overlaps: false, answer: () => rawAnswer(login, frame) };
+  if (login === null || login.isDone) return exchangeOf(frame, node, peer);
+  return {
+    overlaps: false,
+    bytes: frame.length,
+    // What it is depends on how far the login has got by then.
+    answer: (weighs) =>
+      login.isRaw ? rawAnswer(login, frame) : exchangeOf(frame, node, peer).answer(weighs),
+  };
+}
+
+function exchangeOf(frame: Buffer, node: Node, peer: Peer): Exchange {
+  const { login } = peer;
+  const bytes = frame.length;
   const reader = new Reader(frame);
   const key = reader.int16();
   const version = reader.int16();
   const correlationId = reader.int32();
   const api = node.apis.get(key);
   if (api === undefined || version < api.minVersion || version > api.maxVersion) {
-    return { overlaps: false, answer: () => refusal(api, correlationId, node) };
+    return { overlaps: false, bytes, answer: () => refusal(api, correlationId, node) };
   }
   const isFlexible = version >= api.flexibleFrom;
   const clientId = nullableString(reader) ?? '';
   if (isFlexible) skipTags(reader);
-  // Bytes behind it are let be, as by Kafka: librdkafka sends some when it asks for all topics.
-  const request = api.request(version).read(reader);
   const written = (response: unknown): Buffer[] | null => {
     if (response === null) return null;
     // Whoever asks for versions knows none yet: the header of this answer never has tags.
@@ -42,10 +63,14 @@ export function readRequest(frame: Buffer, node: Node, peer: Peer): Exchange {
   };
   return {
     overlaps: api.overlaps,
-    answer() {
+    bytes,
+    answer(weighs) {
       if (login !== null && !login.isDone && !api.isPublic) {
         throw new HangUp(`${api.name} of a client that has not logged in`);
       }
+      // Bytes behind it are let be, as by Kafka: librdkafka sends some when it asks for all topics.
+      const request = api.request(version).read(reader);
+      weighs(reader.elementCount * elementBytes);
       const response = api.handle(request, { node, peer, version, clientId });
       return response instanceof Promise ? response.then(written) : written(response);
     },

@@ -112,7 +112,16 @@ export class FetchSessions {
       );
     }
     const { partitions } = session;
+    const before = partitions.size;
     update(partitions, request);
+    if (partitions.size > before && this.#partitionCount() > maxPartitions) {
+      // As one that had to make room for others: the client begins anew.
+      this.#sessions.delete(sessionId);
+      throw new WireError(
+        'FETCH_SESSION_ID_NOT_FOUND',
+        `fetch session ${sessionId} took more partitions than all may have, ${maxPartitions}`,
+      );
+    }
     session.epoch = session.epoch === 2 ** 31 - 1 ? 1 : session.epoch + 1;
     session.usedAt = this.#clock.monotonic();
     // The one that was used last comes last.
@@ -121,11 +130,16 @@ export class FetchSessions {
     return { partitions, session, isIncremental: true };
   }
 
+  #partitionCount(): number {
+    let count = 0;
+    for (const { partitions } of this.#sessions.values()) count += partitions.size;
+    return count;
+  }
+
   /** null: there is no room for another. */
   #begin(partitions: Map<string, FetchedPartition>, usesIds: boolean): FetchSession | null {
     const now = this.#clock.monotonic();
-    let count = partitions.size;
-    for (const session of this.#sessions.values()) count += session.partitions.size;
+    let count = partitions.size + this.#partitionCount();
     for (const session of this.#sessions.values()) {
       if (this.#sessions.size < maxSessions && count <= maxPartitions) break;
       if (session.isBusy || now - session.usedAt < evictionMs) return null;

@@ -10,10 +10,16 @@ export interface ServeLimits {
   /** The largest request (Kafka's socket.request.max.bytes). @default 104857600 bytes */
   readonly maxRequestBytes?: number;
   /**
-   * Of requests that have arrived in part, all connections together. Beyond it the one that has been longest
-   * on its way is cut. @default 268435456 bytes
+   * Of requests that have arrived in part, all connections together: beyond it the one that has been longest on
+   * its way is cut. And of those that have arrived and are not answered: beyond it nothing is read from
+   * anybody, and if that goes on for `stallMs`, who has most under way is cut. @default 268435456 bytes
    */
   readonly maxQueuedBytes?: number;
+  /**
+   * Of answers that clients have not taken, all connections together: fetches are given less when it is
+   * near, and beyond it the client is cut that has not taken all of its own for longest. @default 268435456 bytes
+   */
+  readonly maxAnswerBytes?: number;
   /** A connection on which nothing happens for so long is cut (connections.max.idle.ms). @default 600000 ms */
   readonly idleMs?: number;
   /**
@@ -32,7 +38,10 @@ export interface ServeOptions {
   readonly host?: string;
   /** 0: one that is free. @default 0 */
   readonly port?: number;
-  /** A Unix socket, or a named pipe of Windows, to listen at instead. @default none */
+  /**
+   * A Unix socket to listen at instead: at most 107 bytes on Linux, 103 elsewhere. A file that a killed process
+   * left there is taken over. On Windows a named pipe, such as `\\\\.\\pipe\\ottla`. @default none
+   */
   readonly path?: string;
   /** false: nothing is listened at; clients in this process use connect() or socketFactory(). @default true */
   readonly listen?: boolean;
@@ -61,6 +70,7 @@ const defaultLimits: Limits = {
   maxConnections: 1000,
   maxRequestBytes: 100 * 1024 * 1024,
   maxQueuedBytes: 256 * 1024 * 1024,
+  maxAnswerBytes: 256 * 1024 * 1024,
   idleMs: 600_000,
   stallMs: 30_000,
 };
@@ -81,6 +91,18 @@ export interface ServeSettings {
 
 const text = (value: unknown): string | null =>
   typeof value === 'string' && value !== '' ? null : 'a string that is not empty';
+const aPath = (value: unknown): string | null =>
+  text(value) ?? pathProblem(value as string, process.platform);
+
+/** Longer ones than the system has room for are cut short by Node 20, without a word. */
+export function pathProblem(path: string, platform: NodeJS.Platform): string | null {
+  if (platform === 'win32') {
+    return /^\\\\[.?]\\pipe\\./.test(path) ? null : 'a named pipe, such as \\\\.\\pipe\\ottla';
+  }
+  const most = platform === 'linux' ? 107 : 103;
+  return Buffer.byteLength(path) <= most ? null : `a path of at most ${most} bytes`;
+}
+
 const anObject = (value: unknown): string | null =>
   typeof value === 'object' && value !== null ? null : 'an object';
 const aPort = integer(0, 65_535);
@@ -92,14 +114,14 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
     {
       host: text,
       port: aPort,
-      path: text,
+      path: aPath,
       listen: aBoolean,
       advertised: anObject,
       tls: anObject,
       sasl: anObject,
       allowAnonymous: aBoolean,
       autoCreateTopics: aBoolean,
-      defaultPartitions: integer(1, 100_000),
+      defaultPartitions: integer(1, 10_000),
       limits: anObject,
     },
     options,
@@ -112,6 +134,7 @@ export function checkServeOptions(options: ServeOptions = {}): ServeSettings {
       maxConnections: integer(1),
       maxRequestBytes: integer(1024, 2 ** 31 - 1),
       maxQueuedBytes: integer(1024),
+      maxAnswerBytes: integer(1024 * 1024),
       idleMs: milliseconds,
       stallMs: milliseconds,
     },

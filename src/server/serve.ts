@@ -8,8 +8,10 @@ import { checkOptions, milliseconds } from '../options.js';
 import { attach, type Ottla } from '../ottla.js';
 import { apis } from './apis.js';
 import { Connection } from './connection.js';
+import { Connections } from './connections.js';
 import { asSocket, connectedPair } from './duplex.js';
 import { FetchSessions } from './fetch-sessions.js';
+import { listenAt } from './listening.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
 import { SaslUsers } from './protocol/sasl.js';
@@ -35,15 +37,14 @@ export class Server {
   readonly #listens: (address: string) => void;
   readonly #detach: () => void;
   readonly #warn: (warning: string) => void;
-  readonly #connections = new Set<Connection>();
+  readonly #connections: Connections;
   readonly #node: Node;
   #endpoint: Endpoint;
   #listener: NetServer | null = null;
   #watch: Timer | null = null;
-  #keptBytes = 0;
   #closing: Promise<void> | null = null;
-  /** Called when the last connection is gone. */
-  #emptied: (() => void) | null = null;
+  /** Of clients elsewhere: also before they have agreed on a key. */
+  readonly #sockets = new Set<Socket>();
 
   /** @internal */
   constructor(ottla: Ottla, settings: ServeSettings) {
@@ -55,6 +56,7 @@ export class Server {
     this.#listens = listens;
     this.#detach = detach;
     this.#endpoint = settings.advertised ?? nominal;
+    this.#connections = new Connections(settings.limits, broker.clock);
     const { autoCreateTopics, defaultPartitions } = settings;
     const endpoint = (): Endpoint => this.#endpoint;
     this.#node = {
@@ -65,6 +67,7 @@ export class Server {
       autoCreateTopics,
       defaultPartitions,
       fetchSessions: new FetchSessions(broker.clock, broker.random),
+      answerRoom: this.#connections,
       get endpoint() {
         return endpoint();
       },
@@ -85,16 +88,27 @@ export class Server {
 
   /** @internal */
   async listen(): Promise<void> {
-    const { tls, path, host, port, advertised } = this.#settings;
+    const { tls, path, host, port, advertised, limits } = this.#settings;
     const options = { allowHalfOpen: true, noDelay: true };
-    const listener = tls === null ? createServer(options) : createTlsServer({ ...options, ...tls });
+    const handshakeTimeout = Math.max(1, limits.stallMs);
+    const listener =
+      tls === null
+        ? createServer(options)
+        : createTlsServer({ handshakeTimeout, ...tls, ...options });
+    listener.on('connection', (socket: Socket) => {
+      // While they agree on a key they take a place, too.
+      if (this.#sockets.size >= limits.maxConnections) socket.destroy();
+      this.#sockets.add(socket);
+      socket.on('close', () => this.#sockets.delete(socket));
+    });
     listener.on(tls === null ? 'connection' : 'secureConnection', (socket: Socket) => {
       this.#accept(socket, path === null ? (socket.remoteAddress ?? '') : '');
     });
-    await new Promise<void>((resolve, reject) => {
-      listener.once('error', reject);
-      listener.listen(path === null ? { host, port } : { path }, resolve);
-    });
+    await listenAt(listener, path === null ? { host, port } : { path });
+    if (this.#closing !== null) {
+      listener.close();
+      throw new OttlaError('CLOSED', 'it was closed before this server listened');
+    }
     listener.on('error', (error: Error) => this.#warn(`ottla/server: ${error.message}`));
     this.#listener = listener;
     if (path === null && advertised === null) {
@@ -115,13 +129,10 @@ export class Server {
       node: this.#node,
       clock: this.#broker.clock,
       limits,
+      held: this.#connections,
       users: this.#users,
-      kept: (bytes) => this.#kept(bytes),
       failed: (error) => this.#failed(error),
-      closed: (closed) => {
-        this.#connections.delete(closed);
-        if (this.#connections.size === 0) this.#emptied?.();
-      },
+      closed: (closed) => this.#connections.remove(closed),
     });
     this.#connections.add(connection);
   }
@@ -131,23 +142,10 @@ export class Server {
     this.#warn(`ottla/server: a request failed, and its connection was cut: ${reason}`);
   }
 
-  #kept(bytes: number): void {
-    this.#keptBytes += bytes;
-    while (this.#keptBytes > this.#settings.limits.maxQueuedBytes) {
-      let slowest: Connection | null = null;
-      for (const connection of this.#connections) {
-        const since = connection.arrivingSince;
-        if (since < (slowest?.arrivingSince ?? Infinity)) slowest = connection;
-      }
-      if (slowest === null) return;
-      slowest.destroy();
-    }
-  }
-
   #watchConnections(): void {
     const { idleMs, stallMs } = this.#settings.limits;
     this.#watch = this.#broker.clock.after(Math.max(1, Math.min(idleMs, stallMs) / 4), () => {
-      for (const connection of this.#connections) connection.watch();
+      this.#connections.watch();
       if (this.#closing === null) this.#watchConnections();
     });
   }
@@ -191,17 +189,13 @@ export class Server {
       if (this.#listener === null) resolve();
       else this.#listener.close(() => resolve());
     });
-    const emptied = new Promise<void>((resolve) => (this.#emptied = resolve));
-    const cut = clock.after(
-      timeoutMs,
-      () => {
-        for (const connection of this.#connections) connection.destroy();
-      },
-      true,
-    );
-    for (const connection of this.#connections) connection.end();
+    const emptied = new Promise<void>((resolve) => (this.#connections.onEmpty = resolve));
+    const cut = clock.after(timeoutMs, () => this.#connections.destroy(), true);
+    this.#connections.end();
     if (this.#connections.size > 0) await emptied;
     cut.cancel();
+    // Those that have not agreed on a key, and have no connection.
+    for (const socket of this.#sockets) socket.destroy();
     await stopped;
     this.#detach();
   }

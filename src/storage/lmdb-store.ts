@@ -16,7 +16,7 @@ import {
   type StoreOptions,
 } from './meta-store.js';
 import { checkKey, encodeKey, endOfRange } from './row-key.js';
-import { checkRow, decodeRow, encodeRow } from './rows.js';
+import { checkRow, decodeRow, decodeValue, encodeRow } from './rows.js';
 import type { Slices } from './slices.js';
 
 const dataFile = 'data.mdb';
@@ -139,7 +139,7 @@ class LmdbStore implements MetaStore {
     checkKey(key);
     const keyBytes = encodeKey(key);
     const bytes = this.#read(() => this.#db.getBinary(keyBytes));
-    return bytes === undefined ? undefined : decodeRow(key[0], keyBytes, bytes).value;
+    return bytes === undefined ? undefined : decodeValue(key[0], keyBytes, bytes);
   }
 
   range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>> {

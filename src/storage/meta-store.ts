@@ -104,8 +104,13 @@ export interface TopicRow {
   readonly id: string;
   readonly partitions: number;
   readonly state: 'creating' | 'live';
-  /** Names of the key's and the value's codec, as the definition gave them. */
-  readonly codecs: { readonly key: string | null; readonly value: string | null };
+  /** Names of the codecs, as the definition gave them. */
+  readonly codecs: {
+    readonly key: string | null;
+    readonly value: string | null;
+    /** Absent: none. */
+    readonly headers?: string;
+  };
   /** The options that were given; what is absent has its default. */
   readonly options: Readonly<Record<string, string | number | readonly string[]>>;
   /** Property names that its records refer to by number; absent: they stand alone. */
@@ -249,6 +254,8 @@ export interface DecisionRow {
 export interface GroupRow {
   /** The last one that began. */
   readonly generation: number;
+  /** Of the protocol that its members speak, or spoke last; absent: the classic one. */
+  readonly type?: 'consumer' | undefined;
   /** Absent: 'consumer', as everything that consumes has it. */
   readonly protocolType?: string | undefined;
   /** When its last member left, ms since 1970; absent: it had members when this was written. */

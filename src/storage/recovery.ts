@@ -196,9 +196,10 @@ function addBatches(
   until: number,
   added: AddBatch,
 ): number {
+  const view = new DataView(chunk.buffer, chunk.byteOffset, end);
   let at = from;
   while (at < until) {
-    const header = readBatchHeader(chunk, at, end);
+    const header = readBatchHeader(chunk, at, end, view);
     if (header === null) return at;
     const { baseOffset, size } = header;
     if (baseOffset !== segment.nextOffset) {
@@ -207,7 +208,7 @@ function addBatches(
         `a batch of offset ${baseOffset} where ${segment.nextOffset} is next`,
       );
     }
-    checkBatch(chunk, at, header);
+    checkBatch(view, at, header);
     added(chunk, at, header);
     at += size;
   }

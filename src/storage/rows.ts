@@ -20,7 +20,11 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
     id: z.string(),
     partitions: z.int().positive(),
     state: z.enum(['creating', 'live']),
-    codecs: z.object({ key: z.string().nullable(), value: z.string().nullable() }),
+    codecs: z.object({
+      key: z.string().nullable(),
+      value: z.string().nullable(),
+      headers: z.string().exactOptional(),
+    }),
     options: z.record(z.string(), z.union([z.string(), z.number(), z.array(z.string())])),
     structures: z.object({ key: structures, value: structures }).exactOptional(),
   }),
@@ -55,6 +59,7 @@ const values: { readonly [K in RowKind]: z.ZodType<Rows[K]> } = {
   }),
   group: z.object({
     generation: count,
+    type: z.literal('consumer').optional(),
     protocolType: z.string().optional(),
     emptySince: z.int().optional(),
   }),
@@ -117,10 +122,19 @@ export function checkRow(key: Buffer, bytes: Buffer): void {
  * @throws METADATA_LOST naming key and reason, for bytes that encodeRow() did not make of this key
  */
 export function decodeRow<K extends RowKind>(kind: K, key: Buffer, bytes: Buffer): Row<K> {
+  const value = decodeValue(kind, key, bytes);
+  return { key: parsed(key, () => keys[kind].parse(decodeKey(key))), value };
+}
+
+/** As decodeRow(), its value alone. */
+export function decodeValue<K extends RowKind>(kind: K, key: Buffer, bytes: Buffer): Rows[K] {
   checkRow(key, bytes);
+  return parsed(key, () => values[kind].parse(JSON.parse(bytes.toString('utf8', checksumBytes))));
+}
+
+function parsed<T>(key: Buffer, parse: () => T): T {
   try {
-    const value: unknown = JSON.parse(bytes.toString('utf8', checksumBytes));
-    return { key: keys[kind].parse(decodeKey(key)), value: values[kind].parse(value) };
+    return parse();
   } catch (error) {
     if (error instanceof z.ZodError) throw lost(key, z.prettifyError(error));
     if (error instanceof SyntaxError) throw lost(key, error.message);

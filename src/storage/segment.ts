@@ -1,5 +1,5 @@
 import { join } from 'node:path';
-import { crc32c } from '../crc32c.js';
+import { crc32cOfUint32 } from '../crc32c.js';
 import { OttlaError, asStorageError } from '../errors.js';
 import { BatchHeader, RECORD_BATCH_OVERHEAD, batchSizeAt } from '../record.js';
 import { segmentFileName } from './checkpoint.js';
@@ -19,7 +19,6 @@ export interface BatchFacts {
   readonly crc: number;
 }
 
-const crcBytes = Buffer.alloc(4);
 const headerBytes = Buffer.alloc(RECORD_BATCH_OVERHEAD);
 const chunkBytes = 1024 * 1024;
 /** An index entry whose batch lies further behind the offset index's own is not looked for. */
@@ -208,8 +207,7 @@ export class Segment implements OpenFileHolder {
     this.nextOffset = batch.lastOffset + 1;
     this.lastBatchBytes = batch.size;
     this.lastCrc = batch.crc;
-    crcBytes.writeUInt32BE(batch.crc);
-    this.checksum = crc32c(crcBytes, 0, 4, this.checksum);
+    this.checksum = crc32cOfUint32(batch.crc, this.checksum);
   }
 
   #indexTime(): void {

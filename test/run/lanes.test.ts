@@ -90,10 +90,28 @@ describe('Slots', () => {
       await clock.advance(ms);
       seen.push(served.length);
     }
-    expect(seen).toEqual([2, 2, 3, 4, 6]);
+    expect(seen).toEqual([2, 2, 2, 4, 6]);
     await clock.advance(60_000);
     expect(served).toEqual([0, 1, 2, 3, 4, 5, 6]);
     expect(clock.timerCount).toBe(0);
+  });
+
+  it('lets no more begin in any span, whenever they come', async () => {
+    const clock = new ManualClock();
+    const slots = new Slots(clock, 100, { records: 5, perMs: 100 });
+    const began: number[] = [];
+    for (let i = 0; i < 400; i++) {
+      await clock.advance((i * 37) % 23);
+      const begin = (): void => void began.push(clock.monotonic());
+      const taken = slots.take();
+      if (taken === undefined) begin();
+      else void taken.then(begin);
+      slots.free();
+    }
+    await clock.advance(60_000);
+    expect(began).toHaveLength(400);
+    for (const [i, at] of began.entries())
+      expect((began[i + 5] ?? Infinity) - at).toBeGreaterThanOrEqual(100);
   });
 });
 

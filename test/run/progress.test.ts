@@ -10,11 +10,11 @@ describe('how far a commit may go', () => {
     expect(progress.offset).toBe(10);
     progress.finish(taken[2]!);
     progress.finish(taken[1]!);
-    expect([progress.offset, progress.windowCount]).toEqual([10, 4]);
+    expect([progress.offset, progress.keptCount]).toEqual([10, 4]);
     progress.finish(taken[0]!);
-    expect([progress.offset, progress.windowCount]).toEqual([14, 1]);
+    expect([progress.offset, progress.keptCount]).toEqual([14, 1]);
     progress.finish(taken[3]!);
-    expect([progress.offset, progress.windowCount]).toEqual([20, 0]);
+    expect([progress.offset, progress.keptCount]).toEqual([20, 0]);
   });
 
   it('is the end where there is no record', () => {
@@ -130,10 +130,33 @@ describe('what is finished beyond it', () => {
     ]);
   });
 
+  it('is kept in little room, however much is finished behind a record that is not', () => {
+    const progress = new RunProgress(0);
+    const first = progress.take(0);
+    const late = [];
+    for (let offset = 1; offset < 100_000; offset++) {
+      const taken = progress.take(offset);
+      if (offset % 10_000 === 5) late.push(taken);
+      else progress.finish(taken);
+      expect(progress.keptCount).toBeLessThanOrEqual(256);
+    }
+    expect(progress.offset).toBe(0);
+    const again = new RunProgress(0, progress.metadata());
+    const comesAgain = [];
+    for (let offset = 0; offset < 100_000; offset++) {
+      if (!again.take(offset).isFinished) comesAgain.push(offset);
+    }
+    expect(comesAgain).toEqual([0, ...late.map(({ offset }) => offset)]);
+    for (const taken of late) progress.finish(taken);
+    expect(progress.offset).toBe(0);
+    progress.finish(first);
+    expect([progress.offset, progress.metadata()]).toEqual([100_000, '']);
+  });
+
   it('holds for any order of finishing, with gaps, over restarts', () => {
     fc.assert(
       fc.property(
-        fc.uniqueArray(fc.nat(400), { minLength: 1 }),
+        fc.uniqueArray(fc.nat(2000), { minLength: 1, maxLength: 800, size: 'max' }),
         fc.infiniteStream(fc.boolean()),
         fc.nat(5),
         (unordered, coin, restarts) => {

@@ -1,5 +1,12 @@
 import { describe, expect, it } from 'vitest';
-import { defineTopic, type ConsumerOptions, type Ottla, type RunOptions } from '../../src/index.js';
+import {
+  defineTopic,
+  type ConsumerOptions,
+  type Ottla,
+  type RetryOptions,
+  type RunOptions,
+  type Subscribable,
+} from '../../src/index.js';
 import { Gate, testOttla, type TestContext } from '../../src/testing/index.js';
 import { committed, numbers, send, takeValues } from '../consuming.js';
 import { collect, failureOf } from '../contract.js';
@@ -475,6 +482,36 @@ describe('a handler that fails', () => {
     expect(await committed(ottla, 'g', 'orders')).toEqual([0]);
   });
 
+  it('ends the wait of idle(), unless somebody awaits the run; the next run is waited for', async (test) => {
+    const { ottla, clock, errors } = await begin(test);
+    await send(ottla, 'orders', numbers(2));
+    const cause = new Error('no');
+    let fails = true;
+    const eachRecord = (): void => {
+      if (fails) throw cause;
+    };
+    const consumer = ottla.consumer(group);
+    const idle = ottla.idle();
+    const unheard = consumer.run({ eachRecord });
+    const later = failureOf(() => idle.then(() => ottla.idle()));
+    expect(await later).toMatchObject({ code: 'UNKNOWN_SERVER_ERROR', cause });
+    expect(await failureOf(() => ottla.idle())).toBe(errors[0]);
+    expect(await failureOf(() => unheard)).toBe(cause);
+
+    const controller = new AbortController();
+    const aborted = failureOf(() => ottla.idle({ signal: controller.signal }));
+    expect(await failureOf(() => consumer.run({ eachRecord }))).toBe(cause);
+    await clock.settle();
+    controller.abort();
+    expect(await aborted).toMatchObject({ code: 'ABORTED' });
+    fails = false;
+    const again = consumer.run({ eachRecord });
+    await clock.runUntil(ottla.idle());
+    await consumer.stop();
+    await again;
+    expect(errors).toHaveLength(1);
+  });
+
   it('is told by an event where nobody awaits the run', async (test) => {
     const { ottla, clock, errors } = await begin(test);
     await send(ottla, 'orders', numbers(1));
@@ -596,6 +633,59 @@ describe('a dead-letter topic', () => {
     await ottla.idle();
     const letters = await collect(ottla.read('orders.dlq'));
     expect(letters.map(({ value }) => String(value))).toEqual(['0', '1', '2']);
+  });
+
+  it.for<RetryOptions>([
+    { deadLetter: 'orders.dlq' },
+    { attempts: 2, backoff: () => 0, topic: 'orders.dlq' },
+  ])(
+    'gets nothing of what the log has no longer, which an event tells (%j)',
+    async (retry, test) => {
+      const { ottla, clock, errors } = await begin(test);
+      await ottla.topics.create('orders.dlq');
+      await send(ottla, 'orders', numbers(4));
+      const gate = new Gate();
+      gate.close();
+      const { consumer, done } = running(ottla, {
+        eachRecord: async ({ offset }, { attempt }) => {
+          await gate.pass();
+          if (offset < 2 && attempt === 1) throw new Error('no');
+        },
+        concurrency: { by: 'key', max: 2 },
+        retry,
+      });
+      await gate.arrived(2);
+      await ottla.topics.deleteRecords('orders', 0, 1);
+      gate.open();
+      await clock.runUntil(ottla.idle());
+      expect(await committed(ottla, 'g', 'orders')).toEqual([4]);
+      const letters = await collect(ottla.read('orders.dlq'));
+      expect(letters.map(({ value }) => String(value))).toEqual(['1']);
+      expect(errors).toMatchObject([
+        {
+          code: 'OFFSET_OUT_OF_RANGE',
+          message: expect.stringMatching(
+            /orders-0: .*offset 0, which failed: Error: no; orders.dlq /,
+          ),
+          at: { topic: 'orders', partition: 0, offset: 0 },
+        },
+      ]);
+      await consumer.stop();
+      await done;
+    },
+  );
+
+  it('that the consumer reads itself is refused: its letters would come again and again', async (test) => {
+    const { ottla } = await begin(test);
+    await ottla.topics.create('orders.dlq');
+    for (const topics of [['orders', 'orders.dlq'], [/^orders/]]) {
+      const consumer = ottla.consumer<readonly Subscribable[]>({ group: 'g', topics });
+      const failure = await failureOf(() =>
+        consumer.run({ eachRecord: () => undefined, retry: { deadLetter: 'orders.dlq' } }),
+      );
+      expect(failure).toBeInstanceOf(TypeError);
+      expect(failure.message).toContain('retry.deadLetter: orders.dlq is among the topics');
+    }
   });
 
   it('that cannot be written ends the run, and the record comes again', async (test) => {

@@ -10,6 +10,7 @@ export async function watchActivities(entry, tell) {
   const from = (module) => import(new URL(module, entry).href);
   const { OffsetStore } = await from('offsets.js');
   const { Partition } = await from('partition.js');
+  const { CurrentLog } = await from('partition-current.js');
   const { PartitionLog } = await from('partition-log.js');
   const { Retention } = await from('retention.js');
   const { CleaningPlan } = await from('storage/compaction.js');
@@ -47,9 +48,9 @@ export async function watchActivities(entry, tell) {
     compacted = segments[0].directory;
     return read();
   });
-  around(Partition.prototype, 'compact', async function compact(work) {
+  around(CurrentLog.prototype, 'compact', async function compact(work) {
     await work();
-    if (compacted !== this.directory) return;
+    if (compacted !== this.log.place.directory) return;
     compacted = null;
     tell('-', 'compaction');
   });

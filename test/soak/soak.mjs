@@ -26,7 +26,7 @@ const totalMs = minutes * 60_000;
 const mebibyte = 2 ** 20;
 const place = mkdtempSync(join(tmpdir(), 'ottla-soak-'));
 const load = new SoakLoad({
-  entry: new URL('../../dist/index.js', import.meta.url).href,
+  entry: new URL('../../build/src/index.js', import.meta.url).href,
   place,
   random: randomFrom(Number(values.seed)),
   recordsPerSecond: Number(values.rate),

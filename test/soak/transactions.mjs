@@ -19,7 +19,7 @@ const { values } = parseArgs({
 });
 const [rounds, seed] = [Number(values.rounds), Number(values.seed)];
 const place = mkdtempSync(join(tmpdir(), 'ottla-transactions-'));
-const entry = new URL('../../dist/index.js', import.meta.url).href;
+const entry = new URL('../../build/src/index.js', import.meta.url).href;
 console.log(`${rounds} rounds with seed ${seed} in ${place}`);
 const started = performance.now();
 const sum = {};

@@ -70,6 +70,47 @@ describe('testOttla', () => {
     expect(await run({ seed: 2 })).not.toEqual(first);
   });
 
+  it('gives the same events at the same times in every run, and others with another seed', async () => {
+    const run = async (seed: number): Promise<string[]> => {
+      const ending = new Ending();
+      const { ottla, clock, faults } = testOttla(ending.ofNode, { seed });
+      await ottla.topics.create('orders', { partitions: 6 });
+      for (const topic of ['retry', 'dead']) await ottla.topics.create(topic);
+      const log: string[] = [];
+      const producer = ottla.producer({ lingerMs: 5 });
+      for (let i = 0; i < 40; i++) void producer.send('orders', { value: String(i) });
+      const consumers = ['a', 'b', 'c'].map((name) => {
+        const consumer = ottla.consumer({ group: 'g', topics: ['orders'] });
+        void consumer.run({
+          concurrency: { by: 'key', max: 4 },
+          rateLimit: { records: 20, perMs: 1000 },
+          retry: { attempts: 3, topic: 'retry', deadLetter: 'dead' },
+          eachRecord: async ({ partition, value }, { attempt }) => {
+            const number = Number(String(value));
+            log.push(`${clock.monotonic()} ${name} ${partition} ${number} ${attempt}`);
+            await clock.sleep((number % 7) * 10);
+            if (number % 3 === 0) throw new Error('no');
+          },
+        });
+        return consumer;
+      });
+      await clock.advance(50);
+      faults.fail('commit', { times: 2 });
+      expect(faults.fence('g')).toBe(3);
+      await clock.runUntil(ottla.idle());
+      void consumers[0]!.close();
+      await clock.advance(10);
+      for (let i = 0; i < 20; i++) void producer.send('orders', { key: `k${i}`, value: String(i) });
+      await clock.runUntil(ottla.idle());
+      await ending.end();
+      return log;
+    };
+    const first = await run(1);
+    expect(first.length).toBeGreaterThan(60);
+    expect(await run(1)).toEqual(first);
+    expect(await run(2)).not.toEqual(first);
+  });
+
   it('collects errors and warnings', async (test) => {
     const { ottla, faults, errors, warnings } = testOttla(test, { maxBytes: 1000 });
     await ottla.topics.create('orders');

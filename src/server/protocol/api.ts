@@ -10,6 +10,13 @@ export interface Endpoint {
   readonly port: number;
 }
 
+/** What is left of the bytes that answers may have, those of all clients together. */
+export interface AnswerRoom {
+  /** @returns how many there are of so many: the caller has them until it gives them back */
+  take(bytes: number): number;
+  giveBack(bytes: number): void;
+}
+
 /** The server, as its requests see it: the one node of a cluster. */
 export interface Node {
   readonly broker: Broker;
@@ -23,6 +30,7 @@ export interface Node {
   /** Of a topic whose creator leaves it open. */
   readonly defaultPartitions: number;
   readonly fetchSessions: FetchSessions;
+  readonly answerRoom: AnswerRoom;
 }
 
 /** Who sends requests. */
@@ -61,6 +69,8 @@ export interface Api {
   readonly overlaps: boolean;
   /** Whether it is for clients, too, that have not proved who they are. */
   readonly isPublic: boolean;
+  /** What its request is made of, in all versions. */
+  readonly fields: Schema;
   request(version: number): Coder;
   response(version: number): Coder;
   /** null: there is no answer. */
@@ -108,6 +118,7 @@ export function api<Q extends Schema, A extends Schema>(definition: ApiDefinitio
     flexibleFrom: flexible,
     overlaps,
     isPublic,
+    fields: definition.request,
     request: coders(definition.request),
     response: coders(definition.response),
     handle: (request, context) => definition.handle(request as Decoded<Q>, context),

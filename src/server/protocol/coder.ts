@@ -1,4 +1,4 @@
-import { MalformedRequest, type Reader } from './reader.js';
+import { MalformedRequest, maxStringBytes, type Reader } from './reader.js';
 import type { Field, FieldOptions, Schema } from './schema.js';
 import { Writer } from './writer.js';
 
@@ -237,8 +237,16 @@ function stringCoder(length: LengthCoder): Coder {
         return;
       }
       const bytes = Buffer.byteLength(text);
-      length.write(writer, bytes);
-      writer.string(text, bytes);
+      if (bytes <= maxStringBytes) {
+        length.write(writer, bytes);
+        writer.string(text, bytes);
+        return;
+      }
+      // A message about a name that was all but too long.
+      const start = new Uint8Array(maxStringBytes);
+      const { read, written } = new TextEncoder().encodeInto(text, start);
+      length.write(writer, written);
+      writer.string(text.slice(0, read), written);
     },
   };
 }
@@ -267,9 +275,7 @@ function arrayCoder(element: Coder, length: LengthCoder): Coder {
       const count = length.read(reader);
       if (count === -1) return null;
       // Before memory is taken for them.
-      if (count * Math.max(1, element.minBytes) > reader.remaining) {
-        throw new MalformedRequest(`${count} elements in ${reader.remaining} bytes`);
-      }
+      reader.elements(count, Math.max(1, element.minBytes));
       const elements: unknown[] = [];
       for (let i = 0; i < count; i++) elements.push(element.read(reader));
       return elements;

@@ -1,3 +1,5 @@
+import { isUtf8 } from 'node:buffer';
+
 /** Nothing can be answered: the connection is cut, and that is all. */
 export class HangUp extends Error {
   override readonly name: string = 'HangUp';
@@ -8,10 +10,17 @@ export class MalformedRequest extends HangUp {
   override readonly name: string = 'MalformedRequest';
 }
 
+/** Kafka's strings are no longer (Short.MAX_VALUE), whatever their length is written in. */
+export const maxStringBytes: number = 0x7fff;
+
+/** Few bytes may be many elements, which take far more memory than these: no request has so many. */
+export const maxElements = 200_000;
+
 /** Reads the primitive types of Kafka's protocol, one after the other. Nothing is read beyond the end. */
 export class Reader {
   readonly #bytes: Buffer;
   #at: number;
+  #elementCount = 0;
 
   constructor(bytes: Buffer, at: number = 0) {
     this.#bytes = bytes;
@@ -20,6 +29,21 @@ export class Reader {
 
   get remaining(): number {
     return this.#bytes.length - this.#at;
+  }
+
+  /** Of all arrays so far. */
+  get elementCount(): number {
+    return this.#elementCount;
+  }
+
+  /** To be called before the elements of an array are read. @param least bytes that each has at the least */
+  elements(count: number, least: number): void {
+    this.#elementCount += count;
+    if (count * least > this.remaining || this.#elementCount > maxElements) {
+      throw new MalformedRequest(
+        `${count} elements in ${this.remaining} bytes, at most ${maxElements} in a request`,
+      );
+    }
   }
 
   /** @returns where they begin */
@@ -69,9 +93,15 @@ export class Reader {
     throw new MalformedRequest('a varint of more than 32 bits');
   }
 
+  /** What is no UTF-8 is refused: with what stands for it, an echo could be longer than a string may be. */
   string(length: number): string {
+    if (length > maxStringBytes) throw new MalformedRequest(`a string of ${length} bytes`);
     const at = this.#take(length);
-    return this.#bytes.toString('utf8', at, at + length);
+    const text = this.#bytes.toString('utf8', at, at + length);
+    if (text.includes('\ufffd') && !isUtf8(this.#bytes.subarray(at, at + length))) {
+      throw new MalformedRequest('a string that is no UTF-8');
+    }
+    return text;
   }
 
   /** A view. */

@@ -141,10 +141,13 @@ export function array<S extends Schema, const O extends FieldOptions<readonly un
   return field('array', options, field('struct', {}, null, fields));
 }
 
+/** One that is always there. */
+export function struct<S extends Schema>(fields: S): Field<Decoded<S>, Encodable<S>>;
 /** A tagged struct, or one that may be null (with a byte before it that tells): left out, it is null. */
 export function struct<S extends Schema>(
   fields: S,
   options: FieldOptions<null> & ({ readonly tag: number } | { readonly nullable: number }),
-): Field<Decoded<S> | null, Encodable<S> | null | undefined> {
+): Field<Decoded<S> | null, Encodable<S> | null | undefined>;
+export function struct(fields: Schema, options: FieldOptions<null> = {}): Field {
   return field('struct', options, null, fields);
 }

@@ -1,3 +1,4 @@
+import { anId } from '../../options.js';
 import { coordinatorErrorNumberOf } from '../coordinator-errors.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
@@ -23,7 +24,7 @@ export const addOffsetsToTxn: Api = api({
   request,
   response,
   async handle({ transactionalId, groupId, ...identity }, { node, version }) {
-    if (groupId === '') return { errorCode: errorNumber('INVALID_GROUP_ID') };
+    if (anId(groupId) !== null) return { errorCode: errorNumber('INVALID_GROUP_ID') };
     try {
       await node.broker.transactions.addGroup(transactionalId, identity, groupId);
       return { errorCode: noError };

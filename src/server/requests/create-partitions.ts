@@ -1,4 +1,5 @@
 import { OttlaError } from '../../errors.js';
+import { maxPartitionsAtOnce, tooManyPartitions } from '../topic-creation.js';
 import { api, type Api, type Node } from '../protocol/api.js';
 import { errorNumberOf, noError, WireError } from '../protocol/errors.js';
 import { array, arrayOf, bool, int16, int32, string, type Decoded } from '../protocol/schema.js';
@@ -27,8 +28,6 @@ const response = {
   }),
 };
 
-const maxPartitions = 100_000;
-
 export const createPartitions: Api = api({
   key: 37,
   name: 'CreatePartitions',
@@ -38,9 +37,14 @@ export const createPartitions: Api = api({
   response,
   async handle({ topics, validateOnly }, { node }) {
     const results = [];
+    const counts = topics.map(({ name, count }) => {
+      return count - (node.broker.findTopic(name)?.partitionCount ?? count);
+    });
+    const tooMany = tooManyPartitions(counts);
     for (const topic of topics) {
       const { name } = topic;
       try {
+        if (tooMany !== null) throw tooMany;
         await grow(node, topic, validateOnly);
         results.push({ name, errorCode: noError });
       } catch (error) {
@@ -59,10 +63,10 @@ async function grow(
   validateOnly: boolean,
 ): Promise<void> {
   const before = broker.topic(name).partitionCount;
-  if (count <= before || count > maxPartitions) {
+  if (count <= before || count - before > maxPartitionsAtOnce) {
     throw new OttlaError(
       'INVALID_PARTITIONS',
-      `topic ${name} has ${before} partitions, got ${count}: expected more, at most ${maxPartitions}`,
+      `topic ${name} has ${before} partitions, got ${count}: expected more, by at most ${maxPartitionsAtOnce}`,
     );
   }
   const isHere = assignments?.every(

@@ -16,7 +16,7 @@ import {
   type Encodable,
 } from '../protocol/schema.js';
 import { configsOf, configSources, settingsOf } from '../topic-configs.js';
-import { createTopic } from '../topic-creation.js';
+import { createTopic, maxPartitionsAtOnce, tooManyPartitions } from '../topic-creation.js';
 
 const newTopic = {
   name: string(),
@@ -57,7 +57,6 @@ const response = { throttleTimeMs: int32({ default: 0 }), topics: array(created)
 type NewTopic = Decoded<typeof newTopic>;
 type Created = Encodable<typeof created>;
 
-const maxPartitions = 100_000;
 /** What a client sends that leaves it open. */
 const open = -1;
 
@@ -70,10 +69,18 @@ export const createTopics: Api = api({
   response,
   async handle({ topics, validateOnly }, { node }) {
     const answers: Created[] = [];
+    const times = new Map<string, number>();
+    for (const { name } of topics) times.set(name, (times.get(name) ?? 0) + 1);
+    const counts = topics.map(({ numPartitions, assignments }) =>
+      numPartitions === open ? Math.max(node.defaultPartitions, assignments.length) : numPartitions,
+    );
+    const tooMany = tooManyPartitions(counts);
     for (const topic of topics) {
-      const isTwice = topics.filter(({ name }) => name === topic.name).length > 1;
       try {
-        if (isTwice) throw new OttlaError('INVALID_REQUEST', `topic ${topic.name} is there twice`);
+        if (tooMany !== null) throw tooMany;
+        if (times.get(topic.name)! > 1) {
+          throw new OttlaError('INVALID_REQUEST', `topic ${topic.name} is there twice`);
+        }
         answers.push(await create(node, topic, validateOnly));
       } catch (error) {
         const errorMessage = error instanceof Error ? error.message : null;
@@ -124,10 +131,10 @@ function partitionsOf({ nodeId, defaultPartitions }: Node, asked: NewTopic): num
     );
   }
   if (numPartitions === open) return defaultPartitions;
-  if (numPartitions >= 1 && numPartitions <= maxPartitions) return numPartitions;
+  if (numPartitions >= 1 && numPartitions <= maxPartitionsAtOnce) return numPartitions;
   throw new OttlaError(
     'INVALID_PARTITIONS',
-    `expected 1 to ${maxPartitions} partitions, got ${numPartitions}`,
+    `expected 1 to ${maxPartitionsAtOnce} partitions, got ${numPartitions}`,
   );
 }
 

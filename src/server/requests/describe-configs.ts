@@ -1,3 +1,4 @@
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { describeResource } from '../config-resources.js';
 import { errorNumberOf, noError } from '../protocol/errors.js';
@@ -45,7 +46,9 @@ export const describeConfigs: Api = api({
   request,
   response,
   handle({ resources, includeSynonyms }, { node }) {
-    const results = resources.map(({ configurationKeys, resourceType, resourceName }) => {
+    const isFirst = firsts();
+    const asked = resources.filter((each) => isFirst(`${each.resourceType} ${each.resourceName}`));
+    const results = asked.map(({ configurationKeys, resourceType, resourceName }) => {
       const resource = { resourceType, resourceName };
       try {
         const configs = describeResource(node, resource)

@@ -1,4 +1,5 @@
 import type { Broker } from '../../broker.js';
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
 import {
@@ -51,7 +52,8 @@ export const describeGroups: Api = api({
   request,
   response,
   handle({ groups }, { node, version }) {
-    return { groups: groups.map((groupId) => describe(node.broker, groupId, version)) };
+    const asked = groups.filter(firsts());
+    return { groups: asked.map((groupId) => describe(node.broker, groupId, version)) };
   },
 });
 
@@ -74,12 +76,13 @@ function describe(
       members,
     };
   }
-  if (groups.groupIds().has(groupId)) {
+  const type = groups.groupIds().has(groupId) ? groups.typeOf(groupId) : null;
+  if (type === 'classic') {
     const protocolType = groups.protocolTypeOf(groupId);
     return { ...of, errorCode: noError, groupState: 'Empty', protocolType };
   }
-  // Kafka's brokers call an unknown group dead, and say only of late that it is not there (KIP-1043).
+  // Kafka's brokers call an unknown group dead, and one of the consumer protocol, and say only of late that it is not there (KIP-1043).
   if (version < 6) return { ...of, errorCode: noError };
-  const errorMessage = `Group ${groupId} not found.`;
+  const errorMessage = `Group ${groupId} ${type === null ? 'not found' : 'is not a classic group'}.`;
   return { ...of, errorCode: errorNumber('GROUP_ID_NOT_FOUND'), errorMessage };
 }

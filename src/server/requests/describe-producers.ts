@@ -1,5 +1,6 @@
 import type { Partition } from '../../partition.js';
 import { OttlaError } from '../../errors.js';
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumberOf, noError } from '../protocol/errors.js';
 import {
@@ -50,19 +51,26 @@ export const describeProducers: Api = api({
   request,
   response,
   handle({ topics }, { node }) {
+    const isFirst = firsts();
     return {
       topics: topics.map(({ name, partitionIndexes }) => ({
         name,
-        partitions: partitionIndexes.map((partitionIndex) => {
-          try {
-            const partition = node.broker.partition({ topic: name, partition: partitionIndex });
-            return { partitionIndex, errorCode: noError, activeProducers: producersOf(partition) };
-          } catch (error) {
-            const errorCode = errorNumberOf(error);
-            const errorMessage = error instanceof OttlaError ? error.message : null;
-            return { partitionIndex, errorCode, errorMessage, activeProducers: [] };
-          }
-        }),
+        partitions: partitionIndexes
+          .filter((index) => isFirst(`${index} ${name}`))
+          .map((partitionIndex) => {
+            try {
+              const partition = node.broker.partition({ topic: name, partition: partitionIndex });
+              return {
+                partitionIndex,
+                errorCode: noError,
+                activeProducers: producersOf(partition),
+              };
+            } catch (error) {
+              const errorCode = errorNumberOf(error);
+              const errorMessage = error instanceof OttlaError ? error.message : null;
+              return { partitionIndex, errorCode, errorMessage, activeProducers: [] };
+            }
+          }),
       })),
     };
   },

@@ -1,4 +1,5 @@
 import type { Broker } from '../../broker.js';
+import { byTopic } from '../by-topic.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
 import {
@@ -52,11 +53,6 @@ function describe(broker: Broker, transactionalId: string): Encodable<typeof tra
   if (transactionalId === '') return refused('INVALID_REQUEST');
   const found = broker.transactions.describe(transactionalId);
   if (found === undefined) return refused('TRANSACTIONAL_ID_NOT_FOUND');
-  const topics = new Map<string, number[]>();
-  for (const { topicId, partition } of found.partitions) {
-    const topic = broker.topicById(topicId)?.name;
-    if (topic !== undefined) topics.set(topic, [...(topics.get(topic) ?? []), partition]);
-  }
   return {
     errorCode: noError,
     transactionalId,
@@ -65,6 +61,9 @@ function describe(broker: Broker, transactionalId: string): Encodable<typeof tra
     transactionStartTimeMs: found.startedAt,
     producerId: found.producerId,
     producerEpoch: found.producerEpoch,
-    topics: [...topics].map(([topic, partitions]) => ({ topic, partitions })),
+    topics: byTopic(found.partitions, ({ topicId }) => topicId).flatMap(({ first, partitions }) => {
+      const topic = broker.topicById(first.topicId)?.name;
+      return topic === undefined ? [] : [{ topic, partitions }];
+    }),
   };
 }

@@ -234,8 +234,21 @@ class Fetching {
 
   /** Fills the answer from the partitions in their order: the first batch there is may be larger (KIP-74). */
   async #read(): Promise<Map<FetchedPartition, Found | number>> {
+    const { answerRoom } = this.#context.node;
+    let wanted = 0;
+    for (const { ask } of this.#open.partitions.values())
+      wanted += Math.max(0, ask.partitionMaxBytes);
+    const room = answerRoom.take(Math.min(wanted, this.#maxBytes));
+    try {
+      return await this.#readUpTo(room);
+    } finally {
+      answerRoom.giveBack(room);
+    }
+  }
+
+  async #readUpTo(bytes: number): Promise<Map<FetchedPartition, Found | number>> {
     const found = new Map<FetchedPartition, Found | number>();
-    let left = this.#maxBytes;
+    let left = bytes;
     let takesOne = true;
     for (const fetched of this.#open.partitions.values()) {
       const { ask, place } = fetched;

@@ -1,3 +1,4 @@
+import { anId } from '../../options.js';
 import { coordinatorErrorNumberOf } from '../coordinator-errors.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
@@ -28,7 +29,8 @@ export const initProducerId: Api = api({
     const { transactionalId, transactionTimeoutMs, producerId, producerEpoch } = asked;
     const { transactions } = node.broker;
     const isNew = producerId === -1n;
-    if (transactionalId === '' || isNew !== (producerEpoch === -1)) {
+    const isId = transactionalId === null || anId(transactionalId) === null;
+    if (!isId || isNew !== (producerEpoch === -1)) {
       return { errorCode: errorNumber('INVALID_REQUEST') };
     }
     // Without a transactional id it is somebody new, whoever it was.

@@ -18,8 +18,6 @@ const response = {
   }),
 };
 
-const groupType = 'classic';
-
 export const listGroups: Api = api({
   key: 16,
   name: 'ListGroups',
@@ -30,14 +28,19 @@ export const listGroups: Api = api({
   handle({ statesFilter, typesFilter }, { node }) {
     const { groups, coordinator } = node.broker;
     const found = [...groups.groupIds()].map((groupId) => {
-      const { state = 'Empty', protocolType = groups.protocolTypeOf(groupId) } =
-        coordinator.describeInBytes(groupId) ?? {};
-      return { groupId, protocolType, groupState: state, groupType };
+      const members = coordinator.describeInBytes(groupId);
+      return {
+        groupId,
+        protocolType: members?.protocolType ?? groups.protocolTypeOf(groupId),
+        groupState: members?.state ?? coordinator.describeConsumers(groupId)?.state ?? 'Empty',
+        groupType: groups.typeOf(groupId),
+      };
     });
     return {
       errorCode: noError,
       groups: found.filter(
-        ({ groupState }) => isAsked(statesFilter, groupState) && isAsked(typesFilter, groupType),
+        ({ groupState, groupType }) =>
+          isAsked(statesFilter, groupState) && isAsked(typesFilter, groupType),
       ),
     };
   },

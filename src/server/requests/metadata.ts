@@ -2,6 +2,7 @@ import { OttlaError } from '../../errors.js';
 import type { Partition } from '../../partition.js';
 import { topicNameProblem } from '../../topic-name.js';
 import type { Topic } from '../../topic.js';
+import { firsts } from '../firsts.js';
 import { api, type Api, type Node } from '../protocol/api.js';
 import { errorNumber, errorNumberOf, noError } from '../protocol/errors.js';
 import {
@@ -14,7 +15,9 @@ import {
   uuid,
   type Encodable,
 } from '../protocol/schema.js';
-import { createTopic } from '../topic-creation.js';
+import { createTopic, maxPartitionsAtOnce } from '../topic-creation.js';
+
+const noId = 'AAAAAAAAAAAAAAAAAAAAAA';
 
 const request = {
   topics: array({ topicId: uuid({ since: 10 }), name: string({ nullable: 10 }) }, { nullable: 1 }),
@@ -29,7 +32,7 @@ const notTold = -(2 ** 31);
 const topicFields = {
   errorCode: int16(),
   name: string({ nullable: 12 }),
-  topicId: uuid({ since: 10, default: 'AAAAAAAAAAAAAAAAAAAAAA' }),
+  topicId: uuid({ since: 10, default: noId }),
   isInternal: bool({ since: 1, default: false }),
   partitions: array({
     errorCode: int16(),
@@ -58,6 +61,9 @@ const response = {
   errorCode: int16({ since: 13, default: 0 }),
 };
 
+/** From this version on topics may be named by their ids: an answer of one before has no way to name none. */
+const idsSince = 12;
+
 type TopicMetadata = Encodable<typeof topicFields>;
 
 export const metadata: Api = api({
@@ -68,15 +74,33 @@ export const metadata: Api = api({
   request,
   response,
   async handle({ topics: asked, allowAutoTopicCreation }, { node, version }) {
+    if (
+      version < idsSince &&
+      asked?.some(({ name, topicId }) => name === null || topicId !== noId)
+    ) {
+      const errorCode = errorNumber('INVALID_REQUEST');
+      const refused = asked.map(({ name, topicId }) => {
+        return { errorCode, name: name ?? '', topicId, partitions: [] };
+      });
+      return { brokers: [], clusterId: null, topics: refused };
+    }
     const { broker, nodeId, clusterId, endpoint } = node;
+    const answer = { brokers: [{ nodeId, ...endpoint }], clusterId, controllerId: nodeId };
     // Version 0 knows no null: an empty list asks for all.
     const isForAll = asked === null || (version === 0 && asked.length === 0);
-    const topics = isForAll
-      ? [...broker.topics()].map((topic) => known(node, topic))
-      : await Promise.all(
-          asked.map(({ name, topicId }) => find(node, name, topicId, allowAutoTopicCreation)),
-        );
-    return { brokers: [{ nodeId, ...endpoint }], clusterId, controllerId: nodeId, topics };
+    if (isForAll)
+      return { ...answer, topics: [...broker.topics()].map((topic) => known(node, topic)) };
+    const isFirst = firsts();
+    const distinct = asked.filter(({ name, topicId }) => isFirst(`${topicId} ${name}`));
+    const isNew = distinct.filter(
+      ({ name }) => name !== null && broker.findTopic(name) === undefined,
+    );
+    const mayCreate =
+      allowAutoTopicCreation && isNew.length * node.defaultPartitions <= maxPartitionsAtOnce;
+    const topics = await Promise.all(
+      distinct.map(({ name, topicId }) => find(node, name, topicId, mayCreate)),
+    );
+    return { ...answer, topics };
   },
 });
 

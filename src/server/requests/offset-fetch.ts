@@ -1,5 +1,6 @@
 import type { Broker } from '../../broker.js';
 import { nameOfTopic } from '../committed-topics.js';
+import { firsts } from '../firsts.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
 import {
@@ -76,8 +77,11 @@ export const offsetFetch: Api = api({
       const named = topics?.map((topic) => ({ ...topic, topicId: '' })) ?? null;
       return { topics: fetch(broker, groupId, named, requireStable) };
     }
+    const isFirst = firsts();
+    // All that a group has is told once.
+    const distinct = groups.filter((each) => each.topics !== null || isFirst(each.groupId));
     return {
-      groups: groups.map((group) => {
+      groups: distinct.map((group) => {
         const named =
           version < 10
             ? group.topics
@@ -85,10 +89,15 @@ export const offsetFetch: Api = api({
                 ...topic,
                 name: nameOfTopic(broker, topic.topicId),
               })) ?? null);
+        const { groupId: id, memberId, memberEpoch } = group;
+        // Members of the consumer protocol tell who they are, from version 9 on.
+        const refused =
+          version < 9 ? null : broker.coordinator.checkFetch(id, memberId, memberEpoch);
+        if (refused !== null) return { groupId: id, errorCode: errorNumber(refused), topics: [] };
         return {
-          groupId: group.groupId,
+          groupId: id,
           errorCode: noError,
-          topics: fetch(broker, group.groupId, named, requireStable),
+          topics: fetch(broker, id, named, requireStable),
         };
       }),
     };

@@ -1,3 +1,4 @@
+import { RecordsRefused } from '../../admission.js';
 import { OttlaError } from '../../errors.js';
 import { findPartition } from '../topic-lookup.js';
 import { WireAppend } from '../append.js';
@@ -153,7 +154,16 @@ function answerOf(append: WireAppend): PartitionAnswer {
   if (error === null) {
     return { index, errorCode: noError, baseOffset, logAppendTimeMs, logStartOffset };
   }
-  return { index, errorCode: errorNumberOf(error), errorMessage: error.message };
+  const refused = error instanceof RecordsRefused ? error.records : [];
+  return {
+    index,
+    errorCode: errorNumberOf(error),
+    errorMessage: error.message,
+    recordErrors: refused.map(({ index: batchIndex, reason }) => ({
+      batchIndex,
+      batchIndexErrorMessage: reason,
+    })),
+  };
 }
 
 function refuseAll(topicData: Decoded<typeof request>['topicData'], errorCode: number): Answer {
