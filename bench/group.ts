@@ -140,6 +140,44 @@ const positions: Row = {
   },
 };
 
+/** One record at a time, to a consumer in memory that waits for it. */
+async function oneRecordAtATime(partitions: number): Promise<Omit<Subject, 'floor'>> {
+  const ottla = Ottla.memory();
+  await ottla.topics.create('bench', { partitions });
+  const consumer = ottla.consumer({ group: 'bench', topics: ['bench'], autoCommit: false });
+  await consumer.ready();
+  const producer = ottla.producer({ acks: 1 });
+  const iterator = consumer[Symbol.asyncIterator]();
+  let next = iterator.next();
+  const send = async (): Promise<void> => {
+    // A few partitions only: what opening the others costs is another row's.
+    for (let i = 0; i < 1000; i++) {
+      await producer.send('bench', { value: 'x', partition: i % 10 });
+      await next;
+      next = iterator.next();
+    }
+  };
+  return { run: () => timed(1000, send), close: () => ottla.close() };
+}
+
+/** Beside one of few: the others must not be looked at for each record. */
+const among: Row = {
+  name: 'consumer of 5000 partitions, one record',
+  unit: 'records',
+  what: 'records sent one at a time to 10 of the partitions of a consumer in memory that waits; floor: the same with a consumer of those 10 partitions alone',
+  prepare: async () => {
+    const [many, few] = [await oneRecordAtATime(5000), await oneRecordAtATime(10)];
+    return {
+      run: many.run,
+      floor: few.run,
+      close: async () => {
+        await many.close?.();
+        await few.close?.();
+      },
+    };
+  },
+};
+
 export const rows: readonly Row[] = [
   {
     name: 'group join',
@@ -158,4 +196,5 @@ export const rows: readonly Row[] = [
   rebalance(100),
   rebalance(1000),
   positions,
+  among,
 ];

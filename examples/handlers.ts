@@ -3,7 +3,8 @@ import { Ottla, defineTopic } from 'ottla';
 const orders = defineTopic('orders', { partitions: 3, key: 'string', value: 'json' });
 const ottla = await Ottla.open('./data');
 await ottla.topics.create(orders);
-await ottla.topics.create('orders.failed', { partitions: 3 });
+const failed = defineTopic('orders.failed', { partitions: 3, key: 'string', headers: 'string' });
+await ottla.topics.create(failed);
 
 const producer = ottla.producer();
 for (const [key, item] of [
@@ -25,9 +26,8 @@ const running = consumer.run({
 });
 
 await ottla.idle();
-for await (const { key, headers } of ottla.read('orders.failed')) {
-  const [, why] = headers.find(([name]) => name === 'ottla.dlq.error')!;
-  console.log(`not charged: ${String(key)}: ${String(why)}`);
+for await (const { key, headers } of ottla.read(failed)) {
+  console.log(`not charged: ${key}: ${headers['ottla.dlq.error']}`);
 }
 await consumer.stop({ timeoutMs: 10_000 }); // Finishes what is at work, commits, leaves.
 await running;

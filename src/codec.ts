@@ -226,8 +226,8 @@ function withSchema(serde: Serde, schema: StandardSchema): Serde {
 /** What the schema makes of a value. @throws TypeError */
 export function validated(schema: StandardSchema, value: unknown): unknown {
   const result = schema['~standard'].validate(value);
-  if (result instanceof Promise) {
-    result.catch(() => undefined);
+  if ('then' in result) {
+    Promise.resolve(result).catch(() => undefined);
     throw new TypeError(`expected a schema that validates at once, got an async one`);
   }
   if (result.issues === undefined) return result.value;

@@ -41,9 +41,12 @@ export class KeptAside {
   /** The copy is whole and durable before the log is cut; one that an interrupted repair made is good. */
   async keepBytes(segment: Segment, from: number, size: number): Promise<string> {
     const directory = this.#directory;
-    let path = join(directory, segmentFileName(segment.nextOffset, 'torn'));
-    if (!(await this.#holds(path, segment, from, size))) {
-      path = this.#freePath(segment.nextOffset);
+    let number = 0;
+    let path = this.#path(segment.nextOffset, number);
+    while (this.#files.size(path) >= 0 && !(await this.#holds(path, segment, from, size))) {
+      path = this.#path(segment.nextOffset, ++number);
+    }
+    if (this.#files.size(path) < 0) {
       const temporary = `${path}.tmp`;
       this.#files.removeFile(temporary);
       const copy = this.#files.open(temporary, 'write');
@@ -104,11 +107,14 @@ export class KeptAside {
 
   /** A name that no earlier repair has used. */
   #freePath(offset: number): string {
-    const directory = this.#directory;
-    let path = join(directory, segmentFileName(offset, 'torn'));
-    for (let i = 1; this.#files.size(path) >= 0; i++) {
-      path = join(directory, segmentFileName(offset, `${i}.torn`));
+    for (let number = 0; ; number++) {
+      const path = this.#path(offset, number);
+      if (this.#files.size(path) < 0) return path;
     }
-    return path;
+  }
+
+  #path(offset: number, number: number): string {
+    const suffix = number === 0 ? 'torn' : `${number}.torn`;
+    return join(this.#directory, segmentFileName(offset, suffix));
   }
 }

@@ -32,13 +32,18 @@ const numeric: StandardSchema<string | number, number> = {
   },
 };
 
-const asyncSchema: StandardSchema<string> = {
-  '~standard': {
-    version: 1,
-    vendor: 'test',
-    validate: (value) => Promise.resolve({ value: value as string }),
-  },
-};
+/** A promise of somebody else's. */
+const thenable = (value: string): Promise<{ value: string }> =>
+  ({
+    // oxlint-disable-next-line no-thenable
+    then: (resolve: (result: { value: string }) => void) => resolve({ value }),
+  }) as never;
+
+const asyncSchemaOf = (
+  answer: (value: string) => Promise<{ value: string }>,
+): StandardSchema<string> => ({
+  '~standard': { version: 1, vendor: 'test', validate: (value) => answer(value as string) },
+});
 
 async function rawValue(ottla: Ottla): Promise<string> {
   const [record] = await collect(ottla.read('orders'));
@@ -307,11 +312,14 @@ describeContract('schemas', ({ open }) => {
 
   it('that answer later are refused', async () => {
     const ottla = await open();
-    const orders = defineTopic('orders', { value: asyncSchema });
-    await ottla.topics.create(orders);
-    const sent = ottla.producer().send(orders, { value: 'a' });
-    await expect(sent).rejects.toThrow(TypeError);
-    await expect(sent).rejects.toThrow(/async/);
+    await ottla.topics.create('orders');
+    const failing = (): Promise<never> => Promise.reject(new Error('later'));
+    for (const answer of [async (value: string) => ({ value }), failing, thenable]) {
+      const orders = defineTopic('orders', { value: asyncSchemaOf(answer) });
+      const sent = ottla.producer().send(orders, { value: 'a' });
+      await expect(sent).rejects.toThrow(TypeError);
+      await expect(sent).rejects.toThrow(/async/);
+    }
     const refined = defineTopic('orders', { value: z.string().refine(async () => true) });
     await expect(ottla.producer().send(refined, { value: 'a' })).rejects.toThrow(TypeError);
   });

@@ -14,6 +14,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import { Ottla } from '../src/index.js';
+import { segmentFileName } from '../src/storage/checkpoint.js';
 import { collect } from './contract.js';
 import { failureOf } from './machine.js';
 
@@ -276,6 +277,25 @@ describe('repair of a damaged partition', () => {
     const [first, second] = (await ottla.topics.describe('t')).partitions;
     expect(first!.leaderEpoch).toBe(1);
     expect(second!.leaderEpoch).toBe(0);
+  });
+
+  it('leaves .torn files of earlier times, and keeps the same bytes once', async () => {
+    const name = segmentsOf(directory).at(-1)!;
+    const bytes = readFileSync(fileOf(name));
+    const batchBytes = bytes.readUInt32BE(8) + 12;
+    flip(name, batchBytes + 30);
+    const rest = readFileSync(fileOf(name)).subarray(batchBytes);
+    const cut = segmentFileName(Number.parseInt(name, 10) + 1, '');
+    // One of another time, as long as the rest; and what a repair kept that was interrupted then.
+    const earlier = Buffer.alloc(rest.length, 'earlier');
+    writeFileSync(fileOf(`${cut}torn`), earlier);
+    writeFileSync(fileOf(`${cut}1.torn`), rest);
+    expect((await Ottla.repair(directory))[0]).toContain(fileOf(`${cut}1.torn`));
+    expect(readFileSync(fileOf(`${cut}torn`))).toEqual(earlier);
+    expect(readFileSync(fileOf(`${cut}1.torn`))).toEqual(rest);
+    const torn = readdirSync(join(directory, 't-0')).filter((file) => file.endsWith('.torn'));
+    expect(torn).toHaveLength(2);
+    expect(readFileSync(fileOf(name))).toEqual(bytes.subarray(0, batchBytes));
   });
 
   it('takes a commit behind the new end back', async () => {

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, it } from 'vitest';
+import { openDataDirectory } from '../src/data-directory.js';
 import { Ottla } from '../src/index.js';
 import { openLmdbStore } from '../src/storage/lmdb-store.js';
 import { put } from '../src/storage/meta-store.js';
@@ -112,6 +113,55 @@ describe('f24: log and metadata disagree', () => {
     await ottla.close();
     const aside = fs.readdirSync(data).filter((name) => name.endsWith('-stray'));
     expect(fs.readFileSync(join(data, aside[0]!, log))).toEqual(bytes);
+  });
+
+  it('metadata from before a compaction: that partition takes no records, and a repair has all of them', async () => {
+    const latest = async (): Promise<[string, string][]> => {
+      await using ottla = await Ottla.open(data);
+      const records = await collect(ottla.read('t'));
+      return records.map(({ key, value }) => [String(key), String(value)]);
+    };
+    const first = await Ottla.open(data);
+    await first.topics.create('other');
+    await first.topics.create('t', {
+      cleanupPolicy: 'compact',
+      segmentBytes: 1024,
+      minCleanableDirtyRatio: 0.6,
+    });
+    const producer = first.producer();
+    for (let i = 0; i < 60; i++) {
+      await producer.send('t', { key: `k${i % 7}`, value: String(i).padStart(50, '.') });
+    }
+    await first.close();
+    fs.cpSync(join(data, 'meta'), join(place, 'older'), { recursive: true });
+    const logs = (): string[] =>
+      fs.readdirSync(join(data, 't-0')).filter((name) => name.endsWith('.log'));
+    const before = logs();
+    const second = await Ottla.open(data);
+    await second.topics.alter('t', { minCleanableDirtyRatio: 0 });
+    await second.close();
+    const third = await openDataDirectory(data, {
+      readOnly: false,
+      random: Math.random,
+    });
+    await third.broker.partition({ topic: 't', partition: 0 }).compact();
+    await third.broker.close();
+    third.release();
+    // It took some away, and none was rolled: the active segment is the one that the older rows know.
+    expect(logs().length).toBeLessThan(before.length);
+    expect(logs().at(-1)).toBe(before.at(-1));
+    const found = await latest();
+    fs.rmSync(join(data, 'meta'), { recursive: true });
+    fs.cpSync(join(place, 'older'), join(data, 'meta'), { recursive: true });
+    const ottla = await Ottla.open(data);
+    ottla.on('error', () => undefined).on('warning', () => undefined);
+    const refused = ottla.producer().send('t', { key: 'k', value: 'x' });
+    expect(await failureOf(refused)).toMatchObject({ code: 'CORRUPT_MESSAGE' });
+    await ottla.producer().send('other', { value: 'x' });
+    await ottla.close();
+    await Ottla.repair(data);
+    expect(await latest()).toEqual(found);
+    expect((await Ottla.verify(data)).ok).toBe(true);
   });
 
   it('metadata from before a topic was deleted: only that topic fails', async () => {

@@ -1,6 +1,7 @@
 import { constants } from 'node:os';
 import type { TopicPartition } from '../assignment.js';
 import type { FaultControls, Faults } from '../faults.js';
+import { anId, checkOptions, either, integer, oneOf } from '../options.js';
 import { Gate } from './gate.js';
 
 /**
@@ -30,6 +31,22 @@ export interface FailureOptions extends FaultTarget {
   readonly code?: 'EACCES' | 'EIO' | 'EMFILE' | 'ENOSPC';
 }
 
+const places = {
+  topic: (value: unknown) => (typeof value === 'string' ? null : 'a string'),
+  partition: integer(0),
+};
+/** Of a call of each kind, what can tell it from others. */
+const targets = {
+  write: places,
+  sync: places,
+  commit: { group: anId },
+  handler: { ...places, group: anId },
+} as const;
+const failureOptions = {
+  times: either(integer(1), oneOf(Infinity)),
+  code: oneOf('EACCES', 'EIO', 'EMFILE', 'ENOSPC'),
+};
+
 interface Failure {
   readonly operation: FaultyOperation;
   readonly target: FaultTarget;
@@ -52,11 +69,16 @@ export class FaultInjector implements Faults {
   /**
    * The next calls of this kind fail. A failed write is taken back, and refused as retriable; after a
    * failed sync the partition refuses appends until `topics.reopen()`; a failed commit is not made.
+   * @throws TypeError, RangeError, also for what a call of this kind has not: a commit has no topic
    */
   fail(operation: FaultyOperation, options: FailureOptions = {}): void {
-    const { times = 1, code = 'EIO', ...target } = options;
     checkOperation('fail', operation, ['write', 'sync', 'commit']);
-    if (!(times >= 1)) throw new RangeError(`fail: times: expected 1 or more, got ${times}`);
+    checkOptions<object>(
+      `fail('${operation}')`,
+      { ...targets[operation], ...failureOptions },
+      options,
+    );
+    const { times = 1, code = 'EIO', ...target } = options;
     this.#failures.push({ operation, target, code, left: times });
   }
 
@@ -64,9 +86,11 @@ export class FaultInjector implements Faults {
    * Calls of this kind wait from now on. A handler that waits counts as at work: for maxPollIntervalMs, then its
    * member loses its partitions.
    * @returns the gate before which they wait: open it
+   * @throws TypeError, RangeError, also for what a call of this kind has not
    */
   hold(operation: HeldOperation, target: FaultTarget = {}): Gate {
     checkOperation('hold', operation, ['sync', 'commit', 'handler']);
+    checkOptions<object>(`hold('${operation}')`, targets[operation], target);
     const gate = new Gate();
     gate.close();
     this.#holds.push({ operation, target, gate });

@@ -232,6 +232,17 @@ describe('FaultInjector', () => {
     );
     expect(() => faults.hold('write' as 'sync')).toThrow(TypeError);
     expect(() => faults.fail('write', { times: 0 })).toThrow(RangeError);
+    expect(() => faults.fail('write', { times: 1.5 })).toThrow(RangeError);
+    expect(() => faults.fail('write', { code: 'ENONE' as 'EIO' })).toThrow(
+      "fail('write'): code must be 'EACCES' or",
+    );
+    expect(() => faults.fail('write', { tpoic: 'orders' } as object)).toThrow(
+      "fail('write'): unknown option 'tpoic'; it takes topic, partition, times, code",
+    );
+    expect(() => faults.hold('sync', { partition: '0' } as object)).toThrow(TypeError);
+    // What it would wait for in vain.
+    expect(() => faults.fail('commit', { topic: 'orders' })).toThrow("fail('commit'): unknown");
+    expect(() => faults.fail('write', { group: 'g' })).toThrow(TypeError);
     expect(() => faults.fence('g')).toThrow('give this to Ottla.memory() first');
   });
 });
