@@ -26,6 +26,7 @@ const { values } = parseArgs({
 });
 const rounds = Number(values.rounds ?? (values.quick ? 1 : 3));
 const wanted = values.only.split(',');
+const scaled = (count: number): number => (values.quick ? Math.ceil(count / 50) : count);
 
 const reason = await whyNotRun();
 if (reason === null) await compareAll();
@@ -57,7 +58,6 @@ async function compareAll(): Promise<void> {
 }
 
 async function compare(row: Row, peers: readonly Peer[]): Promise<Compared> {
-  const scaled = (count: number): number => (values.quick ? Math.ceil(count / 50) : count);
   const measured = { kafka: [] as number[], ottla: [] as number[] };
   for (let round = 0; round < rounds; round++) {
     // First the one, then the other.
