@@ -30,6 +30,7 @@ import { rows as handlers } from './handlers.js';
 import { rows as start } from './start.js';
 import { printHead, printResult } from './table.js';
 import { rows as transactions } from './transactions.js';
+import { rows as wire } from './wire.js';
 
 const rows = [
   ...append,
@@ -46,6 +47,7 @@ const rows = [
   ...handlers,
   ...objects,
   ...open,
+  ...wire,
 ];
 
 const { values } = parseArgs({

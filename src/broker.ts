@@ -235,7 +235,10 @@ export class Broker {
     }
     this.recovery.push(...(await this.transactions.recover(this.#partitions())));
     this.recovery.push(...(await rewindCommits(this.offsets, this.#finder(), null)));
-    if (this.#env.quota.isBounded) for (const partition of this.#partitions()) partition.count();
+    for (const partition of this.#env.quota.isBounded ? this.#partitions() : []) {
+      await slices.turn();
+      partition.count();
+    }
     this.#cleaner.start();
   }
 

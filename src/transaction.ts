@@ -311,7 +311,8 @@ export class TransactionCoordinator {
     }
     if (isCommit) await this.#commit(holder);
     else if (begunAnew) {
-      const next = await this.#fence(holder, null);
+      // Asked again by init(), for the want of storage, it is the same.
+      const next = await this.#fence(holder, identity);
       await this.#rows.save(holder);
       return next;
     } else await this.#abort(holder, identity, 'aborted');

@@ -207,6 +207,24 @@ it('begins behind a commit of the last owner that is still being written', async
   await one.close();
 });
 
+it('refuses a commit that waited for its turn while its partition was lost', async () => {
+  const clock = new ManualClock();
+  const faults = new FaultInjector();
+  const ottla = opened(Ottla.memory({ clock, faults }));
+  await ottla.topics.create('orders');
+  await send(ottla, 'orders', numbers(5));
+  const one = ottla.consumer({ group: 'g', topics: ['orders'], maxPollIntervalMs: 80_000 });
+  const records = await take(one, 3);
+  const gate = faults.hold('commit', { group: 'g' });
+  const first = records[0]!.commit();
+  const second = failureOf(() => records[2]!.commit());
+  await clock.advance(90_000);
+  gate.open();
+  await first;
+  expect(await second).toMatchObject(fenced);
+  expect(await committed(ottla, 'g', 'orders')).toEqual([1]);
+});
+
 it('g40: loses all when it is expelled, keeps its position at a refused commit, and joins again by itself', async () => {
   const { clock, consumerOf } = await setting(1, 5);
   const told: string[] = [];

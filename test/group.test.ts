@@ -52,6 +52,20 @@ describe('joining', () => {
     expect(group.clock.timerCount).toBe(0);
   });
 
+  it('gives nothing on until the next target is there', async () => {
+    const { group, members } = await groupOf('a');
+    const a = members[0]!;
+    a.releasesAtOnce = false;
+    const [b, c] = [group.member('b'), group.member('c')];
+    group.join(b);
+    await group.clock.settle();
+    group.join(c);
+    a.release();
+    expect([b.told, group.ownerOf('t-1')]).toEqual([[], null]);
+    await group.clock.settle();
+    expect([a.places, b.places, c.places]).toEqual([['t-0'], ['t-1'], []]);
+  });
+
   it('continues the generations that are known', async () => {
     const group = new TestGroup({ lastGeneration: 41 });
     group.join(group.member('a'));

@@ -2,6 +2,7 @@ import * as fs from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, it } from 'vitest';
+import { lmdbFileSteps } from '../src/storage/lmdb-check.js';
 import { openLmdbStore } from '../src/storage/lmdb-store.js';
 import { put } from '../src/storage/meta-store.js';
 import { compileSource, startChild, type CompiledSource } from './child-process.js';
@@ -59,6 +60,15 @@ describe('f23 LMDB’s data file', () => {
     await store.write([put(['group', 'g'], { generation: 1 })]);
     expect(store.get(['group', 'g'])).toEqual({ generation: 1 });
     await store.close();
+  });
+
+  it('is read in parts of 256 KiB, between which others have their turn', () => {
+    fs.writeFileSync(dataFile, Buffer.alloc(2 ** 20 + 1));
+    const steps = lmdbFileSteps(dataFile, () => undefined);
+    let parts = 0;
+    let step = steps.next();
+    for (; step.done !== true; step = steps.next()) parts++;
+    expect([parts, step.value]).toEqual([5, 'empty']);
   });
 
   it('that a crash cut while it was made is begun anew', async () => {

@@ -5,7 +5,7 @@ import type { AnswerRoom } from './protocol/api.js';
 
 /**
  * All connections of a server, and what they have it hold together: who holds too much is read from no more,
- * or cut. Nothing of that is any other client's fault, so those go on.
+ * or cut. Who is cut gives back what it held, which is looked at again: so as many go as must.
  */
 export class Connections implements Held, AnswerRoom {
   /** Called when the last one is gone. */
@@ -54,9 +54,8 @@ export class Connections implements Held, AnswerRoom {
 
   arriving(bytes: number): void {
     this.#arrivingBytes += bytes;
-    while (this.#arrivingBytes > this.#limits.maxQueuedBytes) {
-      this.#longest(({ arrivingSince }) => arrivingSince)?.destroy();
-    }
+    if (this.#arrivingBytes <= this.#limits.maxQueuedBytes) return;
+    this.#longest(({ arrivingSince }) => arrivingSince)?.destroy();
   }
 
   requests(bytes: number): void {
@@ -69,9 +68,8 @@ export class Connections implements Held, AnswerRoom {
 
   answers(bytes: number): void {
     this.#answerBytes += bytes;
-    while (this.#answerBytes > this.#limits.maxAnswerBytes) {
-      this.#longest(({ answeringSince }) => answeringSince)?.destroy();
-    }
+    if (this.#answerBytes <= this.#limits.maxAnswerBytes) return;
+    this.#longest(({ answeringSince }) => answeringSince)?.destroy();
   }
 
   take(bytes: number): number {

@@ -23,6 +23,8 @@ const numberKeys = 8;
 const lastPageAt = 144;
 const transactionAt = 152;
 const maxPageBytes = 65_536;
+/** What is read of the file at once. */
+const partBytes = 256 * 1024;
 const noPage = 2 ** 64;
 /** Pages at the end that nothing leads to: they do no harm, and far more of them are a damaged number. */
 const maxLostPages = 65_536;
@@ -36,19 +38,22 @@ const maxLostPages = 65_536;
  * @throws METADATA_LOST with the place; errors of node:fs
  */
 export function checkLmdbFile(path: string, checkRow?: CheckRow): 'empty' | 'good' {
-  const steps = lmdbFileSteps(path, checkRow);
+  return finished(lmdbFileSteps(path, checkRow));
+}
+
+function finished<T>(steps: Generator<undefined, T>): T {
   for (;;) {
     const { done, value } = steps.next();
     if (done === true) return value;
   }
 }
 
-/** As checkLmdbFile(), a few pages at each step. */
+/** As checkLmdbFile(), a few pages at each step. Who does not go on to the end calls return(). */
 export function* lmdbFileSteps(
   path: string,
   checkRow?: CheckRow,
 ): Generator<undefined, 'empty' | 'good'> {
-  const file = readStart(path, checkRow === undefined ? 2 * maxPageBytes : Infinity);
+  const file = yield* readSteps(path, checkRow === undefined ? 2 * maxPageBytes : Infinity);
   try {
     if (isUnused(file)) return 'empty';
     const meta = latestMeta(file, checkRow !== undefined);
@@ -63,7 +68,7 @@ export function* lmdbFileSteps(
 /** Number of the last transaction in LMDB's data file, which may be written to meanwhile; -1: damaged. */
 export function lastLmdbTransaction(path: string): number {
   try {
-    return latestMeta(readStart(path, 2 * maxPageBytes), false).transaction;
+    return latestMeta(finished(readSteps(path, 2 * maxPageBytes)), false).transaction;
   } catch (error) {
     if (error instanceof Damage) return -1;
     throw error;
@@ -74,7 +79,8 @@ type CheckRow = (key: Buffer, value: Buffer) => void;
 
 class Damage extends Error {}
 
-function readStart(path: string, maxBytes: number): Buffer {
+/** Reads up to `maxBytes` of a file, part by part; nothing of one that is missing. */
+function* readSteps(path: string, maxBytes: number): Generator<undefined, Buffer> {
   let fd: number;
   try {
     fd = fs.openSync(path, 'r');
@@ -84,12 +90,13 @@ function readStart(path: string, maxBytes: number): Buffer {
     throw error;
   }
   try {
-    const bytes = Buffer.alloc(Math.min(maxBytes, fs.fstatSync(fd).size));
+    const bytes = Buffer.allocUnsafeSlow(Math.min(maxBytes, fs.fstatSync(fd).size));
     let at = 0;
     while (at < bytes.length) {
-      const count = fs.readSync(fd, bytes, at, bytes.length - at, at);
+      const count = fs.readSync(fd, bytes, at, Math.min(partBytes, bytes.length - at), at);
       if (count === 0) break;
       at += count;
+      yield;
     }
     return bytes.subarray(0, at);
   } finally {

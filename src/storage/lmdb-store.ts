@@ -75,10 +75,14 @@ const maxLooks = 5;
 /** Refuses what LMDB would crash on instead of failing. */
 async function checkInSlices(directory: string, slices?: Slices): Promise<'empty' | 'good'> {
   const steps = lmdbFileSteps(join(directory, dataFile), checkRow);
-  for (;;) {
-    const { done, value } = steps.next();
-    if (done === true) return value;
-    await slices?.turn();
+  try {
+    for (;;) {
+      const { done, value } = steps.next();
+      if (done === true) return value;
+      await slices?.turn();
+    }
+  } finally {
+    steps.return('empty');
   }
 }
 

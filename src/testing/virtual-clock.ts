@@ -87,9 +87,7 @@ export class VirtualClock implements Clock {
 
   /** Moves on by `ms`, running each timer at its time and letting things settle after each. */
   async advance(ms: number): Promise<void> {
-    if (typeof ms !== 'number' || !(ms >= 0)) {
-      throw new RangeError(`advance: expected ms, 0 or more, got ${String(ms)}`);
-    }
+    checkMs('advance', ms);
     await this.settle();
     const end = this.#ms + ms;
     while (await this.#runNext(end));
@@ -98,16 +96,23 @@ export class VirtualClock implements Clock {
 
   /**
    * Moves from timer to timer until a promise has settled, and settles as it does.
-   * @throws Error if it waits for something that no timer will bring
+   * @param withinMs for so long in it at the most: a day, if it is not given
+   * @throws Error if it waits for something that no timer will bring; RangeError
    */
-  async runUntil<T>(promise: Promise<T>): Promise<T> {
+  async runUntil<T>(promise: Promise<T>, withinMs: number = 86_400_000): Promise<T> {
+    checkMs('runUntil', withinMs);
+    const end = this.#ms + withinMs;
     const state = { isPending: true };
     const settled = (): void => void (state.isPending = false);
     promise.then(settled, settled);
     await this.settle();
     while (state.isPending) {
-      if (await this.#runNext(Infinity)) continue;
-      throw new Error('runUntil: the promise is pending, and no timer is left to run');
+      if (await this.#runNext(end)) continue;
+      const why =
+        this.timerCount === 0
+          ? 'and no timer is left to run'
+          : `after ${withinMs} ms of this clock`;
+      throw new Error(`runUntil: the promise is pending, ${why}`);
     }
     return promise;
   }
@@ -127,4 +132,9 @@ export class VirtualClock implements Clock {
     await this.settle();
     return true;
   }
+}
+
+function checkMs(where: string, ms: unknown): void {
+  if (typeof ms === 'number' && ms >= 0) return;
+  throw new RangeError(`${where}: expected ms, 0 or more, got ${String(ms)}`);
 }

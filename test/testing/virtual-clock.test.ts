@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { defineTopic } from '../../src/index.js';
 import { testOttla, VirtualClock } from '../../src/testing/index.js';
 import { failureOf } from '../contract.js';
 
@@ -65,8 +66,22 @@ describe('VirtualClock', () => {
     );
   });
 
+  it('says so after a day, or as long as is told, where timers follow each other without end', async () => {
+    const clock = new VirtualClock();
+    const beat = (): void => void clock.after(60_000, beat);
+    beat();
+    const never = new Promise<void>(() => undefined);
+    expect((await failureOf(() => clock.runUntil(never, 90_000))).message).toBe(
+      'runUntil: the promise is pending, after 90000 ms of this clock',
+    );
+    expect(clock.monotonic()).toBe(60_000);
+    expect((await failureOf(() => clock.runUntil(never))).message).toContain('after 86400000 ms');
+    await clock.runUntil(clock.sleep(3_600_000), 3_600_000);
+  });
+
   it('refuses to go back', async () => {
     const clock = new VirtualClock();
+    expect(await failureOf(() => clock.runUntil(Promise.resolve(), -1))).toBeInstanceOf(RangeError);
     for (const ms of [-1, Number.NaN, '5' as unknown as number]) {
       expect(await failureOf(() => clock.advance(ms))).toBeInstanceOf(RangeError);
     }
@@ -87,6 +102,20 @@ describe('time in an Ottla', () => {
     await clock.advance(3_600_000);
     const { partitions } = await ottla.topics.describe('orders');
     expect(partitions[0]).toMatchObject({ logStartOffset: 1, highWatermark: 2 });
+  });
+
+  it('does not pass without end where a group waits for a partition that is paused', async (test) => {
+    const { ottla, clock, errors } = testOttla(test);
+    const numbers = defineTopic('numbers', { value: 'json' });
+    await ottla.topics.create(numbers);
+    await ottla.producer().send('numbers', { value: 'no number' });
+    const consumer = ottla.consumer({ group: 'g', topics: [numbers] });
+    const running = consumer.run({ eachRecord: () => undefined });
+    const failure = await failureOf(() => clock.runUntil(ottla.idle()));
+    expect(failure.message).toContain('the promise is pending, after');
+    expect(errors).toMatchObject([{ code: 'INVALID_RECORD' }]);
+    await consumer.stop();
+    await running;
   });
 
   it('is what a stalled consumer loses its partitions by', async (test) => {
