@@ -6,6 +6,8 @@ const config: ViteUserConfig = {
     exclude: [...configDefaults.exclude, 'test/fixtures/**', 'test/interop/**'],
     pool: 'forks',
     isolate: false,
+    // One fewer, the default, leaves half of a machine with two cores idle.
+    maxWorkers: '100%',
     // Against a hang, not a bound on speed: a loaded machine takes its time.
     testTimeout: 300_000,
     hookTimeout: 300_000,

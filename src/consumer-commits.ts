@@ -27,6 +27,8 @@ export interface Progress extends TopicPartition {
   isSought: boolean;
   /** A transaction commits what is in flight: nothing else does. */
   isInTransaction: boolean;
+  /** Where seek() went meanwhile; null: nowhere. */
+  soughtTo: number | null;
   /** Being given up, or gone: nothing of it is handed out any more. */
   isLeaving: boolean;
   isLost: boolean;
@@ -46,6 +48,7 @@ export function beginProgress(at: Position & { readonly ownership: number }): Pr
     asked: 0,
     isSought: false,
     isInTransaction: false,
+    soughtTo: null,
     isLeaving: false,
     isLost: false,
   };
@@ -124,7 +127,18 @@ export class Commits {
   move(progress: Progress, offset: number): void {
     progress.isSought = true;
     progress.committed = -1;
-    this.mark(progress, offset);
+    if (progress.isInTransaction) progress.soughtTo = offset;
+    else this.mark(progress, offset);
+  }
+
+  /** The transaction with what was in flight has ended. @returns whether seek() chose where it goes on */
+  leaveTransaction(progress: Progress): boolean {
+    const { soughtTo } = progress;
+    progress.isInTransaction = false;
+    progress.soughtTo = null;
+    if (soughtTo === null) return false;
+    this.move(progress, soughtTo);
+    return true;
   }
 
   #commitSoon(): void {

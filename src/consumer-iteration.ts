@@ -280,11 +280,14 @@ export class Iteration<T extends TopicRef> {
     this.#pass(run, run.fetched.records.length, offset);
   }
 
-  /** What was handed out of this partition is processed, and committed. */
-  settle(progress: Progress): void {
+  /**
+   * The transaction with a batch of these has ended. Committed, they are processed; else none of what is in
+   * flight of their partition is marked.
+   */
+  settle(progress: Progress, fetched: Fetched<ConsumerRecord>, isCommitted: boolean): void {
     const run = this.#run;
-    if (run?.progress !== progress) return;
-    run.marked = run.handedOut;
+    if (isCommitted && run?.fetched === fetched) run.marked = run.handedOut;
+    else if (run?.progress === progress) this.#run = null;
     this.#land();
   }
 

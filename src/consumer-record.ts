@@ -163,7 +163,7 @@ export class ConsumerBatch<R extends ConsumerRecord = ConsumerRecord> implements
   /** @internal */
   static takeInto(batch: ConsumerBatch, engine: Engine): TransactionSource {
     if (batch.#takeInto !== undefined) return batch.#takeInto(engine);
-    throw new TypeError('transaction: expected a batch of a consumer with a group');
+    throw new TypeError('transaction: expected a batch from batches() of a consumer with a group');
   }
 
   /** Its records, in order. */

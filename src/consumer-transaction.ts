@@ -54,20 +54,28 @@ export function offsetsSource(
 
 /**
  * A batch that belongs to a transaction from now on: nothing else commits its partition meanwhile.
+ * @param base its first offset
  * @param settle tells that its records are processed, or that they are to come again
- * @throws CONCURRENT_TRANSACTIONS
+ * @throws CONCURRENT_TRANSACTIONS; INVALID_TXN_STATE for one that is processed already
  */
 export function batchSource(
   reader: Reader<unknown>,
   progress: Progress,
+  base: number,
   nextOffset: number,
   settle: (isCommitted: boolean) => void,
 ): TransactionSource {
-  const { topic, partition, ownership } = progress;
+  const { topic, partition, ownership, processed } = progress;
   if (progress.isInTransaction) {
     throw new OttlaError(
       'CONCURRENT_TRANSACTIONS',
       `a batch of ${topic}-${partition} belongs to another transaction that is open`,
+    );
+  }
+  if (base < processed) {
+    throw new OttlaError(
+      'INVALID_TXN_STATE',
+      `a batch of ${topic}-${partition} from offset ${base} on is processed already, up to ${processed}: by a commit, or since the next batch was asked for`,
     );
   }
   progress.isInTransaction = true;
@@ -75,14 +83,10 @@ export function batchSource(
     reader,
     positions: [{ topic, partition, offset: nextOffset, ownership }],
     committed: () => {
-      progress.isInTransaction = false;
       progress.processed = nextOffset;
       progress.committed = nextOffset;
       settle(true);
     },
-    aborted: () => {
-      progress.isInTransaction = false;
-      settle(false);
-    },
+    aborted: () => settle(false),
   };
 }

@@ -173,10 +173,14 @@ export class Consumer<T extends TopicRef = TopicRef>
   #leaving(list: readonly Progress[]): InFlight {
     const iteration = this.#iteration;
     const running = this.#run?.leaving(list) ?? [];
+    const isInTransaction = (): boolean =>
+      this.#closing === null && list.some((progress) => progress.isInTransaction);
     return {
-      isBusy: iteration.isLeavingInFlight || running.some(({ isBusy }) => isBusy),
+      isBusy:
+        iteration.isLeavingInFlight || isInTransaction() || running.some(({ isBusy }) => isBusy),
       landing: async (signal) => {
         if (iteration.isLeavingInFlight) await iteration.landing(signal);
+        while (isInTransaction() && !signal.aborted) await iteration.landing(signal);
         for (const partition of running) await partition.landing(signal);
       },
     };
@@ -333,24 +337,24 @@ export class Consumer<T extends TopicRef = TopicRef>
     if (!this.#hasGroup) throw new TypeError(`${where}: this consumer has no group`);
   }
 
-  #takeInto(
-    engine: Engine,
-    { topic, partition, nextOffset, ownership }: Fetched<ConsumerRecord>,
-    base: number,
-  ): TransactionSource {
+  #takeInto(engine: Engine, fetched: Fetched<ConsumerRecord>, base: number): TransactionSource {
     this.#refuseOther('transaction', engine);
-    const progress = this.#owned.requireSince({ topic, partition }, ownership);
-    return batchSource(this.#reader, progress, nextOffset, (isCommitted) => {
-      if (isCommitted) {
-        this.#iteration.settle(progress);
-        return;
-      }
-      const isOwned = this.#owned.at(progress) === progress;
-      if (isOwned && !progress.isLeaving && this.#closing === null) {
-        this.#reader.seek({ topic, partition, offset: base });
-      }
-      this.#iteration.drop(progress);
+    const progress = this.#owned.requireSince(fetched, fetched.ownership);
+    const { nextOffset } = fetched;
+    const source = batchSource(this.#reader, progress, base, nextOffset, (isCommitted) => {
+      this.#iteration.settle(progress, fetched, isCommitted);
+      this.#goOn(progress, isCommitted ? nextOffset : base);
     });
+    if (!progress.isLeaving) this.#reader.hold(progress);
+    return source;
+  }
+
+  /** Behind a transaction, unless a seek() meanwhile chose another place. */
+  #goOn(progress: Progress, offset: number): void {
+    const isSought = this.#commits.leaveTransaction(progress);
+    const isOwned = this.#owned.at(progress) === progress;
+    if (!isOwned || progress.isLeaving || this.#closing !== null) return;
+    this.#reader.release(progress, isSought ? null : offset);
   }
 
   /** Partitions that this consumer owns or was assigned, without those that it is giving up. */

@@ -392,6 +392,10 @@ export interface Reader<R> {
   seek(at: Position): void;
   pause(partitions: readonly TopicPartition[]): void;
   resume(partitions: readonly TopicPartition[]): void;
+  /** Hands out nothing of an assigned partition until release(), paused or not. */
+  hold(at: TopicPartition): void;
+  /** Goes on at an offset; null: where it is. Fine if it is not assigned any more. */
+  release(at: TopicPartition, offset: number | null): void;
   /** Durable once resolved; rejects ILLEGAL_GENERATION, writing nothing, for a partition not owned since. */
   commit(positions: readonly (CommitPosition & { readonly ownership: number })[]): Promise<void>;
   /** What the group has committed; undefined: nothing. */

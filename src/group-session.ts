@@ -1,4 +1,4 @@
-import type { Clock, Timer } from './clock.js';
+import { longestTimerMs, type Clock, type Timer } from './clock.js';
 
 /** The time within which a member must be heard of. */
 export class Session {
@@ -23,7 +23,7 @@ export class Session {
   }
 
   #watch(ms: number): void {
-    this.#timer = this.#clock.after(ms, () => {
+    this.#timer = this.#clock.after(Math.min(ms, longestTimerMs), () => {
       const left = this.#end - this.#clock.monotonic();
       if (left > 0) {
         this.#watch(left);

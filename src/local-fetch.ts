@@ -51,7 +51,7 @@ export class PartitionFetch<R> implements AppendWaiter {
   readonly ownership: number;
   readonly format: RecordFormat<R>;
   paused = false;
-  /** Not yet: the owner is being told that it is assigned. */
+  /** Not now: the owner is being told that it is assigned, or has a transaction with records of it. */
   isHeld = false;
   /** Grows when the position is moved from outside: what was read before is void then. */
   version = 0;

@@ -236,6 +236,10 @@ export class LocalReader<R> implements Reader<R> {
   #takeCurrent(maxRecords: number): Fetched<R> | null {
     const current = this.#current;
     if (current === null) return null;
+    if (current.isHeld) {
+      this.#forgetChunk(current);
+      return null;
+    }
     try {
       return current.take(maxRecords);
     } catch (error) {
@@ -408,6 +412,7 @@ export class LocalReader<R> implements Reader<R> {
     if (ahead === null) return false;
     const result = await ahead.done;
     if (this.#ahead === ahead) this.#ahead = null;
+    if (ahead.fetch.isHeld) this.#forgetChunk(ahead.fetch);
     const isVoid = ahead.version !== ahead.fetch.version || !this.#fetches.has(ahead.fetch);
     if (isVoid) return true;
     if ('error' in result) {
@@ -489,10 +494,14 @@ export class LocalReader<R> implements Reader<R> {
     for (const at of partitions) {
       const fetch = this.#require(at);
       fetch.paused = true;
-      // What was read of it, or is being read, is void.
-      fetch.moveTo(fetch.position);
-      if (this.#current === fetch) this.#current = null;
+      this.#forgetChunk(fetch);
     }
+  }
+
+  /** What was read of it, or is being read, is void. */
+  #forgetChunk(fetch: PartitionFetch<R>): void {
+    fetch.moveTo(fetch.position);
+    if (this.#current === fetch) this.#current = null;
   }
 
   gaveUp(why: OttlaError | null): void {
@@ -512,6 +521,18 @@ export class LocalReader<R> implements Reader<R> {
   resume(partitions: readonly TopicPartition[]): void {
     for (const at of partitions) this.#require(at).paused = false;
     this.wake();
+  }
+
+  hold(at: TopicPartition): void {
+    this.#require(at).isHeld = true;
+  }
+
+  release(at: TopicPartition, offset: number | null): void {
+    const fetch = this.#fetches.at(at);
+    if (fetch === undefined) return;
+    fetch.isHeld = false;
+    if (offset === null || offset === fetch.position) this.wake();
+    else this.seek({ ...at, offset });
   }
 
   async commit(

@@ -50,6 +50,8 @@ interface Stream {
   /** Of the next batches to send. */
   sentSequence: number;
   nextOrder: number;
+  /** Whether it was told that something is tried again, and nothing has got through since. */
+  isFailing: boolean;
   /** What failed and will be sent again, and what came after it; in order. */
   readonly queue: SentBatches[];
 }
@@ -85,6 +87,7 @@ export class IdempotentSender implements BatchSender {
         nextSequence: 0,
         sentSequence: 0,
         nextOrder: 0,
+        isFailing: false,
         queue: [],
       };
       this.#streams.set(partition, stream);
@@ -135,11 +138,16 @@ export class IdempotentSender implements BatchSender {
     if (!isPassing) {
       this.#giveUp(stream, error);
     } else if (stream.queue.length === 1) {
-      this.options.warn(
-        `${error.message}; an idempotent producer tries again until its deliveryTimeoutMs`,
-      );
+      if (!stream.isFailing) this.#warn(error);
+      stream.isFailing = true;
       this.#retryLater(stream);
     }
+  }
+
+  #warn(error: OttlaError): void {
+    this.options.warn(
+      `${error.message}; an idempotent producer tries again until its deliveryTimeoutMs`,
+    );
   }
 
   #retryLater(stream: Stream): void {
@@ -248,13 +256,18 @@ class SentBatches implements AppendListener {
   written(baseOffset: number, timestamp: number): void {
     this.#baseOffset = baseOffset;
     this.#leaderEpoch = this.stream.partition.leaderEpoch;
-    if (!this.#wantsDurable) this.#isSettled = true;
+    if (!this.#wantsDurable) this.#settle();
     this.listener.written(baseOffset, timestamp);
   }
 
   durable(): void {
-    this.#isSettled = true;
+    this.#settle();
     this.listener.durable();
+  }
+
+  #settle(): void {
+    this.#isSettled = true;
+    this.stream.isFailing = false;
   }
 
   giveUp(error: OttlaError): void {

@@ -18,6 +18,8 @@ export class LocalTransactions implements TransactionalWriter {
   readonly #timeoutMs: number;
   #state: 'none' | 'beginning' | 'open' | 'ending' | 'closed' = 'none';
   #ending: Promise<void> = Promise.resolve();
+  /** An abort failed: who this is by now is to be asked. */
+  #isInDoubt = false;
 
   constructor(
     broker: Broker,
@@ -48,8 +50,10 @@ export class LocalTransactions implements TransactionalWriter {
     const { transactions } = this.#broker;
     try {
       const { identity } = this.#sender;
-      if (identity === null) {
-        this.#sender.identity = await transactions.init(this.transactionalId, this.#timeoutMs);
+      if (identity === null || this.#isInDoubt) {
+        const { transactionalId: id } = this;
+        this.#sender.identity = await transactions.init(id, this.#timeoutMs, identity);
+        this.#isInDoubt = false;
       } else {
         await transactions.settle(this.transactionalId, identity);
       }
@@ -131,6 +135,7 @@ export class LocalTransactions implements TransactionalWriter {
       );
     } catch (error) {
       isOpen = isCommit;
+      this.#isInDoubt = !isCommit;
       throw error;
     } finally {
       this.#leave('ending', isOpen ? 'open' : 'none');

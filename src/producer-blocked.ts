@@ -20,11 +20,13 @@ export interface BlockedSend {
 interface Waiting extends BlockedSend {
   readonly number: number;
   readonly deadline: number;
+  before: Waiting | null;
+  behind: Waiting | null;
   /** Called when it waits no more, be it taken over or not. */
   passed: () => void;
 }
 
-/** Sends that wait for room in the buffer, in order. */
+/** Sends that wait for room in the buffer, in order: a chain, since an array of many is slow to shift. */
 export class BlockedSends {
   readonly #clock: Clock;
   readonly #writer: Writer;
@@ -33,7 +35,9 @@ export class BlockedSends {
   readonly #tryAppend: (blocked: BlockedSend) => boolean;
   /** Told of one that failed here. */
   readonly #tell: (error: unknown) => void;
-  readonly #waiting: Waiting[] = [];
+  #first: Waiting | null = null;
+  #last: Waiting | null = null;
+  #count = 0;
   #lastNumber = 0;
   #isRunning = false;
 
@@ -52,46 +56,55 @@ export class BlockedSends {
   }
 
   get count(): number {
-    return this.#waiting.length;
+    return this.#count;
   }
 
   /** @throws ABORTED if the signal has aborted already */
   add(blocked: BlockedSend, signal: AbortSignal | undefined): void {
     if (signal?.aborted === true) throw waitAborted(signal);
     const deadline = this.#clock.monotonic() + this.#maxBlockMs;
-    const waiting: Waiting = { ...blocked, number: ++this.#lastNumber, deadline, passed: ignore };
-    this.#waiting.push(waiting);
+    const before = this.#last;
+    const number = ++this.#lastNumber;
+    const waiting = { ...blocked, number, deadline, before, behind: null, passed: ignore };
+    if (before === null) this.#first = waiting;
+    else before.behind = waiting;
+    this.#last = waiting;
+    this.#count++;
     if (signal !== undefined) this.#failOnAbort(waiting, signal);
     if (!this.#isRunning) void this.#run();
   }
 
   #failOnAbort(waiting: Waiting, signal: AbortSignal): void {
     const onAbort = (): void => {
-      this.#waiting.splice(this.#waiting.indexOf(waiting), 1);
-      waiting.passed();
+      this.#remove(waiting);
       waiting.sink.failed(waitAborted(signal), waiting.partition, -1, 1);
     };
     signal.addEventListener('abort', onAbort, { once: true });
     waiting.passed = () => signal.removeEventListener('abort', onAbort);
   }
 
+  #remove(waiting: Waiting): void {
+    const { before, behind } = waiting;
+    if (before === null) this.#first = behind;
+    else before.behind = behind;
+    if (behind === null) this.#last = before;
+    else behind.before = before;
+    waiting.before = null;
+    waiting.behind = null;
+    this.#count--;
+    waiting.passed();
+  }
+
   /** Appends what waits as room comes, in order; fails what waited for maxBlockMs. */
   async #run(): Promise<void> {
     this.#isRunning = true;
-    for (;;) {
-      const head = this.#waiting[0];
-      if (head === undefined) break;
+    for (let head = this.#first; head !== null; head = this.#first) {
       try {
-        if (this.#tryAppend(head)) {
-          this.#waiting.shift();
-          head.passed();
-        } else {
-          await this.room(head.info.name, sizeOf(head.key, head.value), head.deadline);
-        }
+        if (this.#tryAppend(head)) this.#remove(head);
+        else await this.room(head.info.name, sizeOf(head.key, head.value), head.deadline);
       } catch (error) {
-        if (this.#waiting[0] !== head) continue;
-        this.#waiting.shift();
-        head.passed();
+        if (this.#first !== head) continue;
+        this.#remove(head);
         this.#tell(error);
         head.sink.failed(error as OttlaError, head.partition, -1, 1);
       }
@@ -99,15 +112,25 @@ export class BlockedSends {
     this.#isRunning = false;
   }
 
+  /** None of those that wait is sent any more: they fail, of which nobody else is told. */
+  abandon(error: OttlaError): void {
+    for (let head = this.#first; head !== null; head = this.#first) {
+      this.#remove(head);
+      head.sink.failed(error, head.partition, -1, 1);
+    }
+  }
+
   /** Resolves when none of those waits that wait now. */
   async passed(): Promise<void> {
     const until = this.#lastNumber;
     for (;;) {
-      const last = this.#waiting.findLast(({ number }) => number <= until);
-      if (last === undefined) return;
+      let last = this.#last;
+      while (last !== null && last.number > until) last = last.before;
+      const waiting = last;
+      if (waiting === null) return;
       await new Promise<void>((resolve) => {
-        const { passed } = last;
-        last.passed = () => {
+        const { passed } = waiting;
+        waiting.passed = () => {
           passed();
           resolve();
         };

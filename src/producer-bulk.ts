@@ -132,7 +132,9 @@ export class BulkSends {
   async #appendAll(chunk: Chunk, { batch, signal }: Sending): Promise<void> {
     const { acks, blocked, topic, writer } = this.#options;
     // Sends that wait for room came first.
-    if (blocked.count > 0) await blocked.passed();
+    if (blocked.count > 0) {
+      await withSignal(blocked.passed(), signal, 'sendBatch, behind sends that wait for room,');
+    }
     batch.refuseIfFailed();
     const { name } = chunk.definition;
     const sink = acks === 0 ? nobody : batch;

@@ -2,7 +2,7 @@ import { Consumer } from './consumer.js';
 import type { OffsetToCommit } from './consumer-options.js';
 import { ConsumerBatch, type TransactionSource } from './consumer-record.js';
 import type { AppendSink, Engine, TransactionalWriter } from './engine.js';
-import { OttlaError } from './errors.js';
+import { OttlaError, inWords, isOttlaError } from './errors.js';
 import { got } from './options.js';
 import type { AnyRecord, RecordToSend } from './producer-record.js';
 import type { TopicRef } from './serde.js';
@@ -13,18 +13,23 @@ export interface TransactionHost {
   readonly writer: TransactionalWriter;
   /** @throws TypeError, RangeError, MESSAGE_TOO_LARGE, UNKNOWN_TOPIC_OR_PARTITION, CLOSED */
   send(topic: TopicRef, record: AnyRecord, sink: AppendSink): void;
+  /** Resolves once all that was sent is settled. */
+  flush(): Promise<void>;
+  /** What still waits for room in the buffer is not sent any more. */
+  abandon(error: OttlaError): void;
 }
 
 /** A transaction that is open: what it sends becomes visible all at once, or never. */
 export class Transaction {
   readonly #host: TransactionHost;
-  readonly #sends = new TransactionSends();
+  readonly #sends: TransactionSends;
   readonly #committed: (() => void)[] = [];
   #isOver = false;
 
   /** @internal */
-  constructor(host: TransactionHost) {
+  constructor(host: TransactionHost, sends: TransactionSends) {
     this.#host = host;
+    this.#sends = sends;
   }
 
   /**
@@ -36,7 +41,6 @@ export class Transaction {
   send<const T extends TopicRef>(topic: T, record: RecordToSend<T>): void {
     this.#refuseOver('send');
     this.#host.send(topic, record, this.#sends);
-    this.#sends.expected++;
   }
 
   /**
@@ -59,8 +63,7 @@ export class Transaction {
   }
 
   #refuseOver(what: string): void {
-    if (!this.#isOver) return;
-    throw new OttlaError('INVALID_TXN_STATE', `${what}: the transaction is over`);
+    if (this.#isOver) throw over(what);
   }
 
   /** @internal */
@@ -74,7 +77,8 @@ export class Transaction {
       const result = await work(this);
       if (source !== null) this.#take(source);
       this.#isOver = true;
-      await this.#sends.done();
+      await this.#host.flush();
+      if (this.#sends.failure !== null) throw this.#sends.failure;
       await writer.commit();
       isCommitted = true;
       return result;
@@ -83,6 +87,7 @@ export class Transaction {
       if (isCommitted) {
         for (const committed of this.#committed) committed();
       } else {
+        this.#host.abandon(over('send'));
         // What failed is told; that an abort comes later changes nothing of it.
         await writer.abort().catch(() => undefined);
         source?.aborted();
@@ -99,34 +104,25 @@ export function sourceOf(batch: unknown, engine: Engine): TransactionSource {
   return ConsumerBatch.takeInto(batch, engine);
 }
 
+function over(what: string): OttlaError {
+  return new OttlaError('INVALID_TXN_STATE', `${what}: the transaction is over`);
+}
+
+/** What the 'error' event tells of a transaction that failed, and that nobody awaited. */
+export function failedWork(error: unknown): OttlaError {
+  if (isOttlaError(error)) return error;
+  const message = `a transaction was aborted, or refused: ${inWords(error)}`;
+  return new OttlaError('UNKNOWN_SERVER_ERROR', message, { cause: error });
+}
+
 /** The sends of one transaction. */
-class TransactionSends implements AppendSink {
-  expected = 0;
-  #settled = 0;
-  #error: OttlaError | null = null;
-  #finished: (() => void) | null = null;
+export class TransactionSends implements AppendSink {
+  /** The first one. */
+  failure: OttlaError | null = null;
 
-  acknowledged(_partition: number, _baseOffset: number, count: number): void {
-    this.#settle(count);
-  }
+  acknowledged(): void {}
 
-  failed(error: OttlaError, _partition: number, _baseOffset: number, count: number): void {
-    this.#error ??= error;
-    this.#settle(count);
-  }
-
-  #settle(count: number): void {
-    this.#settled += count;
-    if (this.#settled >= this.expected) this.#finished?.();
-  }
-
-  /** @throws the first failure */
-  async done(): Promise<void> {
-    if (this.#settled < this.expected) {
-      await new Promise<void>((resolve) => {
-        this.#finished = resolve;
-      });
-    }
-    if (this.#error !== null) throw this.#error;
+  failed(error: OttlaError): void {
+    this.failure ??= error;
   }
 }

@@ -17,7 +17,7 @@ import { BlockedSends } from './producer-blocked.js';
 import { BulkSends } from './producer-bulk.js';
 import { PendingBatch, PendingSend, nobody } from './producer-outcome.js';
 import { PartitionChoice } from './producer-partition.js';
-import { Transaction, sourceOf } from './producer-transaction.js';
+import { Transaction, TransactionSends, failedWork, sourceOf } from './producer-transaction.js';
 import {
   copiedBytes,
   copiedHeaders,
@@ -27,7 +27,7 @@ import {
   type AnyRecord,
   type RecordToSend,
 } from './producer-record.js';
-import type { ConsumerBatch } from './consumer-record.js';
+import type { ConsumerBatch, TransactionSource } from './consumer-record.js';
 import type { Bytes, RecordHeaders } from './record.js';
 import { definitionOf, encode, shared, type TopicDefinition, type TopicRef } from './serde.js';
 import type { TopicInfo } from './topic.js';
@@ -274,7 +274,8 @@ export class Producer {
    * `work` has settled, all of it at once, with the offsets that it commits; over partitions, and over a
    * crash. If `work` throws or anything fails, none of it ever does.
    *
-   * One at a time; a second call while one is open rejects.
+   * One at a time; a second call while one is open rejects. A failure that nobody awaits ends no process: the
+   * 'error' event tells it.
    *
    * @returns what `work` returned, once the commit is durable
    * @throws what `work` throws; the first failure of a send; CONCURRENT_TRANSACTIONS while another one is
@@ -289,18 +290,38 @@ export class Producer {
    * @throws TypeError for a batch of another Ottla, or of read()
    */
   transaction<R>(batch: ConsumerBatch, work: (t: Transaction) => R | Promise<R>): Promise<R>;
-  async transaction<R>(
+  transaction<R>(
     first: ConsumerBatch | ((t: Transaction) => R | Promise<R>),
     second?: (t: Transaction) => R | Promise<R>,
   ): Promise<R> {
-    const [batch, work] = typeof first === 'function' ? [null, first] : [first, second];
+    const sends = new TransactionSends();
+    const done =
+      typeof first === 'function'
+        ? this.#transaction(() => null, first, sends)
+        : this.#transaction(() => sourceOf(first, this.#engine), second, sends);
+    return this.#watched(done, (error) => {
+      if (error !== sends.failure) this.#events.error(failedWork(error));
+    });
+  }
+
+  /** What its caller does not ask about is told to `unheard`. */
+  #watched<R>(promise: Promise<R>, unheard: (error: unknown) => void): Promise<R> {
+    return new Watched<R>((resolve) => resolve(promise)).watch(this.#clock, unheard);
+  }
+
+  /** @param take gives the batch that belongs to the transaction into it; null: there is none */
+  async #transaction<R>(
+    take: () => TransactionSource | null,
+    work: ((t: Transaction) => R | Promise<R>) | undefined,
+    sends: TransactionSends,
+  ): Promise<R> {
     const writer = this.#transactional;
     if (writer === null) throw new TypeError('transaction: this producer has no transactionalId');
     if (typeof work !== 'function') {
       throw new TypeError(`transaction: expected a function, got ${got(work)}`);
     }
     if (this.#closing !== null) throw closedError();
-    const source = batch === null ? null : sourceOf(batch, this.#engine);
+    const source = take();
     try {
       await writer.begin();
     } catch (error) {
@@ -312,8 +333,10 @@ export class Producer {
       writer,
       send: (topic: TopicRef, record: AnyRecord, sink: AppendSink) =>
         this.#sendIn(topic, record, sink),
+      flush: () => this.#flush(),
+      abandon: (error: OttlaError) => this.#blocked.abandon(error),
     };
-    return new Transaction(host).run(work, source);
+    return new Transaction(host, sends).run(work, source);
   }
 
   #sendIn(topic: TopicRef, record: AnyRecord, sink: AppendSink): void {
@@ -328,7 +351,11 @@ export class Producer {
    * sent meanwhile.
    * @throws ABORTED once `signal` aborts: what was sent settles all the same
    */
-  async flush(options: WaitOptions = {}): Promise<void> {
+  flush(options: WaitOptions = {}): Promise<void> {
+    return this.#watched(this.#flushUnless(options), (error) => this.#tell(error));
+  }
+
+  async #flushUnless(options: WaitOptions): Promise<void> {
     checkOptions('flush', sendOptions, options);
     await withSignal(this.#flush(), options.signal, 'flush of the producer');
   }
@@ -343,7 +370,11 @@ export class Producer {
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms; ABORTED: what was sent settles all
    *   the same
    */
-  async close(options: WaitOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
+  close(options: WaitOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
+    return this.#watched(this.#close(options), (error) => this.#tell(error));
+  }
+
+  async #close(options: WaitOptions & { readonly timeoutMs?: number }): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds, signal: aSignal }, options);
     this.#closing ??= this.#flush()
       .then(() => this.#writer.close())

@@ -92,12 +92,12 @@ export class TransactionCoordinator {
       this.#holders.get(transactionalId) ??
       newHolder(transactionalId, this.newProducerId(), -1, timeoutMs);
     while (holder.state === 'ending') await holder.ending;
-    const isAskedAgain = expected !== null && isSameProducer(holder.before, expected);
-    if (expected !== null && !isAskedAgain && !isSameProducer(holder, expected)) {
-      throw fencedBy(holder, expected);
-    }
+    // An id that nobody has had is given to whoever asks, whatever it says it was: so does Kafka.
+    const by = holder.producerEpoch === -1 ? null : expected;
+    const isAskedAgain = by !== null && isSameProducer(holder.before, by);
+    if (by !== null && !isAskedAgain && !isSameProducer(holder, by)) throw fencedBy(holder, by);
     this.#holders.set(transactionalId, holder);
-    const identity = isAskedAgain ? identityOf(holder) : await this.#fence(holder, expected);
+    const identity = isAskedAgain ? identityOf(holder) : await this.#fence(holder, by);
     holder.timeoutMs = timeoutMs;
     await this.#rows.save(holder);
     return identity;
@@ -311,7 +311,8 @@ export class TransactionCoordinator {
     }
     if (isCommit) await this.#commit(holder);
     else if (begunAnew) {
-      const next = await this.#fence(holder, null);
+      // Asked again by init(), for the want of storage, it is the same.
+      const next = await this.#fence(holder, identity);
       await this.#rows.save(holder);
       return next;
     } else await this.#abort(holder, identity, 'aborted');

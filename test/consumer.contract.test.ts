@@ -214,6 +214,23 @@ describeContract('for await over a consumer', ({ open }) => {
     expect(await committed(ottla, 'two', 'orders')).toEqual([1]);
   });
 
+  it('takes turns between partitions chunk by chunk, whatever more waits in the first', async () => {
+    const ottla = await withOrders([], 3);
+    const value = 'x'.repeat(100_000);
+    for (const partition of [0, 1, 2]) {
+      await send(
+        ottla,
+        'orders',
+        Array.from({ length: 50 }, () => value),
+        partition,
+      );
+    }
+    const seen = (await take(consumerOf(ottla), 90)).map(({ partition }) => partition);
+    // Of five megabytes each, in chunks of one.
+    const counts = [0, 1, 2].map((partition) => seen.filter((each) => each === partition).length);
+    expect(Math.min(...counts)).toBeGreaterThanOrEqual(10);
+  });
+
   it('takes turns between partitions, whatever waits in the first', async () => {
     const ottla = await withOrders([], 3);
     const big = 'x'.repeat(100_000);

@@ -4,6 +4,7 @@ import { mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from 'node
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { Kafka, logLevel } from 'kafkajs';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { Ottla, defineTopic } from '../src/index.js';
 import { committed } from './consuming.js';
@@ -33,7 +34,7 @@ const told: Readonly<Record<string, readonly string[]>> = {
   workers: [' primes'],
 };
 /** Not programs by themselves, or run below. */
-const others = ['flights-file', 'flights-report', 'service', 'workers-thread'];
+const others = ['flights-file', 'flights-report', 'serve', 'service', 'workers-thread'];
 
 let source: CompiledSource;
 let place: string;
@@ -123,4 +124,20 @@ describe('the example of a service', () => {
       expect(await committed(after, 'workers', 'jobs')).toEqual([1, 0, 0, 0]);
     },
   );
+});
+
+describe('the example of a server for tests in other languages', () => {
+  it('tells its address, serves, and ends when its input does', { timeout: 60_000 }, async () => {
+    const child = spawn(process.execPath, [compiledExample('serve')]);
+    const exited = once(child, 'close');
+    const [line] = (await once(child.stdout.setEncoding('utf8'), 'data')) as [string];
+    const kafka = new Kafka({ brokers: [line.trim()], logLevel: logLevel.NOTHING });
+    const producer = kafka.producer();
+    await producer.connect();
+    const [sent] = await producer.send({ topic: 'orders', messages: [{ value: 'tea' }] });
+    expect(sent).toMatchObject({ errorCode: 0, baseOffset: '0' });
+    await producer.disconnect();
+    child.stdin.end();
+    expect(await exited).toEqual([0, null]);
+  });
 });

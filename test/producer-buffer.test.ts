@@ -173,6 +173,19 @@ describe('a full buffer', () => {
     expect(await batch).toEqual([{ partition: 0, baseOffset: 2, count: 2 }]);
   });
 
+  it('lets go of a sendBatch that waits behind sends when its signal aborts', async () => {
+    const producer = bench.producer({ bufferMemory: 200 });
+    const sent = [sendBytes(producer, 110), sendBytes(producer, 110)];
+    const controller = new AbortController();
+    const batch = producer.sendBatch('t', [{ value: 'b' }], { signal: controller.signal });
+    await bench.machine.clock.settle();
+    controller.abort();
+    expect(await failureOf(() => batch)).toMatchObject({ code: 'ABORTED', written: [] });
+    bench.letGo();
+    await Promise.all(sent);
+    expect(bench.records).toBe(2);
+  });
+
   it.each([
     ['maxBlockMs', 'REQUEST_TIMED_OUT'],
     ['its signal', 'ABORTED'],

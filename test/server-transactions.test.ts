@@ -105,6 +105,12 @@ describe('InitProducerId', () => {
     });
   });
 
+  it('gives an id that nobody has had to whoever asks, and only once', async () => {
+    const claim = { producerId: 0n, producerEpoch: 0 };
+    expect(await init(claim)).toMatchObject({ errorCode: none, producerEpoch: 0 });
+    expect(await init(claim)).toMatchObject({ errorCode: codes.PRODUCER_FENCED });
+  });
+
   it('refuses what contradicts itself', async () => {
     const refused = { errorCode: codes.INVALID_REQUEST };
     expect(await init({ transactionalId: '' })).toMatchObject(refused);

@@ -31,11 +31,17 @@ const expected = (count: number): unknown[] => Array.from({ length: count }, (_,
 describeContract('structures of a topic', ({ open }) => {
   it('are stored once, and make later records smaller', async () => {
     const ottla = await open();
-    await sendOrders(ottla, 20);
-    const sizes = (await collect(ottla.read('orders'))).map(({ value }) => value!.length);
+    await ottla.topics.create(orders);
+    const producer = ottla.producer();
+    const sizes: number[] = [];
+    // A record is smaller once its structure is durable: how many come before depends on the disk.
+    while (sizes.length < 3 || sizes.at(-1)! >= 30) {
+      const { offset } = await producer.send(orders, { value: orderOf(sizes.length) });
+      const [record] = await collect(ottla.read('orders', { from: { 0: offset } }));
+      sizes.push(record!.value!.length);
+    }
     expect(sizes[0]).toBeGreaterThan(45);
-    expect(sizes.at(-1)).toBeLessThan(30);
-    expect(await values(ottla)).toEqual(expected(20));
+    expect(await values(ottla)).toEqual(expected(sizes.length));
   });
 
   it('are of any number, of which 32 are stored', async () => {

@@ -34,9 +34,10 @@ describeContract('what a transaction refuses', (harness) => {
     expect(await failureOf(() => ottla.producer().transaction(() => 1))).toBeInstanceOf(TypeError);
     const producer = ottla.producer({ transactionalId: 'a' });
     expect(await failureOf(() => producer.transaction('x' as never))).toBeInstanceOf(TypeError);
-    expect(await failureOf(() => producer.transaction({} as never, () => 1))).toBeInstanceOf(
-      TypeError,
-    );
+    for (const batch of [{}, null, undefined]) {
+      const failure = await failureOf(() => producer.transaction(batch as never, () => 1));
+      expect(failure).toBeInstanceOf(TypeError);
+    }
     await producer.transaction((t) => t.send('out', { value: 'x' }));
     expect(await collect(ottla.read('out'))).toHaveLength(1);
   });

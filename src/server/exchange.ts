@@ -68,10 +68,8 @@ function exchangeOf(frame: Buffer, node: Node, peer: Peer): Exchange {
       if (login !== null && !login.isDone && !api.isPublic) {
         throw new HangUp(`${api.name} of a client that has not logged in`);
       }
+      // Bytes behind it are let be, as by Kafka: librdkafka sends some when it asks for all topics.
       const request = api.request(version).read(reader);
-      if (reader.remaining > 0) {
-        throw new MalformedRequest(`${api.name} ${version}: ${reader.remaining} bytes too many`);
-      }
       weighs(reader.elementCount * elementBytes);
       const response = api.handle(request, { node, peer, version, clientId });
       return response instanceof Promise ? response.then(written) : written(response);

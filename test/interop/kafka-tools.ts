@@ -9,6 +9,13 @@ const run = promisify(execFile);
 const directory = fileURLToPath(new URL('kafka/', import.meta.url));
 const light = { ...process.env, KAFKA_LIGHT: '1' };
 
+/** Kafka's own classes, for Java's -cp. */
+export const kafkaJars: string = join(
+  process.env['KAFKA_HOME'] ?? join(homedir(), '.cache', 'ottla-kafka'),
+  'lib',
+  '*',
+);
+
 /** Why Apache Kafka's tools cannot be run here; null: they can. Fetches them at first use, 44 MB. */
 export const whyNotRun: string | null = prepare();
 
@@ -36,9 +43,8 @@ export function kafka(tool: string, ...options: string[]): Promise<Printed> {
 
 /** What a program in test/interop/java prints, run with Kafka's classes. @throws if it fails */
 export async function runJava(program: string, ...options: string[]): Promise<string> {
-  const home = process.env['KAFKA_HOME'] ?? join(homedir(), '.cache', 'ottla-kafka');
   const source = fileURLToPath(new URL(`java/${program}.java`, import.meta.url));
-  const args = ['-cp', join(home, 'lib', '*'), source, ...options];
+  const args = ['-cp', kafkaJars, source, ...options];
   return (await run('java', args, { maxBuffer: 64 * 1024 * 1024 })).stdout;
 }
 

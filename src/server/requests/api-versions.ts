@@ -42,6 +42,12 @@ export const apiVersions: Api = api({
   },
 });
 
+/**
+ * Produce is told from version 0 on, as by Kafka, though its oldest versions are refused: older ones of
+ * librdkafka compress only for a server that says so (KAFKA-18659).
+ */
+const produceKey = 0;
+
 /** What every client must be able to read: the answer of version 0 to a version that is too new. */
 export function unsupportedVersion(apis: Iterable<Api>): unknown {
   return { errorCode: errorNumber('UNSUPPORTED_VERSION'), apiKeys: offered(apis) };
@@ -52,7 +58,7 @@ function offered(
 ): { apiKey: number; minVersion: number; maxVersion: number }[] {
   return [...apis].map(({ key, minVersion, maxVersion }) => ({
     apiKey: key,
-    minVersion,
+    minVersion: key === produceKey ? 0 : minVersion,
     maxVersion,
   }));
 }
