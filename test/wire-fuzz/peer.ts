@@ -188,6 +188,8 @@ export class FuzzPeer {
   #closed(): void {
     this.isClosed = true;
     if (this.#hasLeft || this.#mayHangUp || this.#isStranger) return;
+    // Who stands still in the middle of a request is cut.
+    if (this.#outgoing.pendingBytes > 0) return;
     const left = this.#expected.length;
     if (left > 0) this.problems.push(`cut with ${left} answers due: ${this.#first}`);
     else if (!this.#hasEnded) this.problems.push('cut for nothing');
