@@ -41,12 +41,12 @@ async function expectToWork(client: FoundClient, feature: Feature): Promise<void
   const { ca, options } =
     feature.transport === 'tls' ? certificate(place) : { ca: '', options: {} };
   const sasl = feature.transport === 'sasl' ? { sasl: { users: user } } : {};
-  const { bootstrap } = await serve(ottla, { ...options, ...sasl });
+  const server = await serve(ottla, { ...options, ...sasl });
   const topic = `matrix-${feature.name}`;
   await ottla.topics.create(topic, { partitions: 2 });
-  const stage = { ottla, directory, topic, codecs: client.codecs ?? allCodecs };
+  const stage = { ottla, server, directory, topic, codecs: client.codecs ?? allCodecs };
   await feature.prepare?.(stage);
-  const [program, ...args] = [...client.run, feature.name, bootstrap, topic, ca];
+  const [program, ...args] = [...client.run, feature.name, server.bootstrap, topic, ca];
   const { stdout } = await run(program, args, { timeout: 120_000, maxBuffer: 2 ** 26 });
   expect(stdout.trimEnd()).toMatch(/(^|\n)ok$/);
   await feature.check?.(stage);
