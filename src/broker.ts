@@ -233,8 +233,8 @@ export class Broker {
       const report = await partition.recover();
       if (report !== null) this.recovery.push(report);
     }
-    this.recovery.push(...(await this.transactions.recover(this.#partitions())));
-    this.recovery.push(...(await rewindCommits(this.offsets, this.#finder(), null)));
+    this.recovery.push(...(await this.transactions.recover(this.#partitions(), slices)));
+    this.recovery.push(...(await rewindCommits(this.offsets, this.#finder(), null, slices)));
     for (const partition of this.#env.quota.isBounded ? this.#partitions() : []) {
       await slices.turn();
       partition.count();
@@ -274,7 +274,8 @@ export class Broker {
     const report = await partition.reopen();
     // Transactions that could not end there do now.
     await this.transactions.writePending();
-    const rewound = await rewindCommits(this.offsets, this.#finder(), partition);
+    const slices = new Slices(this.clock, `reopening ${partition.name}`);
+    const rewound = await rewindCommits(this.offsets, this.#finder(), partition, slices);
     for (const sentence of rewound) this.onWarning(sentence);
     if (partition.failure !== null) throw partition.failure;
     return report;
@@ -509,6 +510,19 @@ export class Broker {
     await Promise.all(this.#partitions().map((partition) => partition.abandon(error)));
   }
 
+  async #closePartitions(): Promise<void> {
+    const slices = new Slices(this.clock, `closing ${this.directory}`);
+    const closing: Promise<void>[] = [];
+    for (const partition of this.#partitions()) {
+      const closed = partition.close();
+      // Heard below, once all are being closed.
+      closed.catch(() => undefined);
+      closing.push(closed);
+      await slices.turn();
+    }
+    await Promise.all(closing);
+  }
+
   /** Makes everything durable and closes. */
   async close(): Promise<void> {
     await this.#lastChange;
@@ -516,7 +530,7 @@ export class Broker {
     this.#cleaner.stop();
     await this.retention.stop();
     if (!this.readOnly) await this.transactions.close();
-    await Promise.all(this.#partitions().map((partition) => partition.close()));
+    await this.#closePartitions();
     await this.#store.close();
   }
 }

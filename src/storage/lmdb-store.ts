@@ -34,7 +34,7 @@ export async function openLmdbStore(
   directory: string,
   options: StoreOptions = {},
 ): Promise<MetaStore> {
-  const { readOnly = false, mayBeEmpty = !readOnly, slices } = options;
+  const { readOnly = false, mayBeEmpty = () => !readOnly, slices } = options;
   try {
     const path = realpathSync(directory);
     if (!readOnly) refuseBesideReader(path);
@@ -57,10 +57,10 @@ function refuseBesideReader(path: string): void {
   throw new OttlaError('LOCKED', `${path} is open read-only in this process: close it first`);
 }
 
-function prepare(directory: string, state: 'empty' | 'good', mayBeEmpty: boolean): void {
+function prepare(directory: string, state: 'empty' | 'good', mayBeEmpty: () => boolean): void {
   if (state === 'good') return;
   const path = join(directory, dataFile);
-  if (!mayBeEmpty) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
+  if (!mayBeEmpty()) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
     truncateSync(path);

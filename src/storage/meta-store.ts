@@ -4,8 +4,8 @@ import { checkKey } from './row-key.js';
 export interface StoreOptions {
   /** Works beside a running owner, and sees what that one committed at each read. */
   readonly readOnly?: boolean;
-  /** Begins it anew where nothing is there. @default unless readOnly */
-  readonly mayBeEmpty?: boolean;
+  /** Asked where nothing is there: whether it is begun anew. @default unless readOnly */
+  readonly mayBeEmpty?: () => boolean;
   /** What is there is looked through in these. @default at once */
   readonly slices?: Slices;
 }

@@ -464,6 +464,7 @@ export class Segment implements OpenFileHolder {
   #endUse(): void {
     this.#uses--;
     if (this.#closing) this.close();
+    else this.#openFiles.mayRelease(this);
     const waiting = this.#waitingForEndOfUse;
     this.#waitingForEndOfUse = [];
     for (const resolve of waiting) resolve();
