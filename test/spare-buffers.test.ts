@@ -70,7 +70,7 @@ describe('The buffers of an answer', () => {
       read: () => undefined,
       write: (_chunk, _encoding, callback) => void accepted.push(callback),
     });
-    new Connection(stream, '/', {
+    const connection = new Connection(stream, '/', {
       node: { apis: new Map([[99, one]]), spareBuffers: spares } as unknown as Node,
       clock: new ManualClock(),
       limits: { maxRequestBytes: large, idleMs: Infinity, stallMs: Infinity },
@@ -84,6 +84,7 @@ describe('The buffers of an answer', () => {
     stream.emit('data', requestFrame(one, 0, 1, {}));
     await setImmediate();
     expect(accepted).toHaveLength(1);
+    expect(connection.hasQueued).toBe(false);
     const accept = (error?: Error): void => {
       for (let next = accepted.shift(); next !== undefined; next = accepted.shift()) next(error);
     };
