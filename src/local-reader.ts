@@ -352,8 +352,9 @@ export class LocalReader<R> implements Reader<R> {
     const { position: offset, partition, ownership } = fetch;
     const { topic, index } = partition;
     if (this.#broker.readOnly) {
-      // The owner may have changed the files since they were looked at: once more, before it is damage.
-      const lookedAgainAt = `${partition.name} ${offset}`;
+      // The owner may have changed the files since they were looked at. It is damage if it is there after another
+      // look, between which and the one before nothing was compacted.
+      const lookedAgainAt = `${partition.name} ${offset} ${partition.swapCount}`;
       const isOther = partition.hasOtherFiles || lookedAgainAt !== this.#lookedAgainAt;
       this.#lookedAgainAt = lookedAgainAt;
       if (isOther) {
