@@ -13,7 +13,6 @@ import type {
   Writer,
   WriterOptions,
 } from './engine.js';
-import { withSignal } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import { LocalGroups } from './local-groups.js';
 import { LocalReader } from './local-reader.js';
@@ -26,9 +25,10 @@ import {
 } from './local-sender.js';
 import { LocalTransactions } from './local-transactions.js';
 import { LocalWriter } from './local-writer.js';
-import type { From, Isolation, TopicSettings } from './options.js';
+import { ownTransactionalIds, type From, type Isolation, type TopicSettings } from './options.js';
 import { offsetFor } from './partition-offsets.js';
 import type { Partition } from './partition.js';
+import { withSignal } from './signal.js';
 import type { TopicInfo, TopicSpec } from './topic.js';
 
 export interface LocalEngineEvents {
@@ -237,8 +237,8 @@ export class LocalEngine implements Engine {
   #freeTransactionalId(): string {
     const taken = new Set([...this.#transactional].map((writer) => writer.transactionalId));
     let number = 0;
-    while (taken.has(`__ottla-${number}`)) number++;
-    return `__ottla-${number}`;
+    while (taken.has(`${ownTransactionalIds}${number}`)) number++;
+    return `${ownTransactionalIds}${number}`;
   }
 
   #newWriter(accumulator: Accumulator, options: WriterOptions): LocalWriter {

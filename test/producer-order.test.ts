@@ -5,6 +5,7 @@ import { Producer } from '../src/producer.js';
 import { fileError } from '../src/storage/file-system.js';
 import { createTopic, Machine, partitionOf, valuesIn } from './machine.js';
 import { WatchedFiles } from './watched-files.js';
+import { seeds } from './seeds.js';
 
 type Step = 'send' | 'sendBatch' | 'turn' | 'fail' | 'linger';
 
@@ -93,7 +94,7 @@ describe('whatever fails', () => {
         const { written, logs } = await run(plan);
         expect(logs).toEqual(written);
       }),
-      { numRuns: 150 },
+      { numRuns: seeds(150) },
     );
   });
 
@@ -108,7 +109,7 @@ describe('whatever fails', () => {
           expect(takenOver.filter((value) => later.includes(value))).toEqual([]);
         }
       }),
-      { numRuns: 150 },
+      { numRuns: seeds(150) },
     );
     expect(failureCount).toBeGreaterThan(100);
   });

@@ -17,6 +17,7 @@ import {
 } from './machine.js';
 import { numberedBatch } from './numbered.js';
 import { WatchedFiles, ioError } from './watched-files.js';
+import { seeds } from './seeds.js';
 
 const changing = new Set(['write', 'truncate', 'sync', 'replaceFile', 'makeDirectory', 'rename']);
 
@@ -259,7 +260,7 @@ describe('a read-only partition beside its owner', () => {
         expect(await valuesIn(partitionOf(broker))).toEqual(values);
         expect(await valuesIn(partitionOf(writer))).toEqual(values);
       }),
-      { numRuns: 50 },
+      { numRuns: seeds(50) },
     );
   });
 });

@@ -7,7 +7,7 @@ import { posix } from 'node:path';
  */
 export const layers = [
   ['errors'],
-  ['clock', 'watched'],
+  ['clock', 'signal', 'watched'],
   ['topic-name'],
   ['regular-expression'],
   ['compression', 'compression-*', 'compressor'],
