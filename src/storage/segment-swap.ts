@@ -63,8 +63,11 @@ export function pathInSwap(files: FileSystem, path: string): string {
 
 /** Bytes of a file of the committed segment, which may get its name meanwhile; -1 where there is none. */
 export function sizeInSwap(files: FileSystem, path: string): number {
-  const size = files.size(`${path}.swap`);
-  return size >= 0 ? size : files.size(path);
+  for (const name of [`${path}.swap`, path]) {
+    const size = files.size(name);
+    if (size >= 0) return size;
+  }
+  return -1;
 }
 
 /** Whether a name is of a swap under way, or of what a crash left of one. */
