@@ -144,7 +144,9 @@ export class Broker {
       ended: () => this.tellChange(),
       warn: (warning) => this.onWarning(warning),
     });
-    if (options.readOnly) this.#followTopics();
+    if (!options.readOnly) return;
+    this.#followTopics();
+    this.offsets.reload();
   }
 
   /** As findTopic(), by its id. */
@@ -199,6 +201,7 @@ export class Broker {
   async recover(): Promise<void> {
     const slices = new Slices(this.clock, `opening ${this.directory}`);
     await this.#readTopics(slices);
+    await this.offsets.load(slices);
     const unclean: Partition[] = [];
     const changes: (() => void)[] = [];
     this.#untilAllAreSeen = changes;
