@@ -145,6 +145,7 @@ export class Broker {
       },
       refuseReadOnly: () => this.refuseReadOnly(),
     });
+    if (options.readOnly) this.offsets.reload();
   }
 
   /** What a backup copies from. @throws INVALID_REQUEST in read-only mode, which has no moment of its own */
@@ -190,6 +191,7 @@ export class Broker {
   async recover(): Promise<void> {
     const slices = new Slices(this.clock, `opening ${this.directory}`);
     await this.topics.read(slices);
+    await this.offsets.load(slices);
     const unclean: Partition[] = [];
     const changes: (() => void)[] = [];
     this.#untilAllAreSeen = changes;

@@ -82,10 +82,13 @@ export class Damage<R> {
     return { ...at, records: [], baseOffset: offset, nextOffset, ownership };
   }
 
-  /** Read-only the owner may have changed the files since they were looked at: once more, before it is damage. */
+  /**
+   * Read-only the owner may have changed the files since they were looked at. It is damage if it is there after
+   * another look, between which and the one before nothing was compacted.
+   */
   async #isOfOtherFiles({ partition, position }: PartitionFetch<R>): Promise<boolean> {
     if (!this.#readOnly) return false;
-    const lookedAgainAt = `${partition.name} ${position}`;
+    const lookedAgainAt = `${partition.name} ${position} ${partition.swapCount}`;
     const isOther = partition.hasOtherFiles || lookedAgainAt !== this.#lookedAgainAt;
     this.#lookedAgainAt = lookedAgainAt;
     if (isOther) await partition.refresh(true);

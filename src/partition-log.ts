@@ -69,7 +69,7 @@ export class PartitionLog {
   /** Its bytes in the quota. */
   readonly counted: CountedBytes;
   /** The compaction's count of swaps that was read last. */
-  #swaps = 0;
+  swapCount = 0;
   /** Offsets of the producer snapshots that were there when it was opened. */
   #foundSnapshots: readonly number[] = [];
   /** Null until it was looked at. */
@@ -200,7 +200,7 @@ export class PartitionLog {
     }
     const segments = new LogSegments(sealed, active, row.logStartOffset, this.counted);
     this.#epochs = new LeaderEpochs(row.leaderEpochs);
-    this.#swaps = found.swaps;
+    this.swapCount = found.swaps;
     this.#foundSnapshots = found.snapshots;
     this.#foundBytes = activeBytes;
     this.syncFailed ||= row.syncFailed === true;
@@ -240,7 +240,7 @@ export class PartitionLog {
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */
   get wasCompacted(): boolean {
-    return (this.stored.compaction()?.swaps ?? 0) !== this.#swaps;
+    return (this.stored.compaction()?.swaps ?? 0) !== this.swapCount;
   }
 
   readonly #newSegment = (baseOffset: number): Segment =>

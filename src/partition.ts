@@ -351,6 +351,11 @@ export class Partition {
     return this.#env.readOnly && this.#log.wasCompacted;
   }
 
+  /** How often it had been compacted when files and rows were looked at. */
+  get swapCount(): number {
+    return this.#log.swapCount;
+  }
+
   /**
    * Read-only, beside a running owner: takes over what it wrote since.
    * @param anew reads files and rows again, whether or not anything seems to have changed

@@ -18,7 +18,8 @@ export interface MetaStore {
   get<K extends RowKind>(key: Key<K>): Rows[K] | undefined;
   /**
    * Rows whose key starts with `prefix`, in key order: numbers numerically, strings by code point. They
-   * are those of the call; writes that come while they are read do not show.
+   * are those of the call; writes that come while they are read do not show. To be gone through once: each is
+   * decoded, and found to be damaged, in its turn.
    */
   range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>>;
   /**
