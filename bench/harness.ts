@@ -89,6 +89,7 @@ export async function measure(
   const run = async (): Promise<Measured> => {
     // One for each run: a monitor that goes on after a pause counts the pause as a delay.
     const delay = monitorEventLoopDelay({ resolution: 1 });
+    globalThis.gc?.();
     delay.enable();
     const measured = await subject.run();
     delay.disable();
@@ -97,13 +98,16 @@ export async function measure(
     heap = Math.max(heap, process.memoryUsage().heapUsed);
     return measured;
   };
+  const runFloor = async (): Promise<Measured> => {
+    globalThis.gc?.();
+    return subject.floor();
+  };
   try {
     for (let round = 0; round <= rounds; round++) {
-      globalThis.gc?.();
       const floorFirst = round % 2 === 0;
-      const before = floorFirst ? await subject.floor() : undefined;
+      const before = floorFirst ? await runFloor() : undefined;
       const measured = await run();
-      const floor = before ?? (await subject.floor());
+      const floor = before ?? (await runFloor());
       if (round === 0) {
         [delayP99, delayMax] = [0, 0];
       } else {

@@ -89,27 +89,3 @@ export async function withDeadline<T>(
     timer?.cancel();
   }
 }
-
-function ignore(): void {}
-
-/** Settles as `promise` does, or rejects ABORTED once the signal aborts; the promise then goes on unheard. */
-export async function withSignal<T>(
-  promise: Promise<T>,
-  signal: AbortSignal | undefined,
-  what: string,
-): Promise<T> {
-  if (signal === undefined) return promise;
-  let onAbort = ignore;
-  const aborted = new Promise<never>((_resolve, reject) => {
-    onAbort = () => {
-      reject(new OttlaError('ABORTED', `${what} was aborted`, { cause: signal.reason }));
-    };
-    signal.addEventListener('abort', onAbort);
-    if (signal.aborted) onAbort();
-  });
-  try {
-    return await Promise.race([promise, aborted]);
-  } finally {
-    signal.removeEventListener('abort', onAbort);
-  }
-}

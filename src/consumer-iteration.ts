@@ -10,6 +10,7 @@ import {
 } from './consumer-record.js';
 import type { Engine, Fetched, Reader } from './engine.js';
 import type { TopicRef } from './serde.js';
+import { onAbort } from './signal.js';
 
 /** Records being handed out, and how many of them were. */
 interface Run {
@@ -264,12 +265,12 @@ export class Iteration<T extends TopicRef> {
     return new Promise((resolve) => {
       const before = this.#landed;
       const done = (): void => {
-        signal.removeEventListener('abort', done);
+        cancel();
         before?.();
         resolve();
       };
       this.#landed = done;
-      signal.addEventListener('abort', done);
+      const cancel = onAbort(signal, done);
     });
   }
 

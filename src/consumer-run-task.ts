@@ -4,6 +4,7 @@ import type { ConsumerRecord } from './consumer-record.js';
 import type { RunContext } from './consumer-run-options.js';
 import type { Task } from './run-lanes.js';
 import type { RunProgress, Taken } from './run-progress.js';
+import { onAbort } from './signal.js';
 
 /** One partition in a run, as long as it is owned and not sought. */
 export class RunPartition {
@@ -81,8 +82,12 @@ export class RunPartition {
   async landing(signal: AbortSignal): Promise<void> {
     if (!this.isBusy || signal.aborted) return;
     await new Promise<void>((resolve) => {
-      this.#landed.push(resolve);
-      signal.addEventListener('abort', () => resolve(), { once: true });
+      const landed = (): void => {
+        cancel();
+        resolve();
+      };
+      const cancel = onAbort(signal, landed);
+      this.#landed.push(landed);
     });
   }
 

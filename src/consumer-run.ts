@@ -14,6 +14,7 @@ import { OttlaError, inWords, isOttlaError, type RecordPlace } from './errors.js
 import { Lanes } from './run-lanes.js';
 import { RunProgress, type Taken } from './run-progress.js';
 import { Slots } from './run-slots.js';
+import { onAbort } from './signal.js';
 
 export interface RunDependencies {
   readonly engine: Engine;
@@ -58,10 +59,9 @@ export class Run implements TaskHost {
     });
     this.#slots = new Slots(dependencies.clock, options.max, options.rateLimit);
     const { signal } = options;
-    const stop = (): void => this.stop();
-    signal?.addEventListener('abort', stop);
-    if (signal?.aborted === true) stop();
-    this.done = this.#run().finally(() => signal?.removeEventListener('abort', stop));
+    const cancel = signal && onAbort(signal, () => this.stop());
+    if (signal?.aborted === true) this.stop();
+    this.done = this.#run().finally(cancel);
   }
 
   /** Whether a handler is at work: then waiting for records is no sign of life. */

@@ -1,5 +1,5 @@
 import type { TopicPartition } from './assignment.js';
-import { withDeadline, withSignal, type Clock } from './clock.js';
+import { withDeadline, type Clock } from './clock.js';
 import { Commits, type Progress } from './consumer-commits.js';
 import { HandOver } from './consumer-hand-over.js';
 import {
@@ -34,7 +34,8 @@ import type { Engine, Fetched, Position, Reader } from './engine.js';
 import { OttlaError, asUnheard } from './errors.js';
 import { aSignal, checkOptions, milliseconds, type From } from './options.js';
 import type { TopicRef } from './serde.js';
-import { Watched } from './watched.js';
+import { withSignal } from './signal.js';
+import { watched } from './watched.js';
 
 /** Reads records, alone or as a member of a group. Made by `ottla.consumer()`. */
 export class Consumer<T extends TopicRef = TopicRef>
@@ -136,10 +137,14 @@ export class Consumer<T extends TopicRef = TopicRef>
   /**
    * Joins the group if that has not happened. Resolves when this member has its assignment: nothing
    * sent from then on is missed. Never waits for code of the caller's own handlers: in a hook of this
-   * consumer it returns at once.
+   * consumer it returns at once. A failure that nobody awaits ends no process: the 'error' event tells it.
    * @throws UNKNOWN_TOPIC_OR_PARTITION, INCONSISTENT_GROUP_PROTOCOL, NO_OFFSET_FOR_PARTITION, ABORTED
    */
-  async ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+  ready(options: { readonly signal?: AbortSignal } = {}): Promise<void> {
+    return this.#watched(this.#ready(options));
+  }
+
+  async #ready(options: { readonly signal?: AbortSignal }): Promise<void> {
     checkOptions('ready', { signal: aSignal }, options);
     if (this.#membership.isInHook) return;
     this.#join();
@@ -217,8 +222,7 @@ export class Consumer<T extends TopicRef = TopicRef>
    *   options, and if the consumer is being iterated, or has autoCommit false
    */
   run(options: RunOptions<T>): Promise<void> {
-    const run = new Watched<void>((resolve) => resolve(this.#runUntilStopped(options)));
-    return run.watch(this.#clock, (error) => {
+    return watched(this.#runUntilStopped(options), this.#clock, (error) => {
       const failure = failedRun(error);
       this.#events.error(failure);
       if (this.#run === null) this.#reader.gaveUp(failure);
@@ -268,7 +272,11 @@ export class Consumer<T extends TopicRef = TopicRef>
    * signals abort), what is finished is committed, and the group is left. Otherwise as close(). A handler that
    * awaited it would be waited for by it: there it is called without `await`.
    */
-  async stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  stop(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    return this.#watched(this.#stop(options));
+  }
+
+  async #stop(options: { readonly timeoutMs?: number }): Promise<void> {
     checkOptions('stop', { timeoutMs: milliseconds }, options);
     await this.#run?.end(options.timeoutMs);
     await this.close();
@@ -287,14 +295,17 @@ export class Consumer<T extends TopicRef = TopicRef>
    *   offset that is none
    */
   commit(offsets?: readonly OffsetToCommit[]): Promise<void> {
-    return this.#watched(this.#commit(offsets));
+    return this.#expected(this.#commit(offsets));
   }
 
-  /** A commit that fails and that nobody awaits ends no process. */
-  #watched(commit: Promise<void>): Promise<void> {
+  #expected(commit: Promise<void>): Promise<void> {
     this.#commits.expect(commit);
-    const watched = new Watched<void>((resolve) => resolve(commit));
-    return watched.watch(this.#clock, (error) => this.#events.error(asUnheard(error)));
+    return this.#watched(commit);
+  }
+
+  /** A failure that nobody awaits ends no process. */
+  #watched<R>(promise: Promise<R>): Promise<R> {
+    return watched(promise, this.#clock, (error) => this.#events.error(asUnheard(error)));
   }
 
   async #commit(offsets: readonly OffsetToCommit[] | undefined): Promise<void> {
@@ -308,7 +319,7 @@ export class Consumer<T extends TopicRef = TopicRef>
 
   /** @internal */
   commitTo(topic: string, partition: number, offset: number, ownership: number): Promise<void> {
-    return this.#watched(this.#commitTo({ topic, partition }, offset, ownership));
+    return this.#expected(this.#commitTo({ topic, partition }, offset, ownership));
   }
 
   async #commitTo(at: TopicPartition, offset: number, ownership: number): Promise<void> {
@@ -394,7 +405,13 @@ export class Consumer<T extends TopicRef = TopicRef>
    * place is the next to be committed.
    * @throws ILLEGAL_GENERATION unless the partition is assigned
    */
-  async seek(
+  seek(
+    at: TopicPartition & ({ readonly offset: number } | { readonly timestamp: number }),
+  ): Promise<void> {
+    return this.#watched(this.#seek(at));
+  }
+
+  async #seek(
     at: TopicPartition & ({ readonly offset: number } | { readonly timestamp: number }),
   ): Promise<void> {
     checkPlace('seek', at);
@@ -405,13 +422,13 @@ export class Consumer<T extends TopicRef = TopicRef>
   }
 
   /** As seek() to the first record there is, in these partitions or in all assigned ones. */
-  async seekToBeginning(partitions?: readonly TopicPartition[]): Promise<void> {
-    await this.#seekTo(partitions, 'earliest');
+  seekToBeginning(partitions?: readonly TopicPartition[]): Promise<void> {
+    return this.#watched(this.#seekTo(partitions, 'earliest'));
   }
 
   /** As seek() to the end, in these partitions or in all assigned ones. */
-  async seekToEnd(partitions?: readonly TopicPartition[]): Promise<void> {
-    await this.#seekTo(partitions, 'latest');
+  seekToEnd(partitions?: readonly TopicPartition[]): Promise<void> {
+    return this.#watched(this.#seekTo(partitions, 'latest'));
   }
 
   async #seekTo(partitions: readonly TopicPartition[] | undefined, to: From): Promise<void> {
@@ -468,10 +485,14 @@ export class Consumer<T extends TopicRef = TopicRef>
   /**
    * Ends the iteration, commits what is marked, leaves the group. What is in flight is not waited for:
    * it will come again, to whoever owns the partition then. Idempotent. In a hook of its own it does not
-   * wait for the end.
+   * wait for the end. A failure that nobody awaits ends no process: the 'error' event tells it.
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
-  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    return this.#watched(this.#closeWithin(options));
+  }
+
+  async #closeWithin(options: { readonly timeoutMs?: number }): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
     const { timeoutMs } = options;

@@ -66,13 +66,13 @@ export async function openDataDirectory(
   let opened: MetaStore | undefined;
   let broker: Broker | undefined;
   try {
-    const isNew = checkDirectory(files, directory, readOnly);
+    const mayBeEmpty = checkDirectory(files, directory, readOnly);
     if (!readOnly) {
       lock = acquireLock(join(directory, 'lock'), new Date(clock.now()).toISOString());
+      files.makeDirectory(join(directory, 'meta'));
     }
-    if (isNew) files.makeDirectory(join(directory, 'meta'));
     const slices = new Slices(clock, `opening ${directory}`);
-    const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty: isNew, slices });
+    const store = await openStore(join(directory, 'meta'), { readOnly, mayBeEmpty, slices });
     opened = store;
     await agreeOnIdentity(files, store, directory, readOnly, random);
     broker = new Broker({
@@ -103,39 +103,42 @@ export async function openDataDirectory(
 
 /**
  * Creates the directory if it is missing; refuses what is not ours, or has lost its metadata, before
- * anything in it is touched.
- * @returns whether there may be no metadata yet: nothing in it, or what a crash left of a first opening
+ * anything in it is touched. Thousands of partitions are listed only where something is amiss.
+ * @returns tells whether there may be no metadata yet: nothing in it, or what a crash left of a first opening
  */
-function checkDirectory(files: FileSystem, directory: string, readOnly: boolean): boolean {
+function checkDirectory(files: FileSystem, directory: string, readOnly: boolean): () => boolean {
   const refuse = (problem: string): never => {
     throw new OttlaError('KAFKA_STORAGE_ERROR', `${directory} ${problem}`, { retriable: false });
   };
+  const lost = (why: string): never => {
+    throw metadataLost(directory, why);
+  };
   if (files.size(directory) >= 0) refuse('is a file, expected a directory');
+  if (files.size(join(directory, unfinishedFile)) >= 0) {
+    refuse('holds a backup that was not finished: remove it, and make another');
+  }
+  const properties = files.readFile(join(directory, propertiesFile));
+  const hasMeta = files.size(join(directory, 'meta', 'data.mdb')) > 0;
+  if (decodeProperties(properties) !== undefined) {
+    const hasPartitions = (): boolean =>
+      hasPartitionDirectories(files, directory, files.list(directory));
+    if (!hasMeta && hasPartitions()) lost('meta/ is gone or empty beside partition directories');
+    return () => !readOnly && !hasPartitions();
+  }
   const names = namesIn(files, directory);
   if (names === null) {
     if (readOnly) refuse('does not exist: there is nothing to read');
     files.makeDirectory(directory);
-    return true;
-  }
-  const lost = (why: string): never => {
-    throw metadataLost(directory, why);
-  };
-  if (names.includes(unfinishedFile)) {
-    refuse('holds a backup that was not finished: remove it, and make another');
-  }
-  const properties = files.readFile(join(directory, propertiesFile));
-  const hasPartitions = hasPartitionDirectories(files, directory, names);
-  const hasMeta = files.size(join(directory, 'meta', 'data.mdb')) > 0;
-  if (decodeProperties(properties) !== undefined) {
-    if (hasPartitions && !hasMeta) lost('meta/ is gone or empty beside partition directories');
-    return !hasPartitions && !readOnly;
+    return () => true;
   }
   if (names.every((name) => namesOfNew.has(name))) {
     if (readOnly) lost('it was never opened for writing');
-    return true;
+    return () => true;
   }
   const reason = properties === undefined ? `no ${propertiesFile}` : `no store.id in it`;
-  if (hasPartitions || hasMeta) lost(`it has metadata or partition directories, and ${reason}`);
+  if (hasMeta || hasPartitionDirectories(files, directory, names)) {
+    lost(`it has metadata or partition directories, and ${reason}`);
+  }
   return refuse(
     `is no Ottla directory: expected it empty or with a ${propertiesFile} of Ottla's, got ${names.slice(0, 3).join(', ')}`,
   );

@@ -12,13 +12,14 @@ import type {
   Subscription,
 } from './engine.js';
 import { OttlaError } from './errors.js';
+import { Damage } from './local-damage.js';
 import { PartitionFetch } from './local-fetch.js';
 import { GroupMember } from './local-member.js';
 import { FetchTurns } from './local-turns.js';
 import type { From } from './options.js';
-import { findReadable } from './partition-seek.js';
 import { offsetFor } from './partition-offsets.js';
 import type { PartitionReader } from './partition-reader.js';
+import { onAbort } from './signal.js';
 import type { PendingCommit } from './transaction.js';
 
 const smallChunkBytes = 64 * 1024;
@@ -36,13 +37,6 @@ interface ReadAhead<R> {
   readonly done: Promise<{ readonly length: number } | { readonly error: unknown }>;
 }
 
-/** Damage that a fetch has met at its position. */
-interface Damage<R> {
-  readonly fetch: PartitionFetch<R>;
-  readonly version: number;
-  readonly error: OttlaError;
-}
-
 /**
  * Fetches the assigned partitions in turns, a chunk of up to 1 MiB each. The tail of a log is read at
  * once; colder data off the main thread, one chunk ahead.
@@ -57,13 +51,9 @@ export class LocalReader<R> implements Reader<R> {
   readonly #fetches = new FetchTurns<R>();
   #current: PartitionFetch<R> | null = null;
   #ahead: ReadAhead<R> | null = null;
-  #damage: Damage<R> | null = null;
+  readonly #damage: Damage<R>;
   /** While the owner is told what was assigned. */
   #telling: Promise<void> | null = null;
-  /** Where damage was passed last: met there again, it is none that can be passed. */
-  #passedAt = '';
-  /** Read-only: where files and rows were looked at again because of damage. */
-  #lookedAgainAt = '';
   /** The one being handed out, and the one being read into. */
   #buffers: [Buffer, Buffer] = [noBuffer, noBuffer];
   #turnEnd = 0;
@@ -84,6 +74,7 @@ export class LocalReader<R> implements Reader<R> {
     this.#options = options;
     this.#warn = warn;
     this.#closed = closed;
+    this.#damage = new Damage(broker.readOnly, options.onCorrupt);
   }
 
   get groupId(): string | undefined {
@@ -93,7 +84,7 @@ export class LocalReader<R> implements Reader<R> {
   subscribe(subscription: Subscription, listener: RebalanceListener): void {
     const { group, from } = this.#options;
     if (group === undefined) throw new TypeError('subscribe: this reader has no group');
-    for (const topic of subscription.topics) this.#broker.topic(topic);
+    for (const topic of subscription.topics) this.#broker.topics.get(topic);
     this.#subscription = subscription;
     const memberId = this.#broker.newMemberId(group.clientId);
     this.#member = new GroupMember(this.#broker, memberId, group, from, subscription, this.#warn, {
@@ -144,7 +135,8 @@ export class LocalReader<R> implements Reader<R> {
   async assign(positions: readonly Position[]): Promise<void> {
     const resolved = [];
     for (const { topic, partition, offset } of positions) {
-      if (this.#broker.readOnly) await this.#broker.partition({ topic, partition }).refresh();
+      if (this.#broker.readOnly)
+        await this.#broker.topics.partition({ topic, partition }).refresh();
       const start =
         offset >= 0 ? offset : await this.#startOf({ topic, partition }, this.#options.from);
       resolved.push({ topic, partition, offset: start });
@@ -155,7 +147,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   async #startOf(at: TopicPartition, from: From): Promise<number> {
-    const partition = this.#broker.partition(at);
+    const partition = this.#broker.topics.partition(at);
     const offset = await offsetFor(
       partition,
       from,
@@ -170,7 +162,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   #add({ topic, partition, offset }: Position, ownership: number): PartitionFetch<R> {
-    const fetch = new PartitionFetch(this.#broker.partition({ topic, partition }), {
+    const fetch = new PartitionFetch(this.#broker.topics.partition({ topic, partition }), {
       format: this.#options.formatFor(topic, ownership),
       position: offset,
       ownership,
@@ -222,10 +214,10 @@ export class LocalReader<R> implements Reader<R> {
 
   #takeNow(maxRecords: number): Fetched<R> | undefined {
     if (this.#failure !== null) throw this.#failure;
-    while (!this.#isClosed && this.#damage === null) {
+    while (!this.#isClosed && !this.#damage.isMet) {
       const fetched = this.#takeCurrent(maxRecords);
       if (fetched !== null) {
-        this.#passedAt = '';
+        this.#damage.left();
         return fetched;
       }
       if (!this.#beginTail()) return undefined;
@@ -263,8 +255,8 @@ export class LocalReader<R> implements Reader<R> {
       if (this.#isClosed || signal?.aborted === true) return null;
       const fetched = this.#takeNow(maxRecords);
       if (fetched !== undefined) return fetched;
-      if (this.#damage !== null) {
-        const passed = await this.#pass(this.#damage);
+      if (this.#damage.isMet) {
+        const passed = await this.#damage.pass((fetch) => this.#fetches.has(fetch));
         if (passed !== null) return passed;
         continue;
       }
@@ -338,54 +330,7 @@ export class LocalReader<R> implements Reader<R> {
       fetch.moveTo(fetch.position);
       return;
     }
-    if (!(error instanceof OttlaError) || error.code !== 'CORRUPT_MESSAGE') throw error;
-    this.#damage = { fetch, version: fetch.version, error };
-  }
-
-  /**
-   * Goes on behind damage: without a word if no record is lost, as after seeking behind it, else if the
-   * reader was told to.
-   * @returns what was passed over, as a run without records; null: nothing
-   * @throws CORRUPT_MESSAGE
-   */
-  async #pass({ fetch, version, error }: Damage<R>): Promise<Fetched<R> | null> {
-    const { position: offset, partition, ownership } = fetch;
-    const { topic, index } = partition;
-    if (this.#broker.readOnly) {
-      // The owner may have changed the files since they were looked at: once more, before it is damage.
-      const lookedAgainAt = `${partition.name} ${offset}`;
-      const isOther = partition.hasOtherFiles || lookedAgainAt !== this.#lookedAgainAt;
-      this.#lookedAgainAt = lookedAgainAt;
-      if (isOther) {
-        await partition.refresh(true);
-        this.#damage = null;
-        if (version === fetch.version) fetch.moveTo(offset);
-        return null;
-      }
-    }
-    const place = await findReadable(partition, offset);
-    this.#damage = null;
-    if (version !== fetch.version || !this.#fetches.has(fetch)) return null;
-    const passedAt = `${partition.name} ${place.segment.baseOffset} ${place.position}`;
-    const isAgain = passedAt === this.#passedAt;
-    const nextOffset = place.offset;
-    const { onCorrupt } = this.#options;
-    if (isAgain || (nextOffset > offset && onCorrupt === undefined)) {
-      this.#passedAt = '';
-      fetch.moveTo(offset);
-      if (isAgain) throw error;
-      throw new OttlaError(
-        'CORRUPT_MESSAGE',
-        `${error.message}; offset ${offset} cannot be read, the next one that can is ${nextOffset}`,
-        { cause: error },
-      );
-    }
-    const at = { topic, partition: index };
-    if (nextOffset > offset) onCorrupt?.({ ...at, offset, nextOffset, error });
-    this.#passedAt = passedAt;
-    fetch.goOnAt(place);
-    if (nextOffset === offset) return null;
-    return { ...at, records: [], baseOffset: offset, nextOffset, ownership };
+    this.#damage.meet(error, fetch);
   }
 
   #begin(fetch: PartitionFetch<R>, length: number): void {
@@ -451,7 +396,7 @@ export class LocalReader<R> implements Reader<R> {
     if (readOnly) {
       for (const fetch of this.#fetches) {
         // Also in its owner's metadata it must be there.
-        this.#broker.partition(fetch.place);
+        this.#broker.topics.partition(fetch.place);
         await fetch.partition.refresh();
         this.#fetches.wake(fetch);
       }
@@ -465,12 +410,12 @@ export class LocalReader<R> implements Reader<R> {
       let timer: Timer | null = null;
       const wakeUp = (): void => {
         timer?.cancel();
-        signal?.removeEventListener('abort', wakeUp);
+        cancel?.();
         this.#wakeUp = null;
         resolve();
       };
       timer = clock.after(readOnly ? followMs : longestTimerMs, wakeUp, true);
-      signal?.addEventListener('abort', wakeUp);
+      const cancel = signal === null ? null : onAbort(signal, wakeUp);
       this.#wakeUp = wakeUp;
     });
   }
@@ -557,7 +502,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   endOffset(at: TopicPartition): number {
-    return this.#broker.partition(at).endFor(this.#options.isolation);
+    return this.#broker.topics.partition(at).endFor(this.#options.isolation);
   }
 
   alive(): void {

@@ -45,7 +45,8 @@ const retryBackoffMs = 100;
 /** The sequence of one producer in one partition. */
 interface Stream {
   readonly partition: Partition;
-  readonly producerId: bigint;
+  /** Of the batch that came last; one for all of them. */
+  readonly origin: BatchOrigin & { baseSequence: number };
   nextSequence: number;
   /** Of the next batches to send. */
   sentSequence: number;
@@ -70,6 +71,8 @@ export interface IdempotenceOptions {
 export class IdempotentSender implements BatchSender {
   readonly options: IdempotenceOptions;
   readonly #streams = new Map<Partition, Stream>();
+  /** The one that was asked for last. */
+  #last: Stream | null = null;
   #producerId: bigint;
 
   constructor(options: IdempotenceOptions) {
@@ -78,12 +81,13 @@ export class IdempotentSender implements BatchSender {
   }
 
   #stream(partition: Partition): Stream {
+    if (this.#last?.partition === partition) return this.#last;
     let stream = this.#streams.get(partition);
     if (stream === undefined) {
-      const producerId = this.#producerId;
+      const origin = { producerId: this.#producerId, producerEpoch: 0, baseSequence: 0 };
       stream = {
         partition,
-        producerId,
+        origin,
         nextSequence: 0,
         sentSequence: 0,
         nextOrder: 0,
@@ -92,14 +96,16 @@ export class IdempotentSender implements BatchSender {
       };
       this.#streams.set(partition, stream);
     }
+    this.#last = stream;
     return stream;
   }
 
   origin(partition: Partition, recordCount: number): BatchOrigin {
     const stream = this.#stream(partition);
-    const baseSequence = stream.nextSequence;
-    stream.nextSequence = (baseSequence + recordCount) & maxSequence;
-    return { producerId: stream.producerId, producerEpoch: 0, baseSequence };
+    const { origin, nextSequence } = stream;
+    origin.baseSequence = nextSequence;
+    stream.nextSequence = (nextSequence + recordCount) & maxSequence;
+    return origin;
   }
 
   append(
@@ -170,6 +176,7 @@ export class IdempotentSender implements BatchSender {
   /** What is behind batches that will never be sent must not overtake them. */
   #giveUp(stream: Stream, error: OttlaError): void {
     if (this.#streams.get(stream.partition) === stream) this.#streams.delete(stream.partition);
+    this.#last = null;
     this.#producerId = this.options.newProducerId();
     const [first, ...behind] = stream.queue.splice(0);
     first?.giveUp(error);
@@ -187,8 +194,10 @@ class SentBatches implements AppendListener {
   readonly #sender: IdempotentSender;
   readonly #wantsDurable: boolean;
   #recordCount: number;
-  /** While they are sent for the first time, the caller's; then their own. */
+  /** While they are sent for the first time, the caller's; then their own; null once they are settled. */
   #bytes: Buffer | null = null;
+  #start = 0;
+  #end = 0;
   #isKept = false;
   #isSettled = false;
   /** Where they were written, and in which epoch; -1: they were not. */
@@ -212,11 +221,15 @@ class SentBatches implements AppendListener {
 
   keep(bytes: Buffer, start: number, end: number): void {
     this.#bytes = Buffer.from(bytes.subarray(start, end));
+    this.#start = 0;
+    this.#end = end - start;
     this.#isKept = true;
   }
 
   send(bytes: Buffer, start: number, end: number): void {
-    this.#bytes = bytes.subarray(start, end);
+    this.#bytes = bytes;
+    this.#start = start;
+    this.#end = end;
     this.stream.partition.append(bytes, start, end, this.#wantsDurable, this);
     if (this.#isSettled) this.#bytes = null;
     else if (!this.#isKept) this.keep(bytes, start, end);
@@ -234,20 +247,17 @@ class SentBatches implements AppendListener {
       );
     } else {
       if (left > 0) this.#leave(left);
-      partition.append(this.#bytes!, 0, this.#bytes!.length, this.#wantsDurable, this);
+      partition.append(this.#bytes!, this.#start, this.#end, this.#wantsDurable, this);
     }
   }
 
   /** The log was cut behind so many records: they are there, and only what follows is sent again. */
   #leave(count: number): void {
-    const bytes = this.#bytes!;
-    let at = 0;
     for (let passed = 0; passed < count;) {
-      const header = readBatchHeader(bytes, at, bytes.length)!;
+      const header = readBatchHeader(this.#bytes!, this.#start, this.#end)!;
       passed += header.recordCount;
-      at += header.size;
+      this.#start += header.size;
     }
-    this.#bytes = bytes.subarray(at);
     this.#recordCount -= count;
     this.#baseOffset = -1;
     this.listener.stays(count);
@@ -276,7 +286,7 @@ class SentBatches implements AppendListener {
   }
 
   failed(error: OttlaError): void {
-    if (!this.#isKept) this.keep(this.#bytes!, 0, this.#bytes!.length);
+    if (!this.#isKept) this.keep(this.#bytes!, this.#start, this.#end);
     this.#sender.failed(this, error);
   }
 }

@@ -1,5 +1,6 @@
 import { rewind, type CommittedOffset, type OffsetStore } from './offsets.js';
 import type { Partition } from './partition.js';
+import type { Slices } from './storage/slices.js';
 
 /** undefined: it was deleted. */
 export type FindPartition = (topicId: string, partition: number) => Partition | undefined;
@@ -29,18 +30,24 @@ export async function rewindCommits(
   offsets: OffsetStore,
   find: FindPartition,
   only: Partition | null,
+  slices: Slices,
 ): Promise<string[]> {
   const report: string[] = [];
-  const rewound = new Map<string, CommittedOffset[]>();
+  const written: Promise<void>[] = [];
   for (const { group, committed, partition } of commitsIn(offsets, find)) {
-    if (partition.failure !== null || (only ?? partition) !== partition) continue;
-    const back = rewind(committed, partition);
-    if (back === committed) continue;
-    rewound.set(group, [...(rewound.get(group) ?? []), back]);
-    report.push(
-      `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${back.offset}, where the log now ends.`,
-    );
+    const isJudged = partition.failure === null && (only ?? partition) === partition;
+    const back = isJudged ? rewind(committed, partition) : committed;
+    if (back !== committed) {
+      report.push(
+        `group ${group}: its committed offset of ${partition.name} went back from ${committed.offset} to ${back.offset}, where the log now ends.`,
+      );
+      // In this turn, or it might be written over a later one. The store takes many into one transaction.
+      const commit = offsets.commit(group, [back]);
+      commit.catch(() => undefined);
+      written.push(commit);
+    }
+    await slices.turn();
   }
-  for (const [group, commits] of rewound) await offsets.commit(group, commits);
+  await Promise.all(written);
   return report;
 }

@@ -2,7 +2,15 @@ import type { Clock } from './clock.js';
 import { OttlaError } from './errors.js';
 import type { Partition } from './partition.js';
 import { offsetsPartitionFor } from './partitioner.js';
-import { put, remove, type Change, type MetaStore, type OffsetRow } from './storage/meta-store.js';
+import {
+  put,
+  remove,
+  type Change,
+  type MetaStore,
+  type OffsetRow,
+  type Row,
+} from './storage/meta-store.js';
+import type { Slices } from './storage/slices.js';
 
 /** A committed offset of one partition, by the id of its topic: a topic created anew begins without any. */
 export interface CommittedOffset extends OffsetRow {
@@ -47,21 +55,33 @@ export class OffsetStore {
   /** Commits that are being written. */
   readonly #underWay = new Map<Promise<void>, readonly UnderWay[]>();
 
-  /** @param committed called after each commit */
+  /**
+   * Knows nothing of what is stored before load() or reload().
+   * @param committed called after each commit
+   */
   constructor(store: MetaStore, clock: Clock, committed: () => void) {
     this.#store = store;
     this.#clock = clock;
     this.#committed = committed;
-    this.reload();
   }
 
-  /** Reads all of it again: in read-only mode the owner commits. */
+  /** Reads what is stored, before anything is committed. */
+  async load(slices: Slices): Promise<void> {
+    for (const row of this.#store.range(['offset'])) {
+      this.#rememberRow(row);
+      await slices.turn();
+    }
+  }
+
+  /** Reads all of it again, at once: in read-only mode the owner commits. */
   reload(): void {
     this.#groups.clear();
-    for (const { key, value } of this.#store.range(['offset'])) {
-      const [, , group, topicId, partition] = key;
-      this.#remember(group, { ...value, topicId, partition });
-    }
+    for (const row of this.#store.range(['offset'])) this.#rememberRow(row);
+  }
+
+  #rememberRow({ key, value }: Row<'offset'>): void {
+    const [, , group, topicId, partition] = key;
+    this.#remember(group, { ...value, topicId, partition });
   }
 
   groups(): Iterable<string> {

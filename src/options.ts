@@ -146,7 +146,8 @@ export interface ProducerOptions {
   readonly idempotent?: boolean;
   /**
    * For transaction(): names the producer over restarts. Who begins a transaction with it fences whoever
-   * had it before. Needs acks 'all'; a string of 1 to 1024 bytes. @default none
+   * had it before. Needs acks 'all'; a string of 1 to 1024 bytes that does not begin with `__ottla-`.
+   * @default none
    */
   readonly transactionalId?: string;
   /** A transaction that takes longer is aborted, and its producer fenced; at most 900000. @default 60000 ms */
@@ -246,6 +247,15 @@ export const anId: Check = (value) =>
     ? null
     : `a string of 1 to ${maxIdBytes} bytes, without half of a surrogate pair`;
 
+/** What the transactional ids begin with under which run() hands letters over: nobody else has them. */
+export const ownTransactionalIds = '__ottla-';
+
+export const aTransactionalId: Check = (value) =>
+  anId(value) ??
+  ((value as string).startsWith(ownTransactionalIds)
+    ? `one that does not begin with ${ownTransactionalIds}, as Ottla's own do`
+    : null);
+
 const aDate: Check = (value) =>
   value instanceof Date && !Number.isNaN(value.getTime()) ? null : 'a valid Date';
 
@@ -322,7 +332,7 @@ export const producerOptions: Table<ProducerOptions> = {
   deliveryTimeoutMs: milliseconds,
   partitioner: either(oneOf('default', 'roundrobin'), aFunction),
   idempotent: aBoolean,
-  transactionalId: anId,
+  transactionalId: aTransactionalId,
   transactionTimeoutMs: integer(1),
 };
 

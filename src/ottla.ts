@@ -6,7 +6,7 @@ import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
 import type { Faults } from './faults.js';
 import type { Engine } from './engine.js';
-import { OttlaError, inWords } from './errors.js';
+import { OttlaError, asUnheard, inWords } from './errors.js';
 import { LocalEngine } from './local.js';
 import {
   aBoolean,
@@ -25,6 +25,7 @@ import { Producer } from './producer.js';
 import { redrive, type RedriveOptions } from './redrive.js';
 import type { TopicRef } from './serde.js';
 import type { VerifyOptions, VerifyReport } from './verify-report.js';
+import { watched } from './watched.js';
 
 /** How to open a directory. */
 export interface OpenOptions {
@@ -91,6 +92,8 @@ async function allClosed(closables: Iterable<Closable>): Promise<void> {
 /** What a server stands on. */
 export interface Attachment {
   readonly broker: Broker;
+  /** Tells the Ottla's listeners of 'error' of a call that nobody awaited. */
+  readonly unheard: (error: unknown) => void;
   /** Tells the Ottla's listeners of 'warning'. */
   readonly warn: (warning: string) => void;
   /** Where the server listens, for whoever finds the directory locked. */
@@ -145,6 +148,7 @@ export class Ottla {
       };
       return {
         broker,
+        unheard: (error) => ottla.#unheard(error),
         warn: (warning) => ottla.#emit('warning', warning),
         listens: (address) => {
           ottla.#servers.set(server, address);
@@ -366,6 +370,10 @@ export class Ottla {
     throw new TypeError(`expected the event 'error' or 'warning', got ${got(event)}`);
   }
 
+  #unheard(error: unknown): void {
+    this.#emit('error', asUnheard(error));
+  }
+
   /** With no listener a failure becomes a warning of the process, never a crash. */
   #emit<E extends keyof Events>(event: E, argument: Parameters<Events[E]>[0]): void {
     const listeners = this.#listeners[event] as ReadonlySet<(value: typeof argument) => unknown>;
@@ -413,10 +421,14 @@ export class Ottla {
 
   /**
    * Closes the servers and consumers, flushes and closes the producers, makes everything durable, lets go of the
-   * directory. Idempotent.
+   * directory. Idempotent. A failure that nobody awaits ends no process: the 'error' event tells it.
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
-  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    return watched(this.#closeWithin(options), this.#clock, (error) => this.#unheard(error));
+  }
+
+  async #closeWithin(options: { readonly timeoutMs?: number }): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close();
     await withDeadline(this.#clock, this.#closing, options.timeoutMs, 'close');

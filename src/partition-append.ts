@@ -2,7 +2,7 @@ import { OttlaError, asStorageError } from './errors.js';
 import type { LogEnvironment } from './partition-environment.js';
 import type { PartitionLog } from './partition-log.js';
 import { GroupCommit, type DurabilityWaiter } from './partition-sync.js';
-import { readBatchHeader, stampBatch, stampLogAppendTime } from './record.js';
+import { readBatchHeader, stampBatch, stampLogAppendTime, type BatchHeader } from './record.js';
 import type { Segment } from './storage/segment.js';
 
 /** Told once what became of an append: written or failed; then, if it asked for durability, durable or failed. */
@@ -36,8 +36,8 @@ export class PartitionAppends {
   #queue: QueuedAppend[] = [];
   #gate: Promise<void> | null = null;
   readonly #waiters = new Set<AppendWaiter>();
-  /** The largest of the batches that were stamped last. */
-  #stampedTimestamp = -1;
+  /** Of the batches that were stamped last, in order. */
+  readonly #stamped: BatchHeader[] = [];
 
   constructor(env: LogEnvironment, log: PartitionLog, onRolled: () => void) {
     this.#env = env;
@@ -94,6 +94,7 @@ export class PartitionAppends {
     listener: AppendListener,
   ): 'done' | 'failed' | 'refused' | 'wait' {
     const log = this.#log;
+    const headers = this.#stamped;
     let baseOffset: number;
     let nextOffset: number;
     let logAppendTime = -1;
@@ -101,10 +102,15 @@ export class PartitionAppends {
       log.check();
       const { active } = log;
       if (log.failure !== null) throw log.failure;
-      const known = hasProducer(bytes, start) ? this.#admit(bytes, start, end, listener) : -1;
+      baseOffset = active.nextOffset;
+      if (log.settings.messageTimestampType === 'LogAppendTime') {
+        logAppendTime = this.#env.clock.now();
+      }
+      nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
+      const known = headers[0]!.hasProducerId ? this.#admit(bytes, start, listener) : -1;
       if (known === 'refused') return 'refused';
       if (known >= 0) {
-        this.#acknowledge(known, logAppendTime, wantsDurable, listener);
+        this.#acknowledge(known, -1, wantsDurable, listener);
         return 'done';
       }
       if (this.commit.isBehind) {
@@ -112,19 +118,14 @@ export class PartitionAppends {
         return 'wait';
       }
       this.#env.quota.refuseBeyond(log.name, end - start);
-      baseOffset = active.nextOffset;
-      if (log.settings.messageTimestampType === 'LogAppendTime') {
-        logAppendTime = this.#env.clock.now();
-      }
-      nextOffset = this.#stamp(bytes, start, end, baseOffset, logAppendTime);
       if (active.size > 0 && this.#mustRoll(active, end - start, nextOffset - 1)) {
         void this.roll();
         return 'wait';
       }
       active.write(bytes, start, end);
       log.counted.add(end - start);
-      for (let at = start; at < end;) {
-        const header = readBatchHeader(bytes, at, end)!;
+      let at = start;
+      for (const header of headers) {
         log.added(bytes, at, header);
         at += header.size;
       }
@@ -151,9 +152,9 @@ export class PartitionAppends {
   }
 
   /** What the log knows of batches with sequence numbers. A refusal is theirs alone: others go on. */
-  #admit(bytes: Buffer, start: number, end: number, listener: AppendListener): number | 'refused' {
+  #admit(bytes: Buffer, start: number, listener: AppendListener): number | 'refused' {
     try {
-      return this.#log.producers.admit(bytes, start, end);
+      return this.#log.producers.admit(bytes, start, this.#stamped);
     } catch (error) {
       listener.failed(asStorageError(this.#log.name, error));
       return 'refused';
@@ -165,7 +166,9 @@ export class PartitionAppends {
     const { segmentBytes, segmentMs } = this.#log.settings;
     if (active.size + bytes > segmentBytes || !active.canHold(lastOffset)) return true;
     const first = active.firstTimestamp();
-    return first >= 0 && this.#stampedTimestamp - first > segmentMs;
+    if (first < 0) return false;
+    for (const { maxTimestamp } of this.#stamped) if (maxTimestamp - first > segmentMs) return true;
+    return false;
   }
 
   /** @returns the offset after the last one */
@@ -177,8 +180,9 @@ export class PartitionAppends {
     logAppendTime: number,
   ): number {
     const epoch = this.#log.epochs.current;
+    const headers = this.#stamped;
+    headers.length = 0;
     let nextOffset = baseOffset;
-    let timestamp = -1;
     for (let at = start; at < end;) {
       stampBatch(bytes, at, nextOffset, epoch);
       if (logAppendTime >= 0) stampLogAppendTime(bytes, at, logAppendTime);
@@ -186,11 +190,10 @@ export class PartitionAppends {
       if (header === null) {
         throw new RangeError(`${this.#log.name}: append of an incomplete batch`);
       }
+      headers.push(header);
       nextOffset = header.nextOffset;
-      if (header.maxTimestamp > timestamp) timestamp = header.maxTimestamp;
       at += header.size;
     }
-    this.#stampedTimestamp = timestamp;
     return nextOffset;
   }
 
@@ -272,11 +275,6 @@ export class PartitionAppends {
   wake(): void {
     for (const waiter of this.#waiters) waiter.wake();
   }
-}
-
-/** As BatchHeader.hasProducerId: most batches have none. */
-function hasProducer(bytes: Buffer, start: number): boolean {
-  return bytes[start + 43]! < 0x80;
 }
 
 /** Of what was not written, because what came before it was not. */

@@ -208,11 +208,22 @@ export class CurrentLog {
       this.appends.ended = new OttlaError('CLOSED', `${this.#log.name} is closed`);
     });
     this.appends.commit.stop();
+    // What a kill has left is made durable, too, and the next open finds nothing to look at.
+    if (this.#log.stored.tail !== null) this.#openAtEnd();
     if (this.#log.isOpen && !this.#env.readOnly && this.#log.failure === null) {
       await this.appends.commit.all();
       if (this.#log.failure === null) await this.#log.saveEnd();
     }
     this.#log.closeFiles();
+  }
+
+  #openAtEnd(): void {
+    try {
+      this.#log.open();
+    } catch (error) {
+      // Who opens it next is told.
+      asStorageError(this.#log.name, error);
+    }
   }
 
   /** Partition.abandon(). */

@@ -9,6 +9,7 @@ import {
   noProducers,
   type LogPlace,
   type StoredPartition,
+  type WholeTail,
 } from './partition-row.js';
 import { LeaderEpochs } from './partition-epochs.js';
 import { LogOpening } from './partition-opening.js';
@@ -23,7 +24,7 @@ import {
   type ProducersRow,
   type RecoveryPoint,
 } from './storage/meta-store.js';
-import { addBatchesUpTo, problemAtAnyEnd } from './storage/recovery.js';
+import { addBatchesUpTo, addWholeTail, problemAtAnyEnd } from './storage/recovery.js';
 import { Segment } from './storage/segment.js';
 import type { BatchHeader } from './record.js';
 import { Slices } from './storage/slices.js';
@@ -68,7 +69,7 @@ export class PartitionLog {
   /** Its bytes in the quota. */
   readonly counted: CountedBytes;
   /** The compaction's count of swaps that was read last. */
-  #swaps = 0;
+  swapCount = 0;
   /** Offsets of the producer snapshots that were there when it was opened. */
   #foundSnapshots: readonly number[] = [];
   /** Null until it was looked at. */
@@ -172,6 +173,7 @@ export class PartitionLog {
       return this.#open(toRecover);
     } catch (error) {
       // Nothing is known yet: it is tried again at the next use.
+      this.#segments = null;
       this.#freed.clear();
       this.#foundBytes = null;
       throw asStorageError(this.name, error);
@@ -186,11 +188,9 @@ export class PartitionLog {
     for (const base of found.freedRows) this.#freed.rows.add(base);
     for (const segment of found.freedFiles) this.#freed.addFiles(segment);
     if (damage !== null) this.damaged(damage);
-    if (activeBytes > row.active.bytes && !toRecover && !readOnly) {
-      const what = `${active.path} could not be seen when all was opened, and must be recovered`;
-      this.failRecovery(new OttlaError('KAFKA_STORAGE_ERROR', what));
-      throw this.#failure!;
-    }
+    const { tail } = this.stored;
+    const isSeen = tail === null ? toRecover : activeBytes === tail.fileSize;
+    if (activeBytes > row.active.bytes && !isSeen && !readOnly) throw this.#unseen(active);
     const isWritable = !readOnly && this.#failure === null;
     active.restoreActive(row.active, isWritable);
     // Not before the rows are known to be of these files: older ones may count what others have replaced.
@@ -200,7 +200,7 @@ export class PartitionLog {
     }
     const segments = new LogSegments(sealed, active, row.logStartOffset, this.counted);
     this.#epochs = new LeaderEpochs(row.leaderEpochs);
-    this.#swaps = found.swaps;
+    this.swapCount = found.swaps;
     this.#foundSnapshots = found.snapshots;
     this.#foundBytes = activeBytes;
     this.syncFailed ||= row.syncFailed === true;
@@ -210,6 +210,9 @@ export class PartitionLog {
     // What a kill has left behind the point is not to be read at each open: the first sync moves it.
     this.#savedAt = activeBytes > row.active.bytes ? -Infinity : clock.monotonic();
     this.#segments = segments;
+    if (tail !== null && this.#failure === null && !this.#addTail(active, tail)) {
+      throw this.#unseen(active);
+    }
     if (missing !== null) {
       const { startOffset } = segments;
       this.#env.warn(
@@ -220,6 +223,16 @@ export class PartitionLog {
     return segments;
   }
 
+  #addTail(active: Segment, { fileSize }: WholeTail): boolean {
+    return addWholeTail(active, fileSize, (bytes, at, header) => this.added(bytes, at, header));
+  }
+
+  #unseen({ path }: Segment): OttlaError {
+    const what = `${path} is not as it was seen when all was opened, and must be recovered`;
+    this.failRecovery(new OttlaError('KAFKA_STORAGE_ERROR', what));
+    return this.#failure!;
+  }
+
   /** What was compacted once stays so, whatever its policy is now. */
   get mayHaveGaps(): boolean {
     return isCompacted(this.settings) || this.stored.compaction() !== undefined;
@@ -227,7 +240,7 @@ export class PartitionLog {
 
   /** Whether a compacted segment took the place of others since files and rows were looked at. */
   get wasCompacted(): boolean {
-    return (this.stored.compaction()?.swaps ?? 0) !== this.#swaps;
+    return (this.stored.compaction()?.swaps ?? 0) !== this.swapCount;
   }
 
   readonly #newSegment = (baseOffset: number): Segment =>

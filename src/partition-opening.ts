@@ -6,7 +6,7 @@ import { listFiles, metadataLost, type LogPlace, type StoredPartition } from './
 import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
 import type { CompactionRow, PartitionRow, Row, SwapRange } from './storage/meta-store.js';
 import type { Segment } from './storage/segment.js';
-import { isOfSwap, pathInSwap } from './storage/segment-swap.js';
+import { isOfSwap, pathInSwap, sizeInSwap } from './storage/segment-swap.js';
 
 /** What rows and files say of a log. Nothing was changed. */
 export interface FoundLog {
@@ -162,16 +162,19 @@ export class LogOpening {
     const sizes = new Map<number, number>();
     for (const { key, value } of sealed) {
       const base = key[3];
-      let path = join(directory, segmentFileName(base, 'log'));
-      if (swapping?.baseOffset === base) {
-        path = pathInSwap(files, path);
+      const path = join(directory, segmentFileName(base, 'log'));
+      const isInSwap = swapping?.baseOffset === base;
+      if (isInSwap) {
         // Of the old segments nothing counts any more.
         for (const old of present) {
           if (old > base && old < swapping.nextOffset) present.delete(old);
         }
-        if (files.size(path) >= 0) present.add(base);
       }
-      if (value.nextOffset > row.logStartOffset) sizes.set(base, files.size(path));
+      if (!isInSwap && value.nextOffset <= row.logStartOffset) continue;
+      const size = isInSwap ? sizeInSwap(files, path) : files.size(path);
+      sizes.set(base, size);
+      // A list may lack what got its name while it was made.
+      if (size >= 0) present.add(base);
     }
     return { row, compaction, sealed, present, sizes, names };
   }

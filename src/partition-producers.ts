@@ -1,7 +1,7 @@
 import { join } from 'node:path';
 import { OttlaError, asStorageError } from './errors.js';
 import { readMarker } from './record-marker.js';
-import { readBatchHeader, type BatchHeader } from './record.js';
+import type { BatchHeader } from './record.js';
 import { batchesOf } from './storage/compaction.js';
 import { parseSegmentFileName, segmentFileName } from './storage/checkpoint.js';
 import type { FileSystem } from './storage/file-system.js';
@@ -26,10 +26,8 @@ export interface ProducerSnapshot {
 export class PartitionProducers {
   /** What is known at the end of the log. */
   state: ProducerState = new ProducerState();
-  /** The snapshot could not be read: recovery makes the state anew from the log. */
-  isLost = false;
-  /** Of a snapshot that is not the one it was; -1: none. */
-  #wrongAt = -1;
+  /** Offset of a snapshot that could not be read, or is another one than it was; -1: none. */
+  #lostAt = -1;
   readonly #files: FileSystem;
   readonly #directory: string;
 
@@ -41,9 +39,13 @@ export class PartitionProducers {
   /** Takes over the snapshot at the recovery point. */
   restore(offset: number, { snapshotCrc }: ProducersRow): void {
     const state = snapshotCrc === null ? new ProducerState() : this.#read(offset, snapshotCrc);
-    this.isLost = state === null;
-    this.#wrongAt = state === null ? offset : -1;
+    this.#lostAt = state === null ? offset : -1;
     this.state = state ?? new ProducerState();
+  }
+
+  /** Whether the state is unknown until it is made anew from the log. */
+  get isLost(): boolean {
+    return this.#lostAt !== -1;
   }
 
   /** Whether the snapshot that the row counts on is there, whole, and not another one. */
@@ -120,13 +122,14 @@ export class PartitionProducers {
 
   /**
    * Looks at batches that are to be appended as one unit: of one producer, or without sequences.
+   * @param start of the first one's bytes
    * @returns the base offset that they were given before; -1: they are new
    * @throws OUT_OF_ORDER_SEQUENCE_NUMBER, INVALID_PRODUCER_EPOCH, INVALID_TXN_STATE,
    *   TRANSACTION_COORDINATOR_FENCED
    */
-  admit(bytes: Buffer, start: number, end: number): number {
+  admit(bytes: Buffer, start: number, headers: readonly BatchHeader[]): number {
     const { state } = this;
-    const first = readBatchHeader(bytes, start, end)!;
+    const first = headers[0]!;
     if (first.isControl) {
       const marker = readMarker(bytes, start, first);
       if (marker !== null) state.checkMarker(first, marker);
@@ -134,21 +137,18 @@ export class PartitionProducers {
     }
     const known = state.duplicateOf(first);
     if (known === -1) state.checkBatch(first);
-    let before = first;
-    for (let at = start + first.size; at < end; at += before.size) {
-      const header = readBatchHeader(bytes, at, end)!;
+    for (let i = 1; i < headers.length; i++) {
+      const header = headers[i]!;
       const follows =
-        header.producerId === first.producerId &&
+        header.hasProducerOf(first) &&
         header.producerEpoch === first.producerEpoch &&
         header.isTransactional === first.isTransactional &&
-        header.baseSequence === ((before.lastSequence + 1) & 0x7fff_ffff);
-      if (!follows || (known !== -1 && state.duplicateOf(header) === -1)) {
-        throw new OttlaError(
-          'OUT_OF_ORDER_SEQUENCE_NUMBER',
-          `producer ${first.producerId}: batches that do not follow each other; nothing was written`,
-        );
-      }
-      before = header;
+        header.baseSequence === ((headers[i - 1]!.lastSequence + 1) & 0x7fff_ffff);
+      if (follows && (known === -1 || state.duplicateOf(header) !== -1)) continue;
+      throw new OttlaError(
+        'OUT_OF_ORDER_SEQUENCE_NUMBER',
+        `producer ${first.producerId}: batches that do not follow each other; nothing was written`,
+      );
     }
     return known;
   }
@@ -175,7 +175,7 @@ export class PartitionProducers {
     const limit = damaged[0]?.baseOffset ?? Infinity;
     const bases = new Set(segments.map(({ baseOffset }) => baseOffset));
     const candidates = this.#saved().filter(
-      (offset) => bases.has(offset) && offset <= limit && offset !== this.#wrongAt,
+      (offset) => bases.has(offset) && offset <= limit && offset !== this.#lostAt,
     );
     let from = segments[0]!.baseOffset;
     this.state = new ProducerState();
@@ -198,6 +198,6 @@ export class PartitionProducers {
       segment.transactions.replace(aborted);
       await segment.saveIndexes();
     }
-    this.isLost = false;
+    this.#lostAt = -1;
   }
 }

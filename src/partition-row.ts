@@ -58,7 +58,15 @@ const firstRow: PartitionRow = {
   producers: noProducers,
 };
 
-/** How far a log is, as far as its rows tell. */
+/** What open has seen behind a recovery point: whole batches alone, which the log adds when it is used. */
+export interface WholeTail {
+  /** Of the active segment's file, with them. */
+  readonly fileSize: number;
+  /** Offset after the last one. */
+  readonly nextOffset: number;
+}
+
+/** How far a log is, as far as its rows, and the tail that open has seen, tell. */
 export interface StoredExtent {
   readonly logStartOffset: number;
   readonly nextOffset: number;
@@ -75,19 +83,35 @@ export class StoredPartition {
   readonly #isOwner: boolean;
   /** As it was read or written last. */
   #row: PartitionRow | null = null;
+  #tail: WholeTail | null;
   #written: Promise<void> | null = null;
 
-  /** @param isOwner nobody else writes it */
-  constructor(store: MetaStore, topicId: string, partition: number, isOwner: boolean) {
+  /**
+   * @param isOwner nobody else writes it
+   * @param tail that open has seen behind the row
+   */
+  constructor(
+    store: MetaStore,
+    topicId: string,
+    partition: number,
+    isOwner: boolean,
+    tail: WholeTail | null,
+  ) {
     this.#store = store;
     this.#isOwner = isOwner;
+    this.#tail = tail;
     this.#topicId = topicId;
     this.#partition = partition;
   }
 
   /** The same, of which nothing was read. */
   anew(): StoredPartition {
-    return new StoredPartition(this.#store, this.#topicId, this.#partition, this.#isOwner);
+    return new StoredPartition(this.#store, this.#topicId, this.#partition, this.#isOwner, null);
+  }
+
+  /** What open has seen behind the row, as long as that is the one that was there; null: nothing, or it did not look. */
+  get tail(): WholeTail | null {
+    return this.#tail;
   }
 
   read(): PartitionRow {
@@ -100,14 +124,15 @@ export class StoredPartition {
   extent(): StoredExtent {
     const { active, logStartOffset, leaderEpochs } = this.read();
     let segments = 1;
-    let { bytes } = active;
+    let bytes = this.#tail?.fileSize ?? active.bytes;
     for (const { value } of this.#store.range(['segment', this.#topicId, this.#partition])) {
       if (value.nextOffset <= logStartOffset) continue;
       segments++;
       bytes += value.bytes;
     }
     const leaderEpoch = leaderEpochs.at(-1)![0];
-    return { logStartOffset, nextOffset: active.nextOffset, leaderEpoch, segments, bytes };
+    const { nextOffset } = this.#tail ?? active;
+    return { logStartOffset, nextOffset, leaderEpoch, segments, bytes };
   }
 
   /** Of a log that was compacted. */
@@ -125,6 +150,7 @@ export class StoredPartition {
       const change = put(['partition', this.#topicId, this.#partition], next);
       await this.#store.write([...others, change]);
       this.#row = next;
+      this.#tail = null;
       done();
     });
     this.#written = written.catch(() => undefined);
@@ -137,12 +163,17 @@ export class StoredPartition {
  * @throws METADATA_LOST if it is another's; errors of the file system
  */
 export function listFiles(files: FileSystem, place: LogPlace): string[] {
-  const { directory, topicId } = place;
-  const names = files.list(directory);
+  const names = files.list(place.directory);
+  refuseOthers(files, place);
+  return names;
+}
+
+/** @throws METADATA_LOST if the directory is another topic's; errors of the file system */
+export function refuseOthers(files: FileSystem, { directory, topicId }: LogPlace): void {
   const metadata = files.readFile(join(directory, partitionMetadataFile));
-  if (metadata?.equals(encodePartitionMetadata(topicId)) === true) return names;
+  if (metadata?.equals(encodePartitionMetadata(topicId)) === true) return;
   const found = metadata === undefined ? 'none' : decodePartitionMetadata(metadata.toString());
-  if (found === topicId) return names;
+  if (found === topicId) return;
   throw metadataLost(directory, `its topic id is ${found}, the metadata says ${topicId}`);
 }
 

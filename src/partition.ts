@@ -1,4 +1,4 @@
-import { join } from 'node:path';
+import { join, sep } from 'node:path';
 import type { Clock } from './clock.js';
 import { OttlaError, asStorageError } from './errors.js';
 import type { Isolation, TopicSettings } from './options.js';
@@ -7,7 +7,13 @@ import { CurrentLog } from './partition-current.js';
 import type { LogEnvironment } from './partition-environment.js';
 import { followLogStart } from './partition-follow.js';
 import type { PartitionLog } from './partition-log.js';
-import { StoredPartition, type StoredExtent } from './partition-row.js';
+import {
+  StoredPartition,
+  type LogPlace,
+  type StoredExtent,
+  type WholeTail,
+} from './partition-row.js';
+import { wholeTail } from './partition-tail.js';
 import { beginAt, freeSegments } from './partition-freeing.js';
 import { encodeMarker, type Marker } from './record-marker.js';
 import { segmentFileName } from './storage/checkpoint.js';
@@ -42,6 +48,8 @@ export class Partition {
   readonly #topic: PartitionTopic;
   /** Null until it is used. */
   #used: CurrentLog | null = null;
+  /** What open has seen behind its recovery point. */
+  #tail: WholeTail | null = null;
 
   /** @param root the data directory */
   constructor(env: LogEnvironment, root: string, topic: PartitionTopic, index: number) {
@@ -64,15 +72,18 @@ export class Partition {
   }
 
   #use(stored: StoredPartition): CurrentLog {
-    const { topic, topicId, index: partition, name } = this;
-    const place = { topic, topicId, partition, directory: join(this.#root, name) };
-    this.#used = new CurrentLog(this.#env, place, this.#topic, stored);
+    this.#used = new CurrentLog(this.#env, this.#place, this.#topic, stored);
     return this.#used;
+  }
+
+  get #place(): LogPlace {
+    const { topic, topicId, index: partition, name } = this;
+    return { topic, topicId, partition, directory: join(this.#root, name) };
   }
 
   #newStored(): StoredPartition {
     const { store, readOnly } = this.#env;
-    return new StoredPartition(store, this.topicId, this.index, !readOnly);
+    return new StoredPartition(store, this.topicId, this.index, !readOnly, this.#tail);
   }
 
   get #log(): PartitionLog {
@@ -264,16 +275,23 @@ export class Partition {
 
   /**
    * Whether recover() has something to judge or to make anew. Of a log that ends where its row says, and that
-   * no producer numbers batches in, this is one look at a file's size, and nothing of it is kept.
+   * no producer numbers batches in, this is one look at a file's size, and nothing of it is kept. Of one with
+   * few whole batches behind, it is that they are there: they are added when the log is used.
    */
   needsRecovery(): boolean {
     if (this.#used !== null) return this.#log.needsRecovery();
     const stored = this.#newStored();
-    const { active, producers, syncFailed } = stored.read();
-    const path = join(this.#root, this.name, segmentFileName(active.baseOffset, 'log'));
-    const activeBytes = Math.max(0, this.#env.openFiles.files.size(path));
-    const hasProducers = producers.snapshotCrc !== null || producers.hasAborted;
-    if (activeBytes === active.bytes && !hasProducers && syncFailed !== true) return false;
+    const row = stored.read();
+    const { active, producers, syncFailed } = row;
+    const { files } = this.#env.openFiles;
+    const place = this.#place;
+    const path = `${place.directory}${sep}${segmentFileName(active.baseOffset, 'log')}`;
+    const activeBytes = Math.max(0, files.size(path));
+    if (producers.snapshotCrc === null && !producers.hasAborted && syncFailed !== true) {
+      if (activeBytes === active.bytes) return false;
+      this.#tail = wholeTail(files, place, row, activeBytes);
+      if (this.#tail !== null) return false;
+    }
     return this.#use(stored).log.needsRecovery(activeBytes);
   }
 
@@ -331,6 +349,11 @@ export class Partition {
    */
   get hasOtherFiles(): boolean {
     return this.#env.readOnly && this.#log.wasCompacted;
+  }
+
+  /** How often it had been compacted when files and rows were looked at. */
+  get swapCount(): number {
+    return this.#log.swapCount;
   }
 
   /**

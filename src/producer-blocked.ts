@@ -3,6 +3,7 @@ import type { AppendSink, Writer } from './engine.js';
 import { OttlaError } from './errors.js';
 import { ignore } from './producer-outcome.js';
 import { sizeOf, type Bytes, type RecordHeaders } from './record.js';
+import { onAbort } from './signal.js';
 import type { TopicInfo } from './topic.js';
 
 /** A send that found the buffer full. */
@@ -75,12 +76,10 @@ export class BlockedSends {
   }
 
   #failOnAbort(waiting: Waiting, signal: AbortSignal): void {
-    const onAbort = (): void => {
+    waiting.passed = onAbort(signal, () => {
       this.#remove(waiting);
       waiting.sink.failed(waitAborted(signal), waiting.partition, -1, 1);
-    };
-    signal.addEventListener('abort', onAbort, { once: true });
-    waiting.passed = () => signal.removeEventListener('abort', onAbort);
+    });
   }
 
   #remove(waiting: Waiting): void {
@@ -154,11 +153,11 @@ export class BlockedSends {
     await new Promise<void>((resolve) => {
       const done = (): void => {
         timer.cancel();
-        signal?.removeEventListener('abort', done);
+        cancel?.();
         resolve();
       };
       const timer = this.#clock.after(leftMs, done);
-      signal?.addEventListener('abort', done);
+      const cancel = signal && onAbort(signal, done);
       void this.#writer.room(bytes).then(done);
     });
   }

@@ -1,4 +1,4 @@
-import { withSignal, type Clock } from './clock.js';
+import type { Clock } from './clock.js';
 import type { Writer } from './engine.js';
 import { got, type Acks } from './options.js';
 import type { BlockedSends } from './producer-blocked.js';
@@ -7,6 +7,7 @@ import { ignore, nobody, type PendingBatch } from './producer-outcome.js';
 import type { PartitionChoice } from './producer-partition.js';
 import type { AnyRecord } from './producer-record.js';
 import type { TopicDefinition } from './serde.js';
+import { withSignal } from './signal.js';
 import type { TopicInfo } from './topic.js';
 
 /** A sendBatch works this long before the host's other work gets a turn. */

@@ -1,4 +1,4 @@
-import { withDeadline, withSignal, type Clock } from './clock.js';
+import { withDeadline, type Clock } from './clock.js';
 import { loadCompressor } from './compressor.js';
 import type { AppendSink, Engine, ProducerMetrics, TransactionalWriter, Writer } from './engine.js';
 import { OttlaError, asUnheard, unknownTopic, type WrittenRun } from './errors.js';
@@ -30,8 +30,9 @@ import {
 import type { ConsumerBatch, TransactionSource } from './consumer-record.js';
 import type { Bytes, RecordHeaders } from './record.js';
 import { definitionOf, encode, shared, type TopicDefinition, type TopicRef } from './serde.js';
+import { withSignal } from './signal.js';
 import type { TopicInfo } from './topic.js';
-import { Watched } from './watched.js';
+import { watched } from './watched.js';
 
 /** Options of a send. */
 export interface SendOptions {
@@ -137,8 +138,7 @@ export class Producer {
     try {
       return this.#send(topic, record, options) as Promise<RecordMetadata<T>>;
     } catch (error) {
-      const refused = new Watched<never>((_resolve, reject) => reject(error));
-      return refused.watch(this.#clock, (unheard) => this.#tell(unheard));
+      return watched(Promise.reject(error as Error), this.#clock, () => this.#tell(error));
     }
   }
 
@@ -243,11 +243,9 @@ export class Producer {
     options?: SendOptions,
   ): Promise<WrittenRun[]> {
     const batch = new PendingBatch();
-    const sent = new Watched<WrittenRun[]>((resolve) => {
-      resolve(this.#sendBatch(topic, records, options, batch));
-    });
-    return sent.watch(this.#clock, (unheard) => {
-      if (!batch.hasFailed) this.#tell(unheard);
+    const sent = this.#sendBatch(topic, records, options, batch);
+    return watched(sent, this.#clock, (error) => {
+      if (!batch.hasFailed) this.#tell(error);
     });
   }
 
@@ -299,14 +297,9 @@ export class Producer {
       typeof first === 'function'
         ? this.#transaction(() => null, first, sends)
         : this.#transaction(() => sourceOf(first, this.#engine), second, sends);
-    return this.#watched(done, (error) => {
+    return watched(done, this.#clock, (error) => {
       if (error !== sends.failure) this.#events.error(failedWork(error));
     });
-  }
-
-  /** What its caller does not ask about is told to `unheard`. */
-  #watched<R>(promise: Promise<R>, unheard: (error: unknown) => void): Promise<R> {
-    return new Watched<R>((resolve) => resolve(promise)).watch(this.#clock, unheard);
   }
 
   /** @param take gives the batch that belongs to the transaction into it; null: there is none */
@@ -352,7 +345,7 @@ export class Producer {
    * @throws ABORTED once `signal` aborts: what was sent settles all the same
    */
   flush(options: WaitOptions = {}): Promise<void> {
-    return this.#watched(this.#flushUnless(options), (error) => this.#tell(error));
+    return watched(this.#flushUnless(options), this.#clock, (error) => this.#tell(error));
   }
 
   async #flushUnless(options: WaitOptions): Promise<void> {
@@ -371,7 +364,7 @@ export class Producer {
    *   the same
    */
   close(options: WaitOptions & { readonly timeoutMs?: number } = {}): Promise<void> {
-    return this.#watched(this.#close(options), (error) => this.#tell(error));
+    return watched(this.#close(options), this.#clock, (error) => this.#tell(error));
   }
 
   async #close(options: WaitOptions & { readonly timeoutMs?: number }): Promise<void> {

@@ -122,6 +122,13 @@ export class BatchHeader {
     return this.#producerIdHigh >= 0;
   }
 
+  /** Whether both are of one producer: told without making bigints. */
+  hasProducerOf(other: BatchHeader): boolean {
+    return (
+      this.#producerIdLow === other.#producerIdLow && this.#producerIdHigh === other.#producerIdHigh
+    );
+  }
+
   get lastOffset(): number {
     return this.baseOffset + this.lastOffsetDelta;
   }

@@ -98,7 +98,6 @@ export class TransactionMarkers {
 
   /** At open: aborts what is open in a log, but for those whose transactions outlived the process. */
   async abortOpen(partition: Partition, remote: readonly Holder[]): Promise<string[]> {
-    if (!partition.hasOpenTransactions) return [];
     partition.open();
     partition.check();
     if (partition.failure !== null) return [];

@@ -3,6 +3,7 @@ import { OttlaError, asStorageError } from './errors.js';
 import { rewind, type GroupCommit, type OffsetStore } from './offsets.js';
 import type { Partition } from './partition.js';
 import { put, remove, type MetaStore, type OpenTransactionRow } from './storage/meta-store.js';
+import type { Slices } from './storage/slices.js';
 import { describeHolder, type TransactionDescription } from './transaction-description.js';
 import {
   decisionOf,
@@ -410,7 +411,7 @@ export class TransactionCoordinator {
    * @returns what was done, in sentences
    * @throws KAFKA_STORAGE_ERROR
    */
-  async recover(partitions: readonly Partition[]): Promise<string[]> {
+  async recover(partitions: readonly Partition[], slices: Slices): Promise<string[]> {
     const report: string[] = [];
     const changes = [];
     for (const { key, value } of this.#env.store.range(['transaction'])) {
@@ -437,6 +438,8 @@ export class TransactionCoordinator {
     }
     const remote = [...this.#holders.values()].filter(({ isRemote }) => isRemote);
     for (const partition of partitions) {
+      await slices.turn();
+      if (!partition.hasOpenTransactions) continue;
       report.push(...(await this.#markers.abortOpen(partition, remote)));
     }
     if (changes.length > 0) await this.#env.store.write(changes);

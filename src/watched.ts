@@ -27,3 +27,12 @@ export class Watched<T> extends Promise<T> {
     return super.then(resolved, failed);
   }
 }
+
+/** `promise`, whose rejection is told to `unheard` where nobody asks for it, and ends no process. */
+export function watched<T>(
+  promise: Promise<T>,
+  clock: Clock,
+  unheard: (error: unknown) => void,
+): Promise<T> {
+  return new Watched<T>((resolve) => resolve(promise)).watch(clock, unheard);
+}

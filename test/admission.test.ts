@@ -50,7 +50,7 @@ describe('Kafka admits', () => {
 });
 
 describe('Kafka refuses', () => {
-  const refused = admissions.filter(({ result }) => result === 'refused');
+  const refused = admissions.filter(({ result }) => result !== 'accepted');
 
   it.each(refused.map((vector) => [nameOf(vector), vector] as const))('%s', (_, vector) => {
     const special = { ...terms, compacted: vector.compactedTopic };

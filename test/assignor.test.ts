@@ -29,6 +29,14 @@ describe.each(all)('$name: what Kafka 3.8.0 does', (assignor) => {
     ]);
     expect(Object.fromEntries(pairs)).toEqual(Object.fromEntries(expected));
   });
+
+  it('has a test for each vector, here or in assignor-sticky.test.ts', () => {
+    const ways = assignor.name.endsWith('sticky')
+      ? ['exact-set', 'properties-only']
+      : ['exact-set'];
+    const others = vectorsOf(assignor).filter(({ compare }) => !ways.includes(compare));
+    expect(others).toEqual([]);
+  });
 });
 
 describe.each(all)('$name: always', (assignor) => {

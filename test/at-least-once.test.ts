@@ -5,6 +5,7 @@ import { it } from 'vitest';
 import { Ottla, type AssignorName, type Consumer } from '../src/index.js';
 import { send } from './consuming.js';
 import { ManualClock } from './manual-clock.js';
+import { seeds } from './seeds.js';
 
 const revokeTimeoutMs = 1000;
 const maxPollIntervalMs = 4000;
@@ -199,6 +200,6 @@ it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
         await shop.checkAtEnd();
       },
     );
-    await fc.assert(property, { numRuns: 40 });
+    await fc.assert(property, { numRuns: seeds(40) });
   },
 );

@@ -3,6 +3,7 @@ import { expect, it } from 'vitest';
 import type { Broker } from '../src/broker.js';
 import { keyedBatch, keyedRecords, latestValues, type KeyedRecord } from './keyed.js';
 import { Machine, append, createTopic, partitionOf } from './machine.js';
+import { seeds } from './seeds.js';
 
 const hour = 3_600_000;
 /** Of the host's time: it may be busy with other tests. */
@@ -103,7 +104,7 @@ it('a compacted log equals its model, whatever comes when', { timeout }, async (
         );
       },
     ),
-    { numRuns: 30 },
+    { numRuns: seeds(30) },
   );
 });
 
@@ -136,7 +137,7 @@ it(
         expect(found).toHaveLength(expected.size);
         await model.broker.close();
       }),
-      { numRuns: 15 },
+      { numRuns: seeds(15) },
     );
   },
 );

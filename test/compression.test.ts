@@ -7,6 +7,7 @@ import { loadCompressor, makeCompressor } from '../src/compressor.js';
 import { zstdByPackage } from '../src/compression-zstd.js';
 import { OttlaError } from '../src/errors.js';
 import { failureOf } from './contract.js';
+import { seeds } from './seeds.js';
 
 const require = createRequire(import.meta.url);
 const compressors: Readonly<Record<string, Compressor>> = {
@@ -39,7 +40,7 @@ describe.each(each)('%s', (_, compressor) => {
         const compressed = Buffer.from(compressor.compress(bytes));
         expect(compressor.decompress(compressed, maxDecompressedBytes).equals(bytes)).toBe(true);
       }),
-      { numRuns: 60 },
+      { numRuns: seeds(60) },
     );
   });
 
@@ -60,7 +61,7 @@ describe.each(each)('%s', (_, compressor) => {
         for (const [where, byte] of changes) bytes[where % bytes.length] = byte;
         expect(lengthOrError(compressor, bytes)).toBeLessThanOrEqual(100_000);
       }),
-      { numRuns: 300 },
+      { numRuns: seeds(300) },
     );
   });
 

@@ -1,6 +1,7 @@
 import { expect, it } from 'vitest';
 import { ConsumerWorld, waysToIterate, waysToRun } from './consumer-world.js';
 import { Chance } from './group-world.js';
+import { firstSeed, seeds } from './seeds.js';
 
 const steps = 40;
 
@@ -38,8 +39,8 @@ async function live(seed: number): Promise<void> {
   await world.rest();
 }
 
-const first = Number(process.env['OTTLA_SEED'] ?? 1);
-const count = Number(process.env['OTTLA_SEEDS'] ?? 20);
+const first = firstSeed;
+const count = seeds(20);
 
 it(
   `consumers process every record, once where nothing fails: ${count} seeds from ${first}`,

@@ -4,6 +4,7 @@ import fc from 'fast-check';
 import { it } from 'vitest';
 import { Ottla, type AssignorName, type Consumer, type ConsumerRecord } from '../src/index.js';
 import { ManualClock } from './manual-clock.js';
+import { seeds } from './seeds.js';
 
 const happening = fc.oneof(
   {
@@ -198,6 +199,6 @@ it.each(['range', 'roundrobin', 'sticky', 'cooperative-sticky'] as const)(
         await shop.checkAtEnd();
       },
     );
-    await fc.assert(property, { numRuns: 60 });
+    await fc.assert(property, { numRuns: seeds(60) });
   },
 );

@@ -107,11 +107,11 @@ export class FaultDisk implements Disk {
   }
 
   readonly openStore: Disk['openStore'] = async (directory, options = {}) => {
-    const { readOnly = false, mayBeEmpty = !readOnly } = options;
+    const { readOnly = false, mayBeEmpty = () => !readOnly } = options;
     try {
       this.#refuse('openStore', directory);
       const store = new FileStore(this, join(directory, 'data.mdb'));
-      await store.read(mayBeEmpty);
+      await store.read(mayBeEmpty());
       return store;
     } catch (error) {
       throw asStorageError(directory, error, false);

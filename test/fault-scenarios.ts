@@ -100,6 +100,12 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
     async prepare(trial) {
       await closed(trial);
       await trial.open();
+      await trial.create('plain', { partitions: 2 });
+      await trial.send('plain', 0, 2);
+      await trial.close();
+      await trial.open();
+      // One has a recovery point, the other was never synced.
+      for (const partition of [0, 1]) await trial.send('plain', partition, 1, 1);
       await trial.create('doomed', {});
       await trial.send('doomed', 0, 1);
       // The second begins a segment.
@@ -123,6 +129,7 @@ export const scenarios: Readonly<Record<string, Scenario>> = {
       await trial.open();
       await trial.read('orders');
       await trial.send('orders', 0, 1);
+      await trial.send('plain', 0, 1);
       await trial.delete('late');
       await trial.close();
     },

@@ -6,6 +6,7 @@ import { afterEach, beforeEach, describe, expect, it } from 'vitest';
 import type { FileSystem } from '../src/storage/file-system.js';
 import { MemoryFiles } from '../src/storage/memory-files.js';
 import { nodeFiles } from '../src/storage/node-files.js';
+import { seeds } from './seeds.js';
 
 const onWindows = process.platform === 'win32';
 
@@ -473,7 +474,7 @@ describe.each([
         }
         file.close();
       }),
-      { numRuns: 40 },
+      { numRuns: seeds(40) },
     );
   });
 });

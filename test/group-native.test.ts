@@ -9,6 +9,7 @@ import {
   type Target,
 } from '../src/group-native.js';
 import { keyOf, TestGroup, type TestMember } from './group-member.js';
+import { seeds } from './seeds.js';
 
 const topics = ['t', 'u', 'v'];
 const longestMs = 3000;
@@ -174,7 +175,7 @@ it.each(['range', 'roundrobin', 'sticky', 'cooperativeSticky'] as const)(
         await simulation.checkAtRest();
       },
     );
-    await fc.assert(property, { numRuns: 150 });
+    await fc.assert(property, { numRuns: seeds(150) });
   },
 );
 

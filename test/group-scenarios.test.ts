@@ -1,22 +1,17 @@
-import { readdirSync, readFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { expect, it } from 'vitest';
 import { Room } from './group-room.js';
+import { withoutTest } from './named-tests.js';
 import { protocolsOf, type WireMember } from './wire-member.js';
 
 const unknown = { memberId: 'nobody', groupInstanceId: null };
 
 it('has a test for each scenario, here or elsewhere', () => {
-  const directory = new URL('.', import.meta.url);
-  const text = readdirSync(directory)
-    .filter((name) => name.endsWith('.test.ts'))
-    .map((name) => readFileSync(new URL(name, directory), 'utf8'))
-    .join('');
   const file = new URL('vectors/group-scenarios.json', import.meta.url);
   const { scenarios } = JSON.parse(readFileSync(file, 'utf8')) as {
     readonly scenarios: readonly { readonly id: string }[];
   };
-  const missing = scenarios.filter(({ id }) => !new RegExp(`it\\('[^']*\\b${id}\\b`).test(text));
-  expect(missing.map(({ id }) => id)).toEqual([]);
+  expect(withoutTest(scenarios.map(({ id }) => id))).toEqual([]);
 });
 
 it('g01: First member', async () => {

@@ -5,6 +5,7 @@ import { fewestMoves } from './assignor-cases.js';
 import { ConsumerReader } from './group-consumer-reader.js';
 import { NativeReader, RemoteReader } from './group-readers.js';
 import { Chance, World, type Reader } from './group-world.js';
+import { firstSeed, seeds } from './seeds.js';
 
 const all = ['t', 'u', 'v'];
 const steps = 60;
@@ -93,8 +94,8 @@ async function moveLittle(seed: number, kind: Kind): Promise<void> {
   }
 }
 
-const first = Number(process.env['OTTLA_SEED'] ?? 1);
-const count = Number(process.env['OTTLA_SEEDS'] ?? 200);
+const first = firstSeed;
+const count = seeds(200);
 
 /** What fails, by its seed. */
 async function failuresOf(run: (seed: number) => Promise<void>): Promise<string[]> {

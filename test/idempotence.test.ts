@@ -4,6 +4,7 @@ import { Ottla, type OttlaError, type Producer, type ProducerOptions } from '../
 import { FaultInjector } from '../src/testing/index.js';
 import { closedAfterEach, collect, failureOf } from './contract.js';
 import { ManualClock } from './manual-clock.js';
+import { seeds } from './seeds.js';
 
 const opened = closedAfterEach();
 
@@ -140,6 +141,7 @@ describe('an idempotent producer', () => {
     [{ idempotent: 'yes' } as never],
     [{ transactionalId: 'a', acks: 1 } as const],
     [{ transactionalId: '' } as const],
+    [{ transactionalId: '__ottla-0' } as const],
   ])('refuses %o', async (options) => {
     const { ottla } = await place();
     expect(() => ottla.producer(options)).toThrow(TypeError);
@@ -180,7 +182,7 @@ describe('an idempotent producer', () => {
           await ottla.close();
         },
       ),
-      { numRuns: 60 },
+      { numRuns: seeds(60) },
     );
   }, 30_000);
 });

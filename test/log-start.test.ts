@@ -281,7 +281,7 @@ describe('a file that the metadata does not know', () => {
     await append(partition, batchOf(['5']));
     await partition.deleteRecords(2);
     machine.write(firstLog, bytes);
-    machine.write(names(7)[0]!, bytes, '/u-0');
+    machine.write(names(1)[0]!, bytes, '/u-0');
     expect(await failureOf(machine.open())).toMatchObject({ code: 'METADATA_LOST' });
     // As who opens does then.
     machine.store.write = () => Promise.reject(new OttlaError('CLOSED', 'the metadata is closed'));

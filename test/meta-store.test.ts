@@ -15,6 +15,7 @@ import {
   type SegmentRow,
   type TopicRow,
 } from '../src/storage/meta-store.js';
+import { seeds } from './seeds.js';
 
 const topicRow: TopicRow = {
   id: 'AAAAAAAAQACAAAAAAAAAAA',
@@ -331,7 +332,7 @@ describe.each([
         }
         for (const { key, value } of model.values()) expect(store.get(key)).toEqual(value);
       }),
-      { numRuns: onDisk ? 60 : 200 },
+      { numRuns: seeds(onDisk ? 60 : 200) },
     );
   });
 

@@ -9,7 +9,9 @@ import { append, batchOf, createTopic, partitionOf, valuesIn } from './machine.j
 class Holder implements OpenFileHolder {
   recentlyUsed = false;
   isOpen = false;
-  mayRelease = true;
+  /** How often it was asked to close its file. */
+  asked = 0;
+  #isHeld = false;
   readonly #openFiles: OpenFiles;
   readonly #path: string;
 
@@ -24,9 +26,20 @@ class Holder implements OpenFileHolder {
     this.isOpen = true;
   }
 
+  hold(): void {
+    this.#isHeld = true;
+    this.use();
+  }
+
+  letGo(): void {
+    this.#isHeld = false;
+    this.#openFiles.mayRelease(this);
+  }
+
   releaseFile(): boolean {
-    if (this.mayRelease) this.isOpen = false;
-    return this.mayRelease;
+    this.asked++;
+    if (!this.#isHeld) this.isOpen = false;
+    return !this.#isHeld;
   }
 }
 
@@ -52,18 +65,27 @@ describe('OpenFiles', () => {
 
   it('passes the bound rather than close what may not be closed', () => {
     const all = holders(3, 6);
-    for (const holder of all.slice(0, 3)) {
-      holder.mayRelease = false;
-      holder.use();
-    }
+    for (const holder of all.slice(0, 3)) holder.hold();
     all[3]!.use();
     expect(open(all)).toEqual([0, 1, 2, 3]);
     all[4]!.use();
     expect(open(all)).toEqual([0, 1, 2, 4]);
-    for (const holder of all) holder.mayRelease = true;
+    for (const holder of all) holder.letGo();
     all[5]!.use();
     expect(open(all)).toHaveLength(3);
     expect(open(all)).toContain(5);
+  });
+
+  it('asks what may not be closed once, until it says that this has changed', () => {
+    const all = holders(10, 1001);
+    const held = all.slice(0, 1000);
+    for (const holder of held) holder.hold();
+    expect(open(all)).toHaveLength(1000);
+    expect(Math.max(...held.map(({ asked }) => asked))).toBe(1);
+    for (const holder of held) holder.letGo();
+    all[1000]!.use();
+    expect(open(all)).toHaveLength(10);
+    expect(Math.max(...held.map(({ asked }) => asked))).toBe(2);
   });
 });
 

@@ -132,7 +132,7 @@ describeContract('choice of the partition', ({ open }) => {
     expect(partition).toBe((murmur2(Buffer.from('k')) & 0x7fffffff) % 50);
   });
 
-  it('roundrobin takes turns, whatever the key, topic by topic', async () => {
+  it('p06: roundrobin takes turns, whatever the key, topic by topic', async () => {
     const ottla = await open();
     await ottla.topics.create('orders', { partitions: 3 });
     await ottla.topics.create('bills', { partitions: 3 });

@@ -5,6 +5,7 @@ import { OttlaError, asStorageError } from '../src/errors.js';
 import { FaultyMachine } from './faulty-machine.js';
 import { append, batchOf, createTopic, partitionOf, readFrom, valuesIn } from './machine.js';
 import { ioError, noSpace } from './watched-files.js';
+import { seeds } from './seeds.js';
 
 /** What a call to the file system, or a write of rows, meets with. */
 type Fault = 'none' | 'no space' | 'i/o error' | number;
@@ -163,7 +164,7 @@ describe('a partition whose disk fails at random', () => {
           expect(trial.machine.watched.openCount).toBe(open);
         },
       ),
-      { numRuns: 200 },
+      { numRuns: seeds(200) },
     );
   });
 });

@@ -16,9 +16,9 @@ const dataFile = resolve('/some/where/data/meta/data.mdb');
 function diskOf(machine: PowerMachine): Disk {
   return {
     files: machine.files,
-    async openStore(_directory, { mayBeEmpty = false } = {}) {
+    async openStore(_directory, { mayBeEmpty = () => false } = {}) {
       const isNew = machine.files.size(dataFile) <= 0;
-      if (isNew && !mayBeEmpty) throw new OttlaError('METADATA_LOST', 'no metadata');
+      if (isNew && !mayBeEmpty()) throw new OttlaError('METADATA_LOST', 'no metadata');
       const file = machine.files.open(dataFile, 'write');
       if (isNew) file.write(Buffer.from('rows'), 0, 4, 0);
       await file.sync();

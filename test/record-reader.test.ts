@@ -4,6 +4,7 @@ import { readBatchHeader } from '../src/record.js';
 import { RecordReader } from '../src/record-reader.js';
 import { encodeBatch, type PlacedRecord } from '../src/record-writer.js';
 import { withCrc } from './batch-vectors.js';
+import { seeds } from './seeds.js';
 
 function batchOf(records: readonly PlacedRecord[], baseOffset = 0): Buffer {
   return encodeBatch({ baseOffset, leaderEpoch: 0, records });
@@ -156,7 +157,7 @@ describe('a record of short numbers', () => {
         const long = [(size & 0x7f) | 0x80, last[0] | 0x80, last[1]];
         expect(outcome([...short, ...body])).toEqual(outcome([...long, ...body]));
       }),
-      { numRuns: 2000 },
+      { numRuns: seeds(2000) },
     );
   });
 });

@@ -9,6 +9,7 @@ import {
 } from '../src/record.js';
 import { RecordReader } from '../src/record-reader.js';
 import { BatchBuilder, encodeBatch, recordSizeUpperBound } from '../src/record-writer.js';
+import { seeds } from './seeds.js';
 
 type Given = readonly [
   timestamp: number,
@@ -99,7 +100,7 @@ describe('BatchBuilder', () => {
         });
         expect(shown(decode(buffer, position, position + size))).toBe(shown(given));
       }),
-      { numRuns: 300 },
+      { numRuns: seeds(300) },
     );
   });
 

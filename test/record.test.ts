@@ -13,6 +13,7 @@ import {
 import { RecordReader } from '../src/record-reader.js';
 import { encodeBatch, type PlacedRecord } from '../src/record-writer.js';
 import { batches, bytesOf, corrupted, withCrc, type VectorBytes } from './batch-vectors.js';
+import { seeds } from './seeds.js';
 
 interface Read {
   readonly offset: number;
@@ -277,7 +278,7 @@ describe('f27 damage', () => {
         const { batches: found, end } = walk(withCrc(bytes));
         expect([found, end]).toEqual(end === 'all' ? [1, 'all'] : [0, 'corrupt']);
       }),
-      { numRuns: 2000 },
+      { numRuns: seeds(2000) },
     );
   });
 
@@ -292,7 +293,7 @@ describe('f27 damage', () => {
         }
         expect(walk(bytes).batches).toBeLessThanOrEqual(1);
       }),
-      { numRuns: 1000 },
+      { numRuns: seeds(1000) },
     );
   });
 });

@@ -381,8 +381,8 @@ describe('the recovery point', () => {
     const calls = watchLogs(machine);
     await machine.open();
     const reads = calls.filter(({ name }) => name === 'readAsync' || name === 'read');
-    expect(reads.map(({ position }) => position)).toContain(lastStart);
-    expect(Math.min(...reads.map(({ position }) => position))).toBeGreaterThanOrEqual(0);
+    // The last batch before it shows that the file is the one that it is of.
+    expect(Math.min(...reads.map(({ position }) => position))).toBe(lastStart - sizes[1]!);
   });
 
   it('moves at a sync that comes 5 s or more after it moved last', async () => {
@@ -445,7 +445,7 @@ describe('an index that was written anew behind the recovery point', () => {
     await createTopic(broker, { indexIntervalBytes: 0 });
     for (const value of ['a', 'b', 'c']) await append(partitionOf(broker), batchOf([value]));
     await broker.close();
-    const point = pointOf(machine, broker.topic('t').id);
+    const point = pointOf(machine, broker.topics.get('t').id);
     expect(point.offsetIndexBytes).toBeGreaterThan(0);
     broker = await machine.open();
     for (const value of ['d', 'e', 'f']) await append(partitionOf(broker), batchOf([value]));

@@ -114,6 +114,7 @@ describe('InitProducerId', () => {
   it('refuses what contradicts itself', async () => {
     const refused = { errorCode: codes.INVALID_REQUEST };
     expect(await init({ transactionalId: '' })).toMatchObject(refused);
+    expect(await init({ transactionalId: '__ottla-0' })).toMatchObject(refused);
     expect(await init({ producerId: 5n })).toMatchObject(refused);
     expect(await init({ producerEpoch: 5 })).toMatchObject(refused);
     expect(await init({ transactionTimeoutMs: 900_001 })).toMatchObject({

@@ -42,6 +42,11 @@ function plain(value: unknown): unknown {
   );
 }
 
+it('has a test for each request that there are vectors of', () => {
+  const offered = [...apis.values()].map(({ name }) => name);
+  expect(new Set(vectors.map(({ api }) => api))).toEqual(new Set(offered));
+});
+
 for (const api of apis.values()) {
   describe(`${api.name} is read and written as Kafka does`, () => {
     const { minVersion, maxVersion } = api;

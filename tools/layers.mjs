@@ -7,7 +7,7 @@ import { posix } from 'node:path';
  */
 export const layers = [
   ['errors'],
-  ['clock', 'watched'],
+  ['clock', 'signal', 'watched'],
   ['topic-name'],
   ['regular-expression'],
   ['compression', 'compression-*', 'compressor'],
@@ -23,7 +23,7 @@ export const layers = [
   ['assignor', 'assignor-*'],
   ['partition', 'partition-*'],
   ['offsets', 'offsets-*'],
-  ['topic'],
+  ['topic', 'topics'],
   ['group', 'group-*', 'groups'],
   ['retention'],
   ['transaction', 'transaction-*'],

@@ -28,7 +28,8 @@ function cellsOf(row: Compared): string[] {
 }
 
 function figure(value: number, unit: Compared['unit']): string {
-  if (unit !== 'records/s') return `${value.toPrecision(3)} ${unit}`;
+  if (unit !== 'records/s')
+    return `${value < 100 ? value.toPrecision(3) : value.toFixed(0)} ${unit}`;
   return value >= 1e6 ? `${(value / 1e6).toFixed(2)} M/s` : `${(value / 1000).toFixed(0)} k/s`;
 }
 

@@ -1,3 +1,4 @@
+import { nextTick } from 'node:process';
 import type { Duplex } from 'node:stream';
 import type { Clock } from '../clock.js';
 import { readRequest, type Exchange } from './exchange.js';
@@ -80,6 +81,7 @@ export class Connection implements Peer {
   answeringSince: number = Infinity;
   #progressAt: number;
   #writableLength = 0;
+  #isCorked = false;
 
   constructor(stream: Duplex, clientHost: string, options: ConnectionOptions) {
     this.clientHost = clientHost;
@@ -218,11 +220,25 @@ export class Connection implements Peer {
     if (this.#isClosed) return;
     this.#progressAt = this.#options.clock.monotonic();
     const bytes = parts.reduce((sum, { length }) => sum + length, 0);
-    this.#stream.cork();
+    this.#cork();
     for (const part of parts.slice(0, -1)) this.#stream.write(part);
-    this.#stream.write(parts.at(-1)!, () => this.#answering(-bytes));
-    this.#stream.uncork();
+    this.#stream.write(parts.at(-1)!, (error) => {
+      this.#answering(-bytes);
+      // Of what could not be sent the system may still hold a part.
+      if (error == null) this.#options.node.spareBuffers.giveBack(parts);
+    });
     this.#answering(bytes);
+  }
+
+  /** Answers to what arrived together, or was synced together, leave in one call of the system. */
+  #cork(): void {
+    if (this.#isCorked) return;
+    this.#isCorked = true;
+    this.#stream.cork();
+    nextTick(() => {
+      this.#isCorked = false;
+      this.#stream.uncork();
+    });
   }
 
   #failed(error: unknown): void {

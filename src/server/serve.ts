@@ -6,6 +6,7 @@ import type { Timer } from '../clock.js';
 import { OttlaError } from '../errors.js';
 import { checkOptions, milliseconds } from '../options.js';
 import { attach, type Ottla } from '../ottla.js';
+import { watched } from '../watched.js';
 import { apis } from './apis.js';
 import { Connection } from './connection.js';
 import { Connections } from './connections.js';
@@ -15,6 +16,7 @@ import { listenAt } from './listening.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
 import { SaslUsers } from './protocol/sasl.js';
+import { SpareBuffers } from './spare-buffers.js';
 
 /** What KafkaJS gives its `socketFactory`. */
 export interface SocketRequest {
@@ -36,6 +38,7 @@ export class Server {
   readonly #broker: Broker;
   readonly #listens: (address: string) => void;
   readonly #detach: () => void;
+  readonly #unheard: (error: unknown) => void;
   readonly #warn: (warning: string) => void;
   readonly #connections: Connections;
   readonly #node: Node;
@@ -48,10 +51,11 @@ export class Server {
 
   /** @internal */
   constructor(ottla: Ottla, settings: ServeSettings) {
-    const { broker, warn, listens, detach } = attach(ottla, this);
+    const { broker, unheard, warn, listens, detach } = attach(ottla, this);
     this.#settings = settings;
     this.#users = settings.sasl === null ? null : new SaslUsers(settings.sasl);
     this.#broker = broker;
+    this.#unheard = unheard;
     this.#warn = warn;
     this.#listens = listens;
     this.#detach = detach;
@@ -68,6 +72,7 @@ export class Server {
       defaultPartitions,
       fetchSessions: new FetchSessions(broker.clock, broker.random),
       answerRoom: this.#connections,
+      spareBuffers: new SpareBuffers(),
       get endpoint() {
         return endpoint();
       },
@@ -176,7 +181,11 @@ export class Server {
    * @param options timeoutMs: how long requests may take, in ms, before their connections are cut; 1000
    *   unless it is given
    */
-  async close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+  close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
+    return watched(this.#closeWithin(options), this.#broker.clock, this.#unheard);
+  }
+
+  async #closeWithin(options: { readonly timeoutMs?: number }): Promise<void> {
     checkOptions('close', { timeoutMs: milliseconds }, options);
     this.#closing ??= this.#close(options.timeoutMs ?? closeMs);
     await this.#closing;

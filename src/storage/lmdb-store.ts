@@ -34,7 +34,7 @@ export async function openLmdbStore(
   directory: string,
   options: StoreOptions = {},
 ): Promise<MetaStore> {
-  const { readOnly = false, mayBeEmpty = !readOnly, slices } = options;
+  const { readOnly = false, mayBeEmpty = () => !readOnly, slices } = options;
   try {
     const path = realpathSync(directory);
     if (!readOnly) refuseBesideReader(path);
@@ -57,10 +57,10 @@ function refuseBesideReader(path: string): void {
   throw new OttlaError('LOCKED', `${path} is open read-only in this process: close it first`);
 }
 
-function prepare(directory: string, state: 'empty' | 'good', mayBeEmpty: boolean): void {
+function prepare(directory: string, state: 'empty' | 'good', mayBeEmpty: () => boolean): void {
   if (state === 'good') return;
   const path = join(directory, dataFile);
-  if (!mayBeEmpty) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
+  if (!mayBeEmpty()) throw new OttlaError('METADATA_LOST', `${directory} holds no metadata`);
   if (isFull(directory)) throw fileError('ENOSPC', 'write', path);
   try {
     truncateSync(path);
@@ -150,13 +150,8 @@ class LmdbStore implements MetaStore {
     checkKey(prefix);
     const start = encodeKey(prefix);
     const end = endOfRange(start);
-    const rows: Row<K>[] = [];
-    this.#read(() => {
-      for (const { key, value } of this.#db.getRange({ start, end })) {
-        rows.push(decodeRow(prefix[0], key, value));
-      }
-    });
-    return rows;
+    const rows = this.#read(() => [...this.#db.getRange({ start, end })]);
+    return decoded(prefix[0], rows);
   }
 
   #read<T>(read: () => T): T {
@@ -253,6 +248,14 @@ class LmdbStore implements MetaStore {
   #closed(): OttlaError {
     return new OttlaError('CLOSED', `the metadata in ${this.#directory} is closed`);
   }
+}
+
+/** One by one, as each takes longer to decode than to read. */
+function* decoded<K extends RowKind>(
+  kind: K,
+  rows: readonly { readonly key: Buffer; readonly value: Buffer }[],
+): Generator<Row<K>> {
+  for (const { key, value } of rows) yield decodeRow(kind, key, value);
 }
 
 /** Why a commit failed. lmdb tells in a second promise, which rejects too: nobody else would catch that. */

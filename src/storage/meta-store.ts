@@ -4,8 +4,8 @@ import { checkKey } from './row-key.js';
 export interface StoreOptions {
   /** Works beside a running owner, and sees what that one committed at each read. */
   readonly readOnly?: boolean;
-  /** Begins it anew where nothing is there. @default unless readOnly */
-  readonly mayBeEmpty?: boolean;
+  /** Asked where nothing is there: whether it is begun anew. @default unless readOnly */
+  readonly mayBeEmpty?: () => boolean;
   /** What is there is looked through in these. @default at once */
   readonly slices?: Slices;
 }
@@ -18,7 +18,8 @@ export interface MetaStore {
   get<K extends RowKind>(key: Key<K>): Rows[K] | undefined;
   /**
    * Rows whose key starts with `prefix`, in key order: numbers numerically, strings by code point. They
-   * are those of the call; writes that come while they are read do not show.
+   * are those of the call; writes that come while they are read do not show. To be gone through once: each is
+   * decoded, and found to be damaged, in its turn.
    */
   range<K extends RowKind>(prefix: KeyPrefix<K>): Iterable<Row<K>>;
   /**

@@ -6,10 +6,10 @@ import type { AbortedTransaction } from './transaction-index.js';
 
 /** A batch that came last, or shortly before it. */
 interface RecentBatch {
-  readonly baseSequence: number;
-  readonly lastSequence: number;
-  readonly lastOffset: number;
-  readonly offsetDelta: number;
+  baseSequence: number;
+  lastSequence: number;
+  lastOffset: number;
+  offsetDelta: number;
 }
 
 /** What a log knows of one producer id. */
@@ -41,6 +41,8 @@ const snapshotEntryBytes = 46;
  */
 export class ProducerState {
   readonly #producers = new Map<bigint, ProducerEntry>();
+  /** What was looked up last, and for whom: most batches are of the producer of the one before. */
+  #last: { readonly header: BatchHeader; readonly entry: ProducerEntry } | null = null;
   /** First offsets of open transactions, in their order. */
   readonly #open = new Map<bigint, number>();
 
@@ -64,15 +66,23 @@ export class ProducerState {
     return this.#producers.get(producerId)?.epoch ?? -1;
   }
 
+  #entryOf(header: BatchHeader): ProducerEntry | undefined {
+    if (this.#last !== null && header.hasProducerOf(this.#last.header)) return this.#last.entry;
+    const entry = this.#producers.get(header.producerId);
+    if (entry !== undefined) this.#last = { header, entry };
+    return entry;
+  }
+
   /** The base offset that a batch was given when it came before; -1: it did not, as far as is known. */
   duplicateOf(header: BatchHeader): number {
-    const entry = this.#producers.get(header.producerId);
+    const entry = this.#entryOf(header);
     if (entry?.epoch !== header.producerEpoch) return -1;
     const { baseSequence, lastSequence } = header;
-    const batch = entry.batches.find(
-      (known) => known.baseSequence === baseSequence && known.lastSequence === lastSequence,
-    );
-    return batch === undefined ? -1 : batch.lastOffset - batch.offsetDelta;
+    for (const known of entry.batches) {
+      const isSame = known.baseSequence === baseSequence && known.lastSequence === lastSequence;
+      if (isSame) return known.lastOffset - known.offsetDelta;
+    }
+    return -1;
   }
 
   /**
@@ -81,10 +91,10 @@ export class ProducerState {
    */
   checkBatch(header: BatchHeader): void {
     const { producerEpoch, baseSequence } = header;
-    const entry = this.#producers.get(header.producerId);
+    const entry = this.#entryOf(header);
     // Of an unknown producer, or one known no more, any sequence is taken.
     if (entry === undefined) return;
-    this.#checkEpoch(header.producerId, entry, producerEpoch);
+    this.#checkEpoch(header, entry);
     const last = producerEpoch === entry.epoch ? (entry.batches.at(-1)?.lastSequence ?? -1) : -1;
     const next = last === maxSequence ? 0 : last + 1;
     if (baseSequence !== next) {
@@ -105,9 +115,9 @@ export class ProducerState {
 
   /** @throws INVALID_PRODUCER_EPOCH, TRANSACTION_COORDINATOR_FENCED */
   checkMarker(header: BatchHeader, { coordinatorEpoch }: Marker): void {
-    const entry = this.#producers.get(header.producerId);
+    const entry = this.#entryOf(header);
     if (entry === undefined) return;
-    this.#checkEpoch(header.producerId, entry, header.producerEpoch);
+    this.#checkEpoch(header, entry);
     if (coordinatorEpoch >= entry.coordinatorEpoch) return;
     throw refused(
       'TRANSACTION_COORDINATOR_FENCED',
@@ -116,19 +126,19 @@ export class ProducerState {
     );
   }
 
-  #checkEpoch(producerId: bigint, entry: ProducerEntry, epoch: number): void {
+  #checkEpoch(header: BatchHeader, entry: ProducerEntry): void {
+    const epoch = header.producerEpoch;
     if (epoch >= entry.epoch) return;
     const what = `epoch ${epoch}, expected at least ${entry.epoch}`;
-    throw refused('INVALID_PRODUCER_EPOCH', producerId, what);
+    throw refused('INVALID_PRODUCER_EPOCH', header.producerId, what);
   }
 
   #entry(header: BatchHeader): ProducerEntry {
-    const id = header.producerId;
     const epoch = header.producerEpoch;
-    let entry = this.#producers.get(id);
+    let entry = this.#entryOf(header);
     if (entry === undefined) {
       entry = { epoch, batches: [], timestamp: -1, coordinatorEpoch: -1, firstOffset: -1 };
-      this.#producers.set(id, entry);
+      this.#producers.set(header.producerId, entry);
     } else if (epoch > entry.epoch) {
       entry.epoch = epoch;
       entry.batches = [];
@@ -140,9 +150,19 @@ export class ProducerState {
   /** Takes a batch into account that is in the log. */
   added(header: BatchHeader): void {
     const entry = this.#entry(header);
+    const { batches } = entry;
     const { baseSequence, lastSequence, lastOffset, lastOffsetDelta, baseOffset } = header;
-    entry.batches.push({ baseSequence, lastSequence, lastOffset, offsetDelta: lastOffsetDelta });
-    if (entry.batches.length > batchesRemembered) entry.batches.shift();
+    if (batches.length < batchesRemembered) {
+      batches.push({ baseSequence, lastSequence, lastOffset, offsetDelta: lastOffsetDelta });
+    } else {
+      // The oldest becomes the latest: nothing is allocated for each batch.
+      const batch = batches.shift()!;
+      batch.baseSequence = baseSequence;
+      batch.lastSequence = lastSequence;
+      batch.lastOffset = lastOffset;
+      batch.offsetDelta = lastOffsetDelta;
+      batches.push(batch);
+    }
     if (!header.isTransactional || entry.firstOffset >= 0) return;
     entry.firstOffset = baseOffset;
     this.#open.set(header.producerId, baseOffset);
@@ -163,6 +183,7 @@ export class ProducerState {
 
   /** Forgets producers that were silent for a day. */
   expire(now: number): void {
+    this.#last = null;
     for (const [id, { timestamp, firstOffset }] of this.#producers) {
       if (firstOffset < 0 && timestamp < now - expirationMs) this.#producers.delete(id);
     }

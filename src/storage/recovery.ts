@@ -9,6 +9,7 @@ import {
 } from '../record.js';
 import { segmentFileName } from './checkpoint.js';
 import type { FileSystem } from './file-system.js';
+import type { RecoveryPoint } from './meta-store.js';
 import type { Segment } from './segment.js';
 import type { Slices } from './slices.js';
 
@@ -16,11 +17,74 @@ const chunkBytes = 1024 * 1024;
 /** How often it is looked at the time: some tenths of a ms. */
 const bytesPerLook = 128 * 1024;
 const shortBytes = 32 * 1024;
+/** What endOfWholeTail() reads. */
+const tailBytes = Buffer.allocUnsafeSlow(shortBytes);
 /** More than this is not searched: it is kept aside as it is. */
 const maxSearchBytes = 256 * 1024 * 1024;
 
 /** The problem of an ordinary torn tail: the last write did not reach the disk whole. */
 const incomplete = 'an incomplete batch';
+
+/**
+ * Looks, by one read, at what lies behind a recovery point, and at the last batch before it, which shows that it is
+ * the log's file.
+ * @returns the offset after the last batch, if there are whole and valid batches alone, each the next one, and
+ *   none that its producer has numbered; null if it is not so, or takes a longer look to tell
+ * @throws errors of the file system
+ */
+export function endOfWholeTail(
+  files: FileSystem,
+  path: string,
+  point: RecoveryPoint,
+  fileSize: number,
+): number | null {
+  const start = point.bytes - point.lastBatchBytes;
+  const length = fileSize - start;
+  if (length > shortBytes || fileSize < point.bytes) return null;
+  const file = files.open(path, 'read');
+  try {
+    if (file.read(tailBytes, 0, length, start) < length) return null;
+  } finally {
+    file.close();
+  }
+  try {
+    const view = new DataView(tailBytes.buffer, 0, length);
+    let { nextOffset } = point;
+    for (let at = 0; at < length;) {
+      const header = readBatchHeader(tailBytes, at, length, view);
+      if (header === null) return null;
+      if (at < point.lastBatchBytes) {
+        const isKnown = header.size === point.lastBatchBytes && header.crc === point.lastCrc;
+        if (!isKnown || header.nextOffset !== nextOffset) return null;
+      } else {
+        if (header.baseOffset !== nextOffset || header.hasProducerId) return null;
+        ({ nextOffset } = header);
+      }
+      checkBatch(view, at, header);
+      at += header.size;
+    }
+    return nextOffset;
+  } catch (error) {
+    problemIn(error);
+    return null;
+  }
+}
+
+/**
+ * Adds, at once, what endOfWholeTail() has found.
+ * @returns whether that is still there
+ */
+export function addWholeTail(segment: Segment, fileSize: number, added: AddBatch): boolean {
+  const length = fileSize - segment.size;
+  const bytes = Buffer.allocUnsafe(length);
+  if (segment.read(bytes, length, segment.size) < length) return false;
+  try {
+    return addBatches(segment, bytes, 0, length, length, added) === length;
+  } catch (error) {
+    problemIn(error);
+    return false;
+  }
+}
 
 /** Where a scan ended, and why if that was before the end of the file. */
 export interface ScanEnd {

@@ -61,6 +61,15 @@ export function pathInSwap(files: FileSystem, path: string): string {
   return files.size(`${path}.swap`) >= 0 ? `${path}.swap` : path;
 }
 
+/** Bytes of a file of the committed segment, which may get its name meanwhile; -1 where there is none. */
+export function sizeInSwap(files: FileSystem, path: string): number {
+  for (const name of [`${path}.swap`, path]) {
+    const size = files.size(name);
+    if (size >= 0) return size;
+  }
+  return -1;
+}
+
 /** Whether a name is of a swap under way, or of what a crash left of one. */
 export function isOfSwap(name: string): boolean {
   const [, file, suffix] = /^(.*)\.(cleaned|swap|deleted)$/.exec(name) ?? [];

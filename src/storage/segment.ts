@@ -420,10 +420,14 @@ export class Segment implements OpenFileHolder {
 
   #open(): File {
     const mode = this.#writable ? 'write' : 'read';
-    if (this.nameSuffix === '.swap' && this.#openFiles.files.size(this.path) < 0) {
-      // An owner beside us has given it its name meanwhile.
-      this.nameSuffix = '';
+    try {
+      return this.#openFiles.open(this.path, mode, this);
+    } catch (error) {
+      const isMissing = error instanceof Error && 'code' in error && error.code === 'ENOENT';
+      if (this.nameSuffix !== '.swap' || !isMissing) throw error;
     }
+    // An owner beside us has given it its name meanwhile.
+    this.nameSuffix = '';
     return this.#openFiles.open(this.path, mode, this);
   }
 
@@ -464,6 +468,7 @@ export class Segment implements OpenFileHolder {
   #endUse(): void {
     this.#uses--;
     if (this.#closing) this.close();
+    else this.#openFiles.mayRelease(this);
     const waiting = this.#waitingForEndOfUse;
     this.#waitingForEndOfUse = [];
     for (const resolve of waiting) resolve();

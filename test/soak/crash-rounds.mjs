@@ -9,9 +9,11 @@ import { activities, randomFrom } from './crash-model.mjs';
 import { Oracle } from './crash-oracle.mjs';
 
 const writer = fileURLToPath(new URL('crash-writer.mjs', import.meta.url));
-/** How long a kill waits for the activity that it is meant for, or for the end of a backup. */
+/** How long a kill waits for the activity that it is meant for, once there is work, or for the end of a backup. */
 const patienceMs = 2000;
 const backupMs = 10_000;
+/** When the kills that are meant for no activity come: while it starts; some time after it works, or has sent. */
+const moments = ['sent ', 'working\n', 'sent ', 'working\n', 'start'];
 /** Activities of which a writer begins few. */
 const once = new Set(['open', 'close', 'repair', 'backup']);
 /** All of a directory is looked through once in so many rounds. */
@@ -30,7 +32,8 @@ export async function crashRounds({ entry, directory, rounds, seed, onRound = ()
     const aim = round % 2 === 0 ? activities[(seed + round / 2) % activities.length] : null;
     const known = JSON.stringify(oracle.liveTopics());
     const words = [writer, entry, directory, copies, seed * 1000 + round, round, aim ?? '', known];
-    const lines = await runAndKill(words, aim, random);
+    const moment = moments[((round - 1) / 2) % moments.length];
+    const lines = await runAndKill(words, aim, moment, random);
     const underWay = new Map();
     for (const line of lines) {
       const [what, ...rest] = line.split(' ');
@@ -80,31 +83,38 @@ async function openOrRepair(Ottla, directory, readOnly, isInRepair) {
   }
 }
 
-/** @returns the lines that the writer said before it was killed */
-async function runAndKill(words, aim, random) {
+/**
+ * @param moment of a kill without an aim
+ * @returns the lines that the writer said before it was killed
+ */
+async function runAndKill(words, aim, moment, random) {
   const child = spawn(process.execPath, words, { stdio: ['ignore', 'pipe', 'pipe'] });
   const ended = new Promise((resolve) => child.once('close', (...how) => resolve(how)));
   let output = '';
   let errors = '';
   let isReached = () => undefined;
   const reached = new Promise((resolve) => (isReached = resolve));
+  let isWorking = () => undefined;
+  const working = new Promise((resolve) => (isWorking = resolve));
   // The activity comes more than once: not always the first one is hit.
   let passes = aim === null || once.has(aim) ? 0 : random.below(3);
   // What a backup is good for shows when it is done.
   const awaitsEnd = aim === 'backup' && random.below(2) === 0;
-  const sign = awaitsEnd ? 'copied' : aim === null ? 'working\n' : `+ ${aim}\n`;
+  const sign = awaitsEnd ? 'copied' : aim === null ? moment : `+ ${aim}\n`;
   let seen = 0;
   child.stderr.setEncoding('utf8').on('data', (text) => (errors += text));
   child.stdout.setEncoding('utf8').on('data', (text) => {
     output += text;
+    if (output.includes('working\n')) isWorking();
     for (let at; (at = output.indexOf(sign, seen)) !== -1;) {
       seen = at + sign.length;
       if (passes-- <= 0) isReached();
     }
   });
-  if (aim === null && random.below(5) === 0) {
+  if (sign === 'start') {
     await sleep(random.below(250));
   } else {
+    await Promise.race([reached, ended, working]);
     const mostPatience = awaitsEnd ? backupMs : aim === null ? 2 ** 31 - 1 : patienceMs;
     const isOver = new AbortController();
     const late = sleep(mostPatience, undefined, isOver).catch(() => undefined);

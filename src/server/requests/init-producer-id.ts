@@ -1,4 +1,4 @@
-import { anId } from '../../options.js';
+import { aTransactionalId } from '../../options.js';
 import { coordinatorErrorNumberOf } from '../coordinator-errors.js';
 import { api, type Api } from '../protocol/api.js';
 import { errorNumber, noError } from '../protocol/errors.js';
@@ -29,7 +29,7 @@ export const initProducerId: Api = api({
     const { transactionalId, transactionTimeoutMs, producerId, producerEpoch } = asked;
     const { transactions } = node.broker;
     const isNew = producerId === -1n;
-    const isId = transactionalId === null || anId(transactionalId) === null;
+    const isId = transactionalId === null || aTransactionalId(transactionalId) === null;
     if (!isId || isNew !== (producerEpoch === -1)) {
       return { errorCode: errorNumber('INVALID_REQUEST') };
     }
