@@ -16,6 +16,8 @@ export interface Client {
   readonly name: string;
   /** A directory that is thrown away is given to who must be built. @throws if it cannot be */
   readonly command: (scratch: string) => Command;
+  /** It is no dependency of this project: it is run where it is installed, and has no row in the table. */
+  readonly isOptional?: boolean;
   /** What it compresses with, if not all four. */
   readonly codecs?: readonly string[];
   /** What is to be known of it. */
@@ -50,6 +52,11 @@ const clients: readonly Client[] = [
   {
     name: 'confluent-kafka (Python)',
     command: () => ['python3', fileOf('confluent.py')],
+  },
+  {
+    name: '@confluentinc/kafka-javascript',
+    command: () => [process.execPath, fileOf('confluent_js.mjs')],
+    isOptional: true,
   },
   {
     name: 'kafka-python',

@@ -64,7 +64,7 @@ async function reading(
   });
   const close = async () => {
     await messages.close();
-    await consumer.close(true);
+    return consumer.close(true);
   };
   return { consumer, read, close };
 }
