@@ -1,13 +1,15 @@
-import type { Progress } from './consumer-commits.js';
+import type { Commits, Progress } from './consumer-commits.js';
+import type { Iteration } from './consumer-iteration.js';
 import { checkOffset, checkPlaces, type OffsetToCommit } from './consumer-options.js';
 import type { Owned } from './consumer-owned.js';
-import type { TransactionSource } from './consumer-record.js';
-import type { Reader } from './engine.js';
+import type { ConsumerRecord, TransactionSource } from './consumer-record.js';
+import type { Engine, Fetched, Reader } from './engine.js';
 import { OttlaError } from './errors.js';
 import { got } from './options.js';
+import type { TopicRef } from './serde.js';
 
 /** What is committed of a partition. */
-export interface ProgressOffset {
+interface ProgressOffset {
   readonly progress: Progress;
   readonly offset: number;
   readonly metadata?: string;
@@ -30,43 +32,103 @@ export function checkOffsetsOf(
   });
 }
 
-/** Offsets of the caller's choosing, committed by a transaction. */
-export function offsetsSource(
-  reader: Reader<unknown>,
-  list: readonly ProgressOffset[],
-): Omit<TransactionSource, 'aborted'> {
-  return {
-    reader,
-    positions: list.map(({ progress: { topic, partition, ownership }, ...rest }) => ({
-      topic,
-      partition,
-      ownership,
-      ...rest,
-    })),
-    committed: () => {
-      for (const { progress, offset } of list) {
-        progress.committed = offset;
-        progress.processed = Math.max(progress.processed, offset);
-      }
-    },
-  };
+export interface ConsumerTransactionsOptions {
+  readonly engine: Engine;
+  /** Whether it has a group to commit for. */
+  readonly hasGroup: boolean;
+  readonly reader: Reader<unknown>;
+  readonly commits: Commits;
+  readonly iteration: Iteration<TopicRef>;
+  readonly owned: Owned;
+  readonly isClosing: () => boolean;
 }
 
-/**
- * A batch that belongs to a transaction from now on: nothing else commits its partition meanwhile.
- * @param base its first offset
- * @param settle tells that its records are processed, or that they are to come again
- * @throws CONCURRENT_TRANSACTIONS; INVALID_TXN_STATE for one that is processed already
- */
-export function batchSource(
-  reader: Reader<unknown>,
-  progress: Progress,
+/** What transactions commit of one consumer: offsets of the caller's choosing, or its batches. */
+export class ConsumerTransactions {
+  readonly #with: ConsumerTransactionsOptions;
+
+  constructor(options: ConsumerTransactionsOptions) {
+    this.#with = options;
+  }
+
+  /** @throws TypeError, RangeError, ILLEGAL_GENERATION */
+  takeOffsets(
+    engine: Engine,
+    offsets: readonly OffsetToCommit[],
+  ): Omit<TransactionSource, 'aborted'> {
+    this.#refuseOther('sendOffsets', engine);
+    const { owned, reader } = this.#with;
+    const list = checkOffsetsOf(owned, 'sendOffsets', offsets);
+    return {
+      reader,
+      positions: list.map(({ progress: { topic, partition, ownership }, ...rest }) => ({
+        topic,
+        partition,
+        ownership,
+        ...rest,
+      })),
+      committed: () => {
+        for (const { progress, offset } of list) {
+          progress.committed = offset;
+          progress.processed = Math.max(progress.processed, offset);
+        }
+      },
+    };
+  }
+
+  /**
+   * A batch belongs to the transaction from now on: nothing else commits its partition meanwhile.
+   * @param base its first offset
+   * @throws CONCURRENT_TRANSACTIONS; INVALID_TXN_STATE for one that is processed already; ILLEGAL_GENERATION
+   */
+  takeBatch(engine: Engine, fetched: Fetched<ConsumerRecord>, base: number): TransactionSource {
+    this.#refuseOther('transaction', engine);
+    const { owned, reader, iteration } = this.#with;
+    const progress = owned.requireSince(fetched, fetched.ownership);
+    refuseTaken(progress, base);
+    const { topic, partition, ownership } = progress;
+    const { nextOffset } = fetched;
+    progress.isInTransaction = true;
+    if (!progress.isLeaving) reader.hold(progress);
+    return {
+      reader,
+      positions: [{ topic, partition, offset: nextOffset, ownership }],
+      committed: () => {
+        progress.processed = nextOffset;
+        progress.committed = nextOffset;
+        iteration.settle(progress, fetched, true);
+        this.#goOn(progress, nextOffset);
+      },
+      aborted: () => {
+        iteration.settle(progress, fetched, false);
+        this.#goOn(progress, base);
+      },
+    };
+  }
+
+  #refuseOther(where: string, engine: Engine): void {
+    if (engine !== this.#with.engine) {
+      throw new TypeError(`${where}: the consumer is of another Ottla than the producer`);
+    }
+    if (!this.#with.hasGroup) throw new TypeError(`${where}: this consumer has no group`);
+  }
+
+  /** Behind a transaction, unless a seek() meanwhile chose another place. */
+  #goOn(progress: Progress, offset: number): void {
+    const { commits, owned, reader, isClosing } = this.#with;
+    const isSought = commits.leaveTransaction(progress);
+    const isOwned = owned.at(progress) === progress;
+    if (!isOwned || progress.isLeaving || isClosing()) return;
+    reader.release(progress, isSought ? null : offset);
+  }
+}
+
+/** @throws CONCURRENT_TRANSACTIONS, INVALID_TXN_STATE */
+function refuseTaken(
+  { topic, partition, processed, isInTransaction }: Progress,
   base: number,
-  nextOffset: number,
-  settle: (isCommitted: boolean) => void,
-): TransactionSource {
-  const { topic, partition, ownership, processed } = progress;
-  if (progress.isInTransaction) {
+): void {
+  if (isInTransaction) {
     throw new OttlaError(
       'CONCURRENT_TRANSACTIONS',
       `a batch of ${topic}-${partition} belongs to another transaction that is open`,
@@ -78,15 +140,4 @@ export function batchSource(
       `a batch of ${topic}-${partition} from offset ${base} on is processed already, up to ${processed}: by a commit, or since the next batch was asked for`,
     );
   }
-  progress.isInTransaction = true;
-  return {
-    reader,
-    positions: [{ topic, partition, offset: nextOffset, ownership }],
-    committed: () => {
-      progress.processed = nextOffset;
-      progress.committed = nextOffset;
-      settle(true);
-    },
-    aborted: () => settle(false),
-  };
 }

@@ -29,8 +29,8 @@ import type {
 import { formatsOf } from './consumer-retried.js';
 import { Run, failedRun } from './consumer-run.js';
 import { checkRunOptions, checkRunTopics, type RunOptions } from './consumer-run-options.js';
-import { batchSource, checkOffsetsOf, offsetsSource } from './consumer-transaction.js';
-import type { Engine, Fetched, Position, Reader } from './engine.js';
+import { ConsumerTransactions, checkOffsetsOf } from './consumer-transaction.js';
+import type { Engine, Position, Reader } from './engine.js';
 import { OttlaError, asUnheard } from './errors.js';
 import { aSignal, checkOptions, milliseconds, type From } from './options.js';
 import type { TopicRef } from './serde.js';
@@ -56,6 +56,7 @@ export class Consumer<T extends TopicRef = TopicRef>
   readonly #membership: Membership;
   readonly #owned: Owned;
   readonly #positions: Positions;
+  readonly #transactions: ConsumerTransactions;
   #joined: Promise<void> | null = null;
   #closing: Promise<void> | null = null;
   #hasLeft = false;
@@ -118,7 +119,16 @@ export class Consumer<T extends TopicRef = TopicRef>
       progressOf: (at) => this.#owned.at(at),
       commitBatch: ({ topic, partition, nextOffset, ownership }) =>
         this.commitTo(topic, partition, nextOffset, ownership),
-      takeInto: (other, fetched, base) => this.#takeInto(other, fetched, base),
+      takeInto: (other, fetched, base) => this.#transactions.takeBatch(other, fetched, base),
+    });
+    this.#transactions = new ConsumerTransactions({
+      engine,
+      hasGroup: this.#hasGroup,
+      reader: this.#reader,
+      commits: this.#commits,
+      iteration: this.#iteration,
+      owned: this.#owned,
+      isClosing: () => this.#closing !== null,
     });
     this.#positions = new Positions({
       engine,
@@ -337,35 +347,7 @@ export class Consumer<T extends TopicRef = TopicRef>
     engine: Engine,
     offsets: readonly OffsetToCommit[],
   ): Omit<TransactionSource, 'aborted'> {
-    this.#refuseOther('sendOffsets', engine);
-    return offsetsSource(this.#reader, checkOffsetsOf(this.#owned, 'sendOffsets', offsets));
-  }
-
-  #refuseOther(where: string, engine: Engine): void {
-    if (engine !== this.#engine) {
-      throw new TypeError(`${where}: the consumer is of another Ottla than the producer`);
-    }
-    if (!this.#hasGroup) throw new TypeError(`${where}: this consumer has no group`);
-  }
-
-  #takeInto(engine: Engine, fetched: Fetched<ConsumerRecord>, base: number): TransactionSource {
-    this.#refuseOther('transaction', engine);
-    const progress = this.#owned.requireSince(fetched, fetched.ownership);
-    const { nextOffset } = fetched;
-    const source = batchSource(this.#reader, progress, base, nextOffset, (isCommitted) => {
-      this.#iteration.settle(progress, fetched, isCommitted);
-      this.#goOn(progress, isCommitted ? nextOffset : base);
-    });
-    if (!progress.isLeaving) this.#reader.hold(progress);
-    return source;
-  }
-
-  /** Behind a transaction, unless a seek() meanwhile chose another place. */
-  #goOn(progress: Progress, offset: number): void {
-    const isSought = this.#commits.leaveTransaction(progress);
-    const isOwned = this.#owned.at(progress) === progress;
-    if (!isOwned || progress.isLeaving || this.#closing !== null) return;
-    this.#reader.release(progress, isSought ? null : offset);
+    return this.#transactions.takeOffsets(engine, offsets);
   }
 
   /** Partitions that this consumer owns or was assigned, without those that it is giving up. */

@@ -32,7 +32,7 @@ export class LocalGroups {
       ),
     );
     const partitions = [];
-    for (const topic of this.#broker.topics()) {
+    for (const topic of this.#broker.topics.all()) {
       for (const partition of topic.partitions) {
         const at = { topic: topic.name, partition: partition.index };
         const offset = offsets.fetch(groupId, topic.id, partition.index)?.offset ?? -1;
@@ -66,7 +66,7 @@ export class LocalGroups {
     this.#broker.refuseReadOnly();
     this.#broker.groups.refuseMembers(groupId);
     const offsets = positions.map(({ topic, partition, offset, metadata = '' }) => {
-      const log = this.#broker.partition({ topic, partition });
+      const log = this.#broker.topics.partition({ topic, partition });
       return {
         topicId: log.topicId,
         partition,
@@ -81,7 +81,7 @@ export class LocalGroups {
   async deleteOffsets(groupId: string, partitions: readonly TopicPartition[]): Promise<void> {
     this.#broker.refuseReadOnly();
     // What does not exist is refused rather than passed over.
-    for (const at of partitions) this.#broker.partition(at);
+    for (const at of partitions) this.#broker.topics.partition(at);
     await this.#broker.groups.deleteOffsets(groupId, partitions);
   }
 

@@ -92,7 +92,7 @@ export class GroupMember {
   #matching(): string[] {
     const { topics, patterns } = this.#subscription;
     if (patterns.length === 0) return [...topics];
-    const names = [...this.#broker.topics()].map(({ name }) => name);
+    const names = [...this.#broker.topics.all()].map(({ name }) => name);
     const matching = names.filter((name) => patterns.some((pattern) => pattern.test(name)));
     return [...new Set([...topics, ...matching])];
   }
@@ -242,7 +242,7 @@ export class GroupMember {
     const { topic, partition: index, number, isAdded } = ownership;
     const isOwned = (): boolean => this.#owns({ topic, partition: index, ownership: number });
     if (!isOwned()) return null;
-    const partition = this.#broker.partition(ownership);
+    const partition = this.#broker.topics.partition(ownership);
     const isNew = isAdded || this.#awaited.has(topic);
     const isEarliest =
       this.#subscription.fromEarliest.includes(topic) || (isNew && typeof this.#from === 'string');
@@ -297,7 +297,7 @@ export class GroupMember {
   }
 
   committed(at: TopicPartition): Committed | undefined {
-    const topic = this.#broker.findTopic(at.topic);
+    const topic = this.#broker.topics.find(at.topic);
     if (topic === undefined) return undefined;
     return this.#broker.offsets.fetch(this.#group.groupId, topic.id, at.partition);
   }
@@ -330,7 +330,7 @@ export class GroupMember {
 
   #offsetsAt(positions: readonly OwnedPosition[]): GroupCommit['offsets'] {
     return positions.map(({ topic, partition, offset, metadata = '' }) => {
-      const log = this.#broker.partition({ topic, partition });
+      const log = this.#broker.topics.partition({ topic, partition });
       const leaderEpoch = log.epochBefore(offset);
       return { topicId: log.topicId, partition, offset, leaderEpoch, metadata };
     });

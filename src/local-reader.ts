@@ -84,7 +84,7 @@ export class LocalReader<R> implements Reader<R> {
   subscribe(subscription: Subscription, listener: RebalanceListener): void {
     const { group, from } = this.#options;
     if (group === undefined) throw new TypeError('subscribe: this reader has no group');
-    for (const topic of subscription.topics) this.#broker.topic(topic);
+    for (const topic of subscription.topics) this.#broker.topics.get(topic);
     this.#subscription = subscription;
     const memberId = this.#broker.newMemberId(group.clientId);
     this.#member = new GroupMember(this.#broker, memberId, group, from, subscription, this.#warn, {
@@ -135,7 +135,8 @@ export class LocalReader<R> implements Reader<R> {
   async assign(positions: readonly Position[]): Promise<void> {
     const resolved = [];
     for (const { topic, partition, offset } of positions) {
-      if (this.#broker.readOnly) await this.#broker.partition({ topic, partition }).refresh();
+      if (this.#broker.readOnly)
+        await this.#broker.topics.partition({ topic, partition }).refresh();
       const start =
         offset >= 0 ? offset : await this.#startOf({ topic, partition }, this.#options.from);
       resolved.push({ topic, partition, offset: start });
@@ -146,7 +147,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   async #startOf(at: TopicPartition, from: From): Promise<number> {
-    const partition = this.#broker.partition(at);
+    const partition = this.#broker.topics.partition(at);
     const offset = await offsetFor(
       partition,
       from,
@@ -161,7 +162,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   #add({ topic, partition, offset }: Position, ownership: number): PartitionFetch<R> {
-    const fetch = new PartitionFetch(this.#broker.partition({ topic, partition }), {
+    const fetch = new PartitionFetch(this.#broker.topics.partition({ topic, partition }), {
       format: this.#options.formatFor(topic, ownership),
       position: offset,
       ownership,
@@ -395,7 +396,7 @@ export class LocalReader<R> implements Reader<R> {
     if (readOnly) {
       for (const fetch of this.#fetches) {
         // Also in its owner's metadata it must be there.
-        this.#broker.partition(fetch.place);
+        this.#broker.topics.partition(fetch.place);
         await fetch.partition.refresh();
         this.#fetches.wake(fetch);
       }
@@ -501,7 +502,7 @@ export class LocalReader<R> implements Reader<R> {
   }
 
   endOffset(at: TopicPartition): number {
-    return this.#broker.partition(at).endFor(this.#options.isolation);
+    return this.#broker.topics.partition(at).endFor(this.#options.isolation);
   }
 
   alive(): void {

@@ -67,7 +67,7 @@ export class LocalEngine implements Engine {
     return new Accumulator({
       clock: broker.clock,
       topic: (info) => {
-        const topic = broker.topic(info.name);
+        const topic = broker.topics.get(info.name);
         if (topic === info) return topic;
         throw new OttlaError('UNKNOWN_TOPIC_OR_PARTITION', `topic ${info.name} was deleted`);
       },
@@ -82,27 +82,27 @@ export class LocalEngine implements Engine {
 
   topic(name: string): TopicInfo | undefined {
     this.#refuseClosed();
-    return this.#broker.findTopic(name);
+    return this.#broker.topics.find(name);
   }
 
   topics(): readonly TopicInfo[] {
     this.#refuseClosed();
-    return [...this.#broker.topics()];
+    return [...this.#broker.topics.all()];
   }
 
   async createTopic(spec: TopicSpec): Promise<TopicInfo> {
     this.#refuseClosed();
-    return this.#broker.createTopic(spec);
+    return this.#broker.topics.create(spec);
   }
 
   async alterTopic(name: string, settings: Partial<TopicSettings>): Promise<void> {
     this.#refuseClosed();
-    return this.#broker.alterTopic(name, settings);
+    return this.#broker.topics.alter(name, settings);
   }
 
   async addPartitions(name: string, total: number): Promise<void> {
     this.#refuseClosed();
-    return this.#broker.addPartitions(name, total);
+    return this.#broker.topics.addPartitions(name, total);
   }
 
   learnStructure(name: string, what: 'key' | 'value', structure: readonly string[]): void {
@@ -111,13 +111,13 @@ export class LocalEngine implements Engine {
     this.#learning.add(key);
     // What cannot be stored now is asked for again with the next record.
     const done = (): boolean => this.#learning.delete(key);
-    this.#broker.learnStructure(name, what, structure).then(done, done);
+    this.#broker.topics.learnStructure(name, what, structure).then(done, done);
   }
 
   async deleteTopic(name: string): Promise<void> {
     this.#refuseClosed();
-    const topic = this.#broker.topic(name);
-    await this.#broker.deleteTopic(name);
+    const topic = this.#broker.topics.get(name);
+    await this.#broker.topics.delete(name);
     for (const writer of this.#writers) writer.forgetTopic(topic);
   }
 
@@ -134,7 +134,7 @@ export class LocalEngine implements Engine {
   async partitions(name: string): Promise<readonly PartitionInfo[]> {
     this.#refuseClosed();
     const infos: PartitionInfo[] = [];
-    for (const partition of this.#broker.topic(name).partitions) {
+    for (const partition of this.#broker.topics.get(name).partitions) {
       infos.push(
         await this.#info(partition).catch((error: unknown) => infoWithout(partition, error)),
       );
@@ -144,7 +144,7 @@ export class LocalEngine implements Engine {
 
   async partition(at: TopicPartition): Promise<PartitionInfo> {
     this.#refuseClosed();
-    return this.#info(this.#broker.partition(at));
+    return this.#info(this.#broker.topics.partition(at));
   }
 
   async #info(partition: Partition): Promise<PartitionInfo> {
@@ -175,7 +175,7 @@ export class LocalEngine implements Engine {
       ((offset: number, nextOffset: number, error: OttlaError): void =>
         onCorrupt({ topic: at.topic, partition: at.partition, offset, nextOffset, error }));
     const now = this.#broker.clock.now();
-    return offsetFor(this.#broker.partition(at), from, now, isolation, onDamage);
+    return offsetFor(this.#broker.topics.partition(at), from, now, isolation, onDamage);
   }
 
   groups(): readonly string[] {
@@ -309,7 +309,7 @@ export class LocalEngine implements Engine {
     const behind: string[] = [];
     for (const groupId of groups ?? coordinator.nativeGroupIds()) {
       for (const name of coordinator.subscriptions(groupId)) {
-        const topic = this.#broker.findTopic(name);
+        const topic = this.#broker.topics.find(name);
         for (const partition of topic?.partitions ?? []) {
           const end = partition.lastStableOffset;
           const committed = offsets.fetch(groupId, partition.topicId, partition.index)?.offset;

@@ -6,19 +6,19 @@ import { TopicReading, type ReadOptions } from './consumer-read.js';
 import { openDataDirectory, openMemory, type OpenDirectory } from './data-directory.js';
 import type { Faults } from './faults.js';
 import type { Engine } from './engine.js';
-import { OttlaError, asUnheard, inWords } from './errors.js';
+import { OttlaError } from './errors.js';
 import { LocalEngine } from './local.js';
 import {
   aBoolean,
   aFunction,
   aSignal,
   checkOptions,
-  checkValue,
   got,
   integer,
   milliseconds,
   type ProducerOptions,
 } from './options.js';
+import { EventListeners, type Events } from './ottla-events.js';
 import { Groups } from './ottla-groups.js';
 import { Topics } from './ottla-topics.js';
 import { Producer } from './producer.js';
@@ -70,15 +70,6 @@ export interface MemoryOptions {
   readonly offsetsRetentionMs?: number;
 }
 
-type Events = {
-  /**
-   * A batch that could not be written, or a commit: once each, awaited or not. A send that was refused: if
-   * nobody awaits it.
-   */
-  error: (error: OttlaError) => void;
-  warning: (warning: string) => void;
-};
-
 interface Closable {
   close(): Promise<void>;
 }
@@ -125,10 +116,7 @@ export class Ottla {
   readonly #engine: Engine;
   readonly #clock: Clock;
   readonly #random: () => number;
-  readonly #listeners: { readonly [E in keyof Events]: Set<Events[E]> } = {
-    error: new Set(),
-    warning: new Set(),
-  };
+  readonly #events = new EventListeners();
   readonly #producers = new Set<Closable>();
   readonly #consumers = new Set<Closable>();
   /** What reaches it from outside. */
@@ -148,8 +136,8 @@ export class Ottla {
       };
       return {
         broker,
-        unheard: (error) => ottla.#unheard(error),
-        warn: (warning) => ottla.#emit('warning', warning),
+        unheard: (error) => ottla.#events.unheard(error),
+        warn: (warning) => ottla.#events.emit('warning', warning),
         listens: (address) => {
           ottla.#servers.set(server, address);
           tell();
@@ -169,8 +157,8 @@ export class Ottla {
     this.#clock = broker.clock;
     this.#random = broker.random;
     const engine = new LocalEngine(broker, {
-      error: (error) => this.#emit('error', error),
-      warning: (warning) => this.#emit('warning', warning),
+      error: (error) => this.#events.emit('error', error),
+      warning: (warning) => this.#events.emit('warning', warning),
     });
     this.#engine = engine;
     faults.attach?.({ fence: (group, memberId) => engine.fence(group, memberId) });
@@ -269,7 +257,7 @@ export class Ottla {
   producer(options?: ProducerOptions): Producer {
     this.#refuseClosed();
     const producer = new Producer(this.#engine, this.#clock, this.#random, options, {
-      error: (error) => this.#emit('error', error),
+      error: (error) => this.#events.emit('error', error),
       closed: () => this.#producers.delete(producer),
     });
     this.#producers.add(producer);
@@ -291,8 +279,8 @@ export class Ottla {
       options,
       {
         beforeHandler: this.#faults.beforeHandler?.bind(this.#faults),
-        warning: (warning) => this.#emit('warning', warning),
-        error: (error: OttlaError) => this.#emit('error', error),
+        warning: (warning) => this.#events.emit('warning', warning),
+        error: (error: OttlaError) => this.#events.emit('error', error),
         closed: () => this.#consumers.delete(consumer),
       },
     );
@@ -308,7 +296,7 @@ export class Ottla {
   read<const T extends TopicRef>(topic: T, options?: ReadOptions): TopicReading<T> {
     this.#refuseClosed();
     return new TopicReading(this.#engine, topic, options, (warning) =>
-      this.#emit('warning', warning),
+      this.#events.emit('warning', warning),
     );
   }
 
@@ -352,40 +340,14 @@ export class Ottla {
    * @throws TypeError for another event
    */
   on<E extends keyof Events>(event: E, listener: Events[E]): this {
-    const listeners = this.#listenersOf(event);
-    checkValue('on', 'the listener', aFunction, listener);
-    listeners.add(listener);
+    this.#events.on(event, listener);
     return this;
   }
 
   /** Calls `listener` no more. @returns this */
   off<E extends keyof Events>(event: E, listener: Events[E]): this {
-    this.#listenersOf(event).delete(listener);
+    this.#events.off(event, listener);
     return this;
-  }
-
-  #listenersOf<E extends keyof Events>(event: E): Set<Events[E]> {
-    if (typeof event === 'string' && Object.hasOwn(this.#listeners, event))
-      return this.#listeners[event];
-    throw new TypeError(`expected the event 'error' or 'warning', got ${got(event)}`);
-  }
-
-  #unheard(error: unknown): void {
-    this.#emit('error', asUnheard(error));
-  }
-
-  /** With no listener a failure becomes a warning of the process, never a crash. */
-  #emit<E extends keyof Events>(event: E, argument: Parameters<Events[E]>[0]): void {
-    const listeners = this.#listeners[event] as ReadonlySet<(value: typeof argument) => unknown>;
-    if (listeners.size === 0) process.emitWarning(argument);
-    const told = async (listener: (value: typeof argument) => unknown): Promise<void> => {
-      try {
-        await listener(argument);
-      } catch (error) {
-        process.emitWarning(`a listener of '${event}' threw: ${inWords(error)}`);
-      }
-    };
-    for (const listener of listeners) void told(listener);
   }
 
   /**
@@ -425,7 +387,7 @@ export class Ottla {
    * @throws REQUEST_TIMED_OUT if that takes longer than timeoutMs, in ms: it goes on all the same
    */
   close(options: { readonly timeoutMs?: number } = {}): Promise<void> {
-    return watched(this.#closeWithin(options), this.#clock, (error) => this.#unheard(error));
+    return watched(this.#closeWithin(options), this.#clock, (error) => this.#events.unheard(error));
   }
 
   async #closeWithin(options: { readonly timeoutMs?: number }): Promise<void> {

@@ -76,7 +76,7 @@ describe('a backup', () => {
       }
     }
     const before = await keyedRecords(partition);
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     const done = whileCopying(() =>
       Promise.all([partition.compact(), partitionOf(broker, 1).compact()]),
     );
@@ -110,7 +110,7 @@ describe('a backup', () => {
     for (const key of ['a', 'b', 'a', 'a', 'b', 'c']) {
       await append(partition, keyedBatch([[key, large]]), 'all');
     }
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     machine.fault = ({ name, path }) =>
       name === 'rename' && path.endsWith('.swap') ? ioError('rename', path) : undefined;
     await partition.compact();
@@ -168,13 +168,13 @@ describe('a backup', () => {
     let deleted: Promise<void> | undefined;
     machine.fault = ({ name, path }) => {
       const isTrigger = name === 'readAsync' && path.includes(`/${trigger}-0/`);
-      if (isTrigger) deleted ??= broker.deleteTopic('u');
+      if (isTrigger) deleted ??= broker.topics.delete('u');
       return undefined;
     };
     const copy = await backup();
     await deleted;
     expect(machine.names('/').filter((name) => name.startsWith('u'))).toEqual([]);
-    expect([...copy.topics()].map(({ name }) => name)).toEqual(['t', 'u']);
+    expect([...copy.topics.all()].map(({ name }) => name)).toEqual(['t', 'u']);
     expect(await valuesIn(partitionOf(copy))).toEqual(['t']);
     expect(await valuesIn(partitionOf(copy, 0, 'u'))).toEqual(['u']);
     await copy.close();
@@ -183,10 +183,10 @@ describe('a backup', () => {
   it('leaves out a topic that was deleted before its moment', async () => {
     await append(await createTopic(broker, {}, 2, 't'), batchOf(['t']), 'all');
     await createTopic(broker, {}, 3, 'u');
-    const deleted = broker.deleteTopic('u');
+    const deleted = broker.topics.delete('u');
     const copy = await backup();
     await deleted;
-    expect([...copy.topics()].map(({ name }) => name)).toEqual(['t']);
+    expect([...copy.topics.all()].map(({ name }) => name)).toEqual(['t']);
     expect(disk.files.list(target).filter((name) => name.startsWith('u'))).toEqual([]);
     await copy.close();
   });

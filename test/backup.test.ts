@@ -170,7 +170,7 @@ describe('backup of a log that is compacted meanwhile', () => {
       const broker = await machine.open();
       const partition = await createTopic(broker, { segmentBytes: 1024 });
       for (let i = 0; i < 30; i++) await append(partition, keyed(i), 'all');
-      await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes });
+      await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes });
       const copied = new Machine();
       const compacting = partition.compact();
       for (let i = 0; i < steps; i++) await Promise.resolve();

@@ -26,7 +26,7 @@ beforeEach(async () => {
   for (const key of ['a', 'b', 'a', 'a', 'a']) {
     await append(partition, keyedBatch([[key, large]], 1000), 'all');
   }
-  await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+  await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
 });
 
 const rowOf = (): CompactionRow => machine.store.get(['compaction', partition.topicId, 0])!;

@@ -52,7 +52,7 @@ describe('a compacted partition', () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
     expect(machine.clock.timerCount).toBe(0);
-    await broker.alterTopic('t', { cleanupPolicy: ['compact', 'delete'] });
+    await broker.topics.alter('t', { cleanupPolicy: ['compact', 'delete'] });
     await broker.close();
     expect(machine.clock.timerCount).toBe(0);
     broker = await machine.open();
@@ -67,7 +67,7 @@ describe('a compacted partition', () => {
   it('is never compacted twice at once', async () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     machine.log.length = 0;
     await Promise.all([partition.compact(), partition.compact(), partition.compact()]);
     expect(machine.count('write rows segment segment compaction partition')).toBe(2);
@@ -78,7 +78,7 @@ describe('a compacted partition', () => {
   it('goes on with what is left when records are deleted meanwhile', async () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     await appendLarge(partition, 'a', 'b', 'a', 'a', 'a');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
     const reader = new PartitionReader(partition, 0);
     let deleted: Promise<void> | undefined;
     machine.fault = ({ name, path }) => {
@@ -101,7 +101,7 @@ describe('a compacted partition', () => {
     const keys = Array.from({ length: 41 }, (_, i) => `k${i % 4}`);
     await appendLarge(partition, ...keys);
     const segmentBytes = 4096;
-    await broker.alterTopic('t', { cleanupPolicy: ['compact', 'delete'], segmentBytes });
+    await broker.topics.alter('t', { cleanupPolicy: ['compact', 'delete'], segmentBytes });
     const frees: Promise<void>[] = [];
     machine.fault = ({ name, path }) => {
       const isOfPass = name === 'readAsync' && path.endsWith('.log');
@@ -141,7 +141,7 @@ describe('a compacted partition', () => {
       });
       await append(partition, inTransaction, 'all');
       await appendLarge(partition, 'a', 'a', 'a');
-      await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+      await broker.topics.alter('t', { cleanupPolicy: 'compact' });
       await partition.compact();
       expect(partition.lastStableOffset).toBe(2);
       expect(await offsetsOf(partition)).toEqual([1, 2, 3, 4, 5]);
@@ -165,7 +165,7 @@ describe('a compacted partition', () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     const many = Array.from({ length: 1000 }, (_, i) => [`k${i % 50}`, `${i}`] as const);
     for (let i = 0; i < 8; i++) await append(partition, keyedBatch(many), 'all');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     // Each look at the clock takes 0.1 ms, as if work had been done in between.
     const { clock } = machine;
     const monotonic = clock.monotonic.bind(clock);
@@ -194,7 +194,7 @@ describe('a compacted partition', () => {
     await appendLarge(partition, 'a', 'b', 'c', 'd', 'e');
     await broker.retention.check();
     expect(await offsetsOf(partition)).toEqual([0, 1, 2, 3, 4]);
-    await broker.alterTopic('t', { cleanupPolicy: ['compact', 'delete'] });
+    await broker.topics.alter('t', { cleanupPolicy: ['compact', 'delete'] });
     await broker.retention.check();
     expect(partition.logStartOffset).toBe(5);
     expect(await offsetsOf(partition)).toEqual([]);
@@ -206,7 +206,7 @@ describe('a compacted partition', () => {
     const reader = new PartitionReader(partition, 0);
     const buffer = Buffer.alloc(1024);
     expect(await reader.readAsync(buffer)).toBeGreaterThan(0);
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     await partition.compact();
     await partition.deleteRecords(2);
     expect(await reader.readAsync(buffer)).toBeGreaterThan(0);
@@ -218,7 +218,7 @@ describe('a compacted partition', () => {
     machine.fault = ({ name, path }) =>
       name === 'write' && path.endsWith('.cleaned') ? noSpace(path) : undefined;
     await appendLarge(partition, 'a', 'b', 'a', 'a', 'a');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     await machine.clock.advance(60_000);
     expect(warnings).toEqual([expect.stringMatching(/^t-0 could not be compacted: .*ENOSPC/)]);
     expect(await offsetsOf(partition)).toEqual([0, 1, 2, 3, 4]);
@@ -239,7 +239,7 @@ describe('a compacted partition', () => {
     broker = await machine.open();
     broker.onWarning = (warning) => warnings.push(warning);
     const partition = partitionOf(broker);
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     await partition.compact();
     expect(warnings).toEqual([expect.stringMatching(/^t-0 could not be compacted: .* crc /)]);
     machine.write(firstLog, whole);
@@ -255,10 +255,10 @@ describe('a compacted partition', () => {
   it('lets appends, deletion and closing go on at once while it is compacted', async () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     const compacting = partition.compact();
     expect(await append(partition, keyedBatch([['b', 'B']]), 'all')).toBe(5);
-    await Promise.all([compacting, broker.deleteTopic('t')]);
+    await Promise.all([compacting, broker.topics.delete('t')]);
     expect(warnings).toEqual([]);
     expect(machine.files.isDirectory('/t-0')).toBe(false);
     expect([...machine.store.range(['compaction'])]).toEqual([]);
@@ -271,7 +271,7 @@ describe('a reader of a compacted log', () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     const keys = ['a', 'b', 'c', 'a', 'd', 'e', 'b', 'f', 'g'];
     await appendLarge(partition, ...keys);
-    await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
     const readers = Array.from(
       { length: 10 },
       (_, offset) => new PartitionReader(partition, offset),
@@ -297,7 +297,7 @@ describe('a reader of a compacted log', () => {
   it('whose read is under way gets what it asked for', async () => {
     const partition = await createTopic(broker, { ...compacted, cleanupPolicy: 'delete' });
     await appendLarge(partition, 'a', 'a', 'a', 'a', 'a');
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     const waiting: (() => void)[] = [];
     const held = new Promise<void>((resolve) => waiting.push(resolve));
     machine.watched.onCall = ({ name, bytes }) =>
@@ -322,7 +322,7 @@ describe('a reader of a compacted log', () => {
     const follower = await machine.open({ readOnly: true });
     await partitionOf(follower).refresh();
     expect(await offsetsOf(partitionOf(follower))).toEqual([0, 1, 2, 3, 4]);
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     await partition.compact();
     await partitionOf(follower).refresh();
     expect(await offsetsOf(partitionOf(follower))).toEqual([2, 3, 4]);
@@ -333,7 +333,7 @@ describe('a reader of a compacted log', () => {
     for (const [i, key] of ['a', 'b', 'a', 'b', 'c'].entries()) {
       await append(partition, keyedBatch([[key, large]], 1000 + i), 'all');
     }
-    await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact' });
     await partition.compact();
     const found = [];
     for (let time = 999; time < 1006; time++) found.push(await offsetForTimestamp(partition, time));
@@ -366,7 +366,7 @@ async function emptied(): Promise<Partition> {
     name === 'write' && path.endsWith('2.log') ? noSpace(path) : undefined;
   await failing.catch(() => undefined);
   machine.fault = () => undefined;
-  await broker.alterTopic('t', { cleanupPolicy: 'compact', minCleanableDirtyRatio: 0 });
+  await broker.topics.alter('t', { cleanupPolicy: 'compact', minCleanableDirtyRatio: 0 });
   return partition;
 }
 
@@ -374,7 +374,7 @@ describe('a log whose last records are gone', () => {
   it('is read to its end', async () => {
     const partition = await emptied();
     expect([partition.segmentCount, partition.logEndOffset]).toEqual([2, 2]);
-    await broker.alterTopic('t', { deleteRetentionMs: 0 });
+    await broker.topics.alter('t', { deleteRetentionMs: 0 });
     await partition.compact();
     expect(await offsetsOf(partition)).toEqual([1]);
     // Dirty again only by what comes: nothing is compacted, and nothing is lost, until then.

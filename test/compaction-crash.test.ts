@@ -102,7 +102,7 @@ describe('each call of a compaction', { timeout: 30_000 }, () => {
     await fill(broker);
     all = await keyedRecords(partitionOf(broker));
     left = all.filter(({ offset }) => offset >= 27);
-    await broker.alterTopic('t', compacted);
+    await broker.topics.alter('t', compacted);
     calls = 0;
     const fails = (): boolean => {
       calls++;

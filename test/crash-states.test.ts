@@ -35,9 +35,9 @@ beforeEach(async () => {
   machine = new Machine();
   const broker = await machine.open();
   await createTopic(broker, { segmentBytes: 1024, indexIntervalBytes: 0 });
-  id = broker.topic('t').id;
+  id = broker.topics.get('t').id;
   for (const value of values.slice(0, 3)) await append(partitionOf(broker), batchOf([value]));
-  await broker.alterTopic('t', { segmentBytes: 1024 * 1024 });
+  await broker.topics.alter('t', { segmentBytes: 1024 * 1024 });
   await broker.close();
 });
 
@@ -170,7 +170,7 @@ describe('topics', () => {
       const again = await machine.open();
       expect(again.recovery).toEqual([]);
       expect((await createTopic(again)).logEndOffset).toBe(0);
-      await again.deleteTopic('t');
+      await again.topics.delete('t');
     }
   });
 
@@ -192,10 +192,10 @@ describe('topics', () => {
     await expectOpened({ records: ['a', 'b', 'c'] });
     expect(names()).toEqual(['t-0', 't-1', 't-2']);
     const broker = await machine.open();
-    expect(broker.topic('t').partitionCount).toBe(1);
-    await broker.addPartitions('t', 3);
+    expect(broker.topics.get('t').partitionCount).toBe(1);
+    await broker.topics.addPartitions('t', 3);
     expect(await append(partitionOf(broker, 2), batchOf(['x']))).toBe(0);
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     expect(names()).toEqual([]);
   });
 });

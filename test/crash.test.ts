@@ -5,11 +5,13 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileSource, type CompiledSource } from './child-process.js';
+import { seeds } from './seeds.js';
 import { randomFrom } from './soak/crash-model.mjs';
 import { crashRounds } from './soak/crash-rounds.mjs';
 import { SoakLoad } from './soak/soak-load.mjs';
 
-const rounds = 6;
+const usual = 6;
+const rounds = seeds(usual);
 
 describe('a process that is killed while it writes', () => {
   let source: CompiledSource;
@@ -30,9 +32,10 @@ describe('a process that is killed while it writes', () => {
     expect(totals.kills).toBe(rounds);
     // Two of the kills wait until something was sent.
     expect(totals.acknowledged).toBeGreaterThanOrEqual(2);
-    expect(Object.values(totals.hits).filter((count) => count > 0).length).toBeGreaterThan(0);
     // Kept where a promise was broken: the error names it.
     rmSync(place, { recursive: true });
+    if (rounds < usual) return;
+    expect(Object.values(totals.hits).filter((count) => count > 0).length).toBeGreaterThan(0);
   });
 
   it('f38 keeps every promise where all goes on at once, over reopenings, and no file stays open', async () => {

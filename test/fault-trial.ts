@@ -547,7 +547,7 @@ export class Trial {
     const { broker } = this.running.opened;
     for (const [name, topic] of this.model) {
       if (topic.state !== 'there') continue;
-      const { partitions } = broker.topic(name);
+      const { partitions } = broker.topics.get(name);
       // What was looked at while its files were away is read again once it was reopened.
       const readable = partitions.filter(isReadable).map(({ index }) => index);
       if (readable.length > 0 && !(await this.read(name, { partitions: readable })) && !wasAway) {
@@ -568,7 +568,7 @@ export class Trial {
   async checkReopening(): Promise<void> {
     for (const [name, topic] of this.model) {
       if (!this.isOpen || topic.state !== 'there') continue;
-      const { partitions } = this.running.opened.broker.topic(name);
+      const { partitions } = this.running.opened.broker.topics.get(name);
       for (const [partition, { failure }] of partitions.entries()) {
         if (failure === null) continue;
         await this.reopen(name, partition);
@@ -618,7 +618,7 @@ export class Trial {
     const { offsets } = this.running.opened.broker;
     for (const [name, topic] of this.model) {
       if (topic.state !== 'there') continue;
-      const { id } = this.running.opened.broker.topic(name);
+      const { id } = this.running.opened.broker.topics.get(name);
       for (const [partition, { committed, maybeCommitted }] of topic.logs.entries()) {
         const found = offsets.fetch(group, id, partition)?.offset ?? null;
         if (found === committed || (found !== null && maybeCommitted.has(found))) continue;

@@ -114,13 +114,13 @@ describe('flushMs', () => {
     broker = await machine.open();
     await append(await createTopic(broker, { flushMs: 100 }), batch(1));
     expect(machine.clock.timerCount).toBe(1);
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     expect(machine.clock.timerCount).toBe(0);
   });
 
   it('may be altered', async () => {
     const partition = await open({});
-    await broker.alterTopic('t', { flushMessages: 1 });
+    await broker.topics.alter('t', { flushMessages: 1 });
     await append(partition, batch(1));
     await machine.clock.settle();
     expect(syncs).toHaveLength(1);

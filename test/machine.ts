@@ -114,12 +114,12 @@ export async function createTopic(
   name = 't',
 ): Promise<Partition> {
   const codecs = { key: null, value: null };
-  const topic = await broker.createTopic({ name, partitionCount, settings, codecs });
+  const topic = await broker.topics.create({ name, partitionCount, settings, codecs });
   return topic.partition(0);
 }
 
 export function partitionOf(broker: Broker, partition = 0, topic = 't'): Partition {
-  return broker.partition({ topic, partition });
+  return broker.topics.partition({ topic, partition });
 }
 
 /** A whole batch of records with these values, as a producer would hand it over. */

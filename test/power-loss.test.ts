@@ -25,7 +25,7 @@ async function commit(broker: Broker, offset: number): Promise<void> {
   await broker.offsets.commit('g', [{ topicId, partition: 0, offset, leaderEpoch, metadata: '' }]);
 }
 
-const namesOf = (broker: Broker): string[] => [...broker.topics()].map(({ name }) => name);
+const namesOf = (broker: Broker): string[] => [...broker.topics.all()].map(({ name }) => name);
 
 /** Opens once more: there is nothing left to say or to mend. */
 async function expectMended(broker: Broker, { machine }: AfterLoss): Promise<void> {
@@ -66,7 +66,7 @@ describe('f02, f03: a kill or a loss of power at each step', () => {
         for (const index of [0, 1, 2]) await appendAll(broker, numbers(6), index);
         await commit(broker, 5);
       },
-      (broker) => broker.deleteTopic('t'),
+      (broker) => broker.topics.delete('t'),
       async (broker, after) => {
         const isThere = namesOf(broker).length > 0;
         expect(isThere && after.isDone).toBe(false);
@@ -75,7 +75,7 @@ describe('f02, f03: a kill or a loss of power at each step', () => {
         const id = isThere ? partitionOf(broker).topicId : '';
         expect(values).toEqual(isThere ? numbers(6) : []);
         expect(broker.offsets.fetch('g', id, 0)?.offset).toBe(isThere ? 5 : undefined);
-        if (isThere) await broker.deleteTopic('t');
+        if (isThere) await broker.topics.delete('t');
         const partition = await createTopic(broker, settings, 3);
         expect(partition.logEndOffset).toBe(0);
         expect(broker.offsets.fetch('g', partition.topicId, 0)).toBeUndefined();
@@ -91,15 +91,15 @@ describe('f02, f03: a kill or a loss of power at each step', () => {
         await createTopic(broker);
         await appendAll(broker, ['a']);
       },
-      (broker) => broker.addPartitions('t', 3),
+      (broker) => broker.topics.addPartitions('t', 3),
       async (broker, after) => {
-        const count = broker.topic('t').partitionCount;
+        const count = broker.topics.get('t').partitionCount;
         expect(after.isDone ? [3] : [1, 3]).toContain(count);
         expect(await valuesIn(partitionOf(broker))).toEqual(['a']);
-        if (count === 1) await broker.addPartitions('t', 3);
+        if (count === 1) await broker.topics.addPartitions('t', 3);
         expect(await append(partitionOf(broker, 2), batchOf(['b']))).toBe(0);
         expect(after.machine.files.list('/')).toEqual(directories);
-        await broker.deleteTopic('t');
+        await broker.topics.delete('t');
         expect(after.machine.files.list('/')).toEqual([]);
       },
     );
@@ -127,7 +127,7 @@ describe('f02, f03: a kill or a loss of power at each step', () => {
         for (const record of records) {
           await append(partitionOf(broker), keyedBatch([record]), 'all');
         }
-        await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+        await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
       },
       (broker) => partitionOf(broker).compact(),
       async (broker, after) => {

@@ -149,7 +149,7 @@ describe('a read-only partition beside its owner', () => {
   });
 
   it('knows aborted records, though the snapshot of the producers is damaged, or of another log', async () => {
-    await owner.alterTopic('t', { segmentMs: 2 ** 50 });
+    await owner.topics.alter('t', { segmentMs: 2 ** 50 });
     const of = { producerId: 1n, producerEpoch: 0 };
     const begun = { ...of, baseSequence: 0, isTransactional: true, timestamp: machine.clock.now() };
     await append(partitionOf(owner), numberedBatch(['aborted'], begun), 'all');

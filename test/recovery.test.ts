@@ -445,7 +445,7 @@ describe('an index that was written anew behind the recovery point', () => {
     await createTopic(broker, { indexIntervalBytes: 0 });
     for (const value of ['a', 'b', 'c']) await append(partitionOf(broker), batchOf([value]));
     await broker.close();
-    const point = pointOf(machine, broker.topic('t').id);
+    const point = pointOf(machine, broker.topics.get('t').id);
     expect(point.offsetIndexBytes).toBeGreaterThan(0);
     broker = await machine.open();
     for (const value of ['d', 'e', 'f']) await append(partitionOf(broker), batchOf([value]));

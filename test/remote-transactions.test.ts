@@ -285,7 +285,7 @@ describe('an open transaction of a producer elsewhere', () => {
     const machine = new Machine();
     const { broker, remote } = await prepared(machine);
     await remote.work(2);
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     const reopened = await machine.open();
     remote.broker = reopened;
     await remote.end(true);

@@ -165,7 +165,7 @@ describe('a compaction that waits for its turn', () => {
       for (let i = 0; i < 20; i++) {
         await append(i < 5 ? partition : other, keyed(i), 1);
       }
-      await broker.alterTopic('t', { cleanupPolicy: 'compact' });
+      await broker.topics.alter('t', { cleanupPolicy: 'compact' });
       const compacted = other.compact();
       const reopened = partition.reopen();
       for (let i = 0; i < steps; i++) await Promise.resolve();
@@ -209,7 +209,7 @@ describe('a reopening', () => {
     const machine = new FaultyMachine();
     const broker = await machine.open();
     const partition = await createTopic(broker);
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     expect(await failureOf(partition.reopen())).toMatchObject({
       code: 'UNKNOWN_TOPIC_OR_PARTITION',
     });

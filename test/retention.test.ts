@@ -174,7 +174,7 @@ describe('retentionBytes', () => {
     const partition = await filled({});
     await broker.retention.check();
     expect(await rangeOf(partition)).toEqual([0, 5]);
-    await broker.alterTopic('t', { retentionBytes: 1 });
+    await broker.topics.alter('t', { retentionBytes: 1 });
     await broker.retention.check();
     expect(await rangeOf(partition)).toEqual([4, 5]);
   });
@@ -346,11 +346,11 @@ describe('when it looks', () => {
     await machine.clock.settle();
     await filled({});
     expect(machine.clock.timerCount).toBe(0);
-    await broker.alterTopic('t', { retentionBytes: 1 });
+    await broker.topics.alter('t', { retentionBytes: 1 });
     expect(machine.clock.timerCount).toBe(1);
     await machine.clock.advance(5 * minute);
     expect(await rangeOf(partitionOf(broker))).toEqual([4, 5]);
-    await broker.alterTopic('t', { retentionBytes: -1 });
+    await broker.topics.alter('t', { retentionBytes: -1 });
     await machine.clock.advance(5 * minute);
     expect(machine.clock.timerCount).toBe(0);
   });
@@ -387,7 +387,7 @@ describe('when it looks', () => {
     machine.holdRows = 'segment segment segment segment partition';
     const checked = broker.retention.check();
     await machine.clock.settle();
-    const deleted = broker.deleteTopic('t');
+    const deleted = broker.topics.delete('t');
     await machine.clock.settle();
     machine.letRowsGo();
     await Promise.all([checked, deleted]);

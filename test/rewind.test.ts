@@ -80,7 +80,7 @@ describe('commits above a log that was cut', () => {
 
   it('of a partition that was damaged go back when it is reopened', async () => {
     const large = 'x'.repeat(900);
-    await broker.alterTopic('t', { segmentBytes: 1024 });
+    await broker.topics.alter('t', { segmentBytes: 1024 });
     for (const value of [large, large]) await append(partitionOf(broker), batchOf([value]));
     const [sealed, active] = machine
       .names()

@@ -1,6 +1,6 @@
 /**
- * How many seeds, or runs of a property, a random test tries: OTTLA_SEEDS, else as many as it says itself. What
- * seeds meet by chance is asked of `usual` ones only.
+ * How many seeds, runs of a property or kills a random test tries: OTTLA_SEEDS, else as many as it says itself.
+ * What is met by chance must not be asked of fewer.
  */
 export function seeds(usual: number): number {
   return Number(process.env['OTTLA_SEEDS'] ?? usual);

@@ -144,7 +144,7 @@ describe('f24: log and metadata disagree', () => {
       readOnly: false,
       random: Math.random,
     });
-    await third.broker.partition({ topic: 't', partition: 0 }).compact();
+    await third.broker.topics.partition({ topic: 't', partition: 0 }).compact();
     await third.broker.close();
     third.release();
     // It took some away, and none was rolled: the active segment is the one that the older rows know.

@@ -67,7 +67,7 @@ describe('faults of storage', () => {
         baseSequence,
         timestamp: machine.clock.now(),
       });
-    await broker.alterTopic('t', { segmentMs: 2 ** 50 });
+    await broker.topics.alter('t', { segmentMs: 2 ** 50 });
     await machine.clock.advance(5000);
     for (const [i, value] of ['b', 'c'].entries())
       await append(partition, numbered(value, i), 'all');

@@ -28,7 +28,7 @@ export const compacted: Partial<TopicSettings> = {
 
 /** One pass over it, begun by hand. */
 export async function compact(broker: Broker): Promise<void> {
-  await broker.alterTopic('t', compacted);
+  await broker.topics.alter('t', compacted);
   await partitionOf(broker).compact();
 }
 
@@ -59,7 +59,7 @@ export class SwapStates {
   async prepare(): Promise<void> {
     const broker = await this.machine.open();
     await fill(broker);
-    this.topicId = broker.topic('t').id;
+    this.topicId = broker.topics.get('t').id;
     this.before = this.#state();
     this.all = await keyedRecords(partitionOf(broker));
     await compact(broker);

@@ -44,7 +44,7 @@ async function withRecords(broker: Broker): Promise<void> {
 /** After a kill while the topic was created. */
 async function expectWholeOrNotThere(machine: DyingMachine, done: boolean): Promise<void> {
   const broker = await machine.open();
-  const names = [...broker.topics()].map(({ name }) => name);
+  const names = [...broker.topics.all()].map(({ name }) => name);
   expect(done ? [['t']] : [[], ['t']]).toContainEqual(names);
   expect(machine.directories).toEqual(names.length === 1 ? tDirectories : []);
   await createTopic(broker, {}, 3);
@@ -60,7 +60,7 @@ async function expectAllWork(broker: Broker): Promise<void> {
 
 /** What is left of topic t. */
 async function leftOf(machine: DyingMachine, broker: Broker): Promise<unknown> {
-  const topic = broker.findTopic('t');
+  const topic = broker.topics.find('t');
   const kinds = ['topic', 'tombstone', 'partition', 'segment', 'offset'] as const;
   return {
     directories: machine.directories,
@@ -82,7 +82,7 @@ const gone = { directories: [], records: 0, commit: undefined, rows: [] };
 async function expectWholeOrGone(machine: DyingMachine, done: boolean): Promise<void> {
   const broker = await machine.open();
   expect(done ? [gone] : [whole, gone]).toContainEqual(await leftOf(machine, broker));
-  if (broker.findTopic('t') !== undefined) await broker.deleteTopic('t');
+  if (broker.topics.find('t') !== undefined) await broker.topics.delete('t');
   // Created anew it has nothing of the old one.
   const partition = await createTopic(broker, {}, 3);
   expect(partition.logEndOffset).toBe(0);
@@ -105,7 +105,7 @@ describe('a kill at any change', () => {
     const changes = await atEachChange(
       false,
       withRecords,
-      (broker) => broker.deleteTopic('t'),
+      (broker) => broker.topics.delete('t'),
       (machine, _broker, done) => expectWholeOrGone(machine, done),
     );
     // A row with the tombstone, three renames, three removals, then the rows go.
@@ -118,7 +118,7 @@ describe('a kill at any change', () => {
     await withRecords(broker);
     const { topicId } = partitionOf(broker);
     machine.left = 5;
-    await broker.deleteTopic('t').catch(() => undefined);
+    await broker.topics.delete('t').catch(() => undefined);
     machine.left = Infinity;
     const doomed = [`t-1.${topicId}-delete`, `t-2.${topicId}-delete`];
     expect(machine.directories).toEqual(doomed);
@@ -133,13 +133,13 @@ describe('a kill at any change', () => {
     const changes = await atEachChange(
       false,
       withRecords,
-      (broker) => broker.addPartitions('t', 5),
+      (broker) => broker.topics.addPartitions('t', 5),
       async (machine, _broker, done) => {
         const broker = await machine.open();
-        const count = broker.topic('t').partitionCount;
+        const count = broker.topics.get('t').partitionCount;
         expect(done ? [5] : [3, 5]).toContain(count);
         expect((await valuesIn(partitionOf(broker, 2))).length).toBe(10);
-        if (count === 3) await broker.addPartitions('t', 5);
+        if (count === 3) await broker.topics.addPartitions('t', 5);
         expect(await append(partitionOf(broker, 4), batchOf(['x']))).toBe(0);
       },
     );
@@ -169,9 +169,9 @@ describe('a change that fails once', () => {
     await atEachChange(
       true,
       withRecords,
-      (broker) => broker.deleteTopic('t'),
+      (broker) => broker.topics.delete('t'),
       async (machine, broker) => {
-        if (broker.findTopic('t') !== undefined) await broker.deleteTopic('t');
+        if (broker.topics.find('t') !== undefined) await broker.topics.delete('t');
         const partition = await createTopic(broker, {}, 3);
         expect(await append(partition, batchOf(['new']))).toBe(0);
         await broker.close();
@@ -196,7 +196,7 @@ describe('a directory that a crash left in the way', () => {
     const broker = await machine.open();
     const { topicId } = await createTopic(broker);
     await leave(machine, '/t-1', topicId);
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     expect(machine.directories).toEqual([]);
   });
 
@@ -216,7 +216,7 @@ describe('a directory that a crash left in the way', () => {
       return undefined;
     });
     const again = await machine.open();
-    if (count > 0) await again.addPartitions('t', 3);
+    if (count > 0) await again.topics.addPartitions('t', 3);
     else await createTopic(again, {}, 3);
     expect(await valuesIn(partitionOf(again, 2))).toEqual([]);
     expect(machine.read(firstLog, `/${machine.directories.at(-1)!}`)).toEqual(batchOf(['foreign']));

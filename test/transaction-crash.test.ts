@@ -285,7 +285,7 @@ describe('a decision', () => {
     await work.round(2);
     machine.left = Infinity;
     const broker = await machine.open();
-    await broker.deleteTopic('t');
+    await broker.topics.delete('t');
     expect((await machine.open()).recovery).toEqual([]);
   });
 });

@@ -4,9 +4,11 @@ import { join } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { compileSource, type CompiledSource } from './child-process.js';
+import { seeds } from './seeds.js';
 import { transactionRounds } from './soak/transaction-rounds.mjs';
 
-const rounds = 5;
+const usual = 5;
+const rounds = seeds(usual);
 
 describe('a process that is killed in its transactions', () => {
   let source: CompiledSource;
@@ -26,8 +28,9 @@ describe('a process that is killed in its transactions', () => {
     });
     expect(totals.kills).toBe(rounds);
     expect(totals.commits + totals.caughtCommitted).toBeGreaterThan(0);
-    expect(totals.rolledBack + totals.rolledForward).toBeGreaterThan(0);
     // Kept where a promise was broken: the error names it.
     rmSync(place, { recursive: true });
+    if (rounds < usual) return;
+    expect(totals.rolledBack + totals.rolledForward).toBeGreaterThan(0);
   }, 120_000);
 });

@@ -91,7 +91,7 @@ describe('where open files are neither renamed nor removed, and case does not co
     const partition = await fill();
     const reader = reading(partition);
     const latest = latestValues(await keyedRecords(partition));
-    await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
     holdReads();
     const held = reader.readAsync(Buffer.alloc(500));
     const compacting = partition.compact();
@@ -128,7 +128,7 @@ describe('where open files are neither renamed nor removed, and case does not co
     const reader = reading(partition);
     holdReads();
     const held = reader.readAsync(Buffer.alloc(500));
-    const deleting = broker.deleteTopic('t');
+    const deleting = broker.topics.delete('t');
     await turns();
     letReadsGo();
     await held;
@@ -143,7 +143,7 @@ describe('where open files are neither renamed nor removed, and case does not co
 
   it('a swap that failed half way is finished by reopen, under readers', async () => {
     const partition = await fill();
-    await broker.alterTopic('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
+    await broker.topics.alter('t', { cleanupPolicy: 'compact', segmentBytes: 1024 * 1024 });
     const { onCall } = files;
     files.onCall = ({ name, path }) => {
       const isMoveIn = name === 'rename' && path.endsWith('.log.swap');

@@ -1,5 +1,5 @@
 /**
- * Checks that every fragment of TypeScript in README.md and docs is code that runs: a comment before it
+ * Checks that every fragment of a program in README.md and docs is code that runs: a comment before it
  * names the example that has it, line for line. docs/api.md has signatures instead: see api-page.mjs.
  */
 import { readFileSync, readdirSync } from 'node:fs';
@@ -12,7 +12,7 @@ const pages = readdirSync(new URL('docs', root))
 
 for (const page of ['README.md', ...pages]) {
   for (const [, comment, code] of read(page).matchAll(
-    /(?:<!-- (\S+) -->\s*)?```(?:ts|js)\n([^]*?)```/g,
+    /(?:<!-- (\S+) -->\s*)?```(?:ts|js|python|java)\n([^]*?)```/g,
   )) {
     if (comment !== undefined && `\n${read(comment)}`.includes(`\n${code}`)) continue;
     const why = comment === undefined ? 'no example is named before' : `${comment} has not`;

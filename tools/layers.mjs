@@ -23,7 +23,7 @@ export const layers = [
   ['assignor', 'assignor-*'],
   ['partition', 'partition-*'],
   ['offsets', 'offsets-*'],
-  ['topic'],
+  ['topic', 'topics'],
   ['group', 'group-*', 'groups'],
   ['retention'],
   ['transaction', 'transaction-*'],

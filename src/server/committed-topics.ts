@@ -49,6 +49,6 @@ export function answerOf<T extends CommittedTopic>(
 
 /** A topic's name by its id; '' if there is none. */
 export function nameOfTopic(broker: Broker, topicId: string): string {
-  for (const { id, name } of broker.topics()) if (id === topicId) return name;
+  for (const { id, name } of broker.topics.all()) if (id === topicId) return name;
   return '';
 }

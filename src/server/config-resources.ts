@@ -38,7 +38,7 @@ export interface DescribedConfig {
 /** @throws UNKNOWN_TOPIC_OR_PARTITION, INVALID_REQUEST */
 export function describeResource(node: Node, resource: ConfigResource): DescribedConfig[] {
   const { resourceType, resourceName } = resource;
-  if (resourceType === types.TOPIC) return topicConfigs(node.broker.topic(resourceName));
+  if (resourceType === types.TOPIC) return topicConfigs(node.broker.topics.get(resourceName));
   if (resourceType !== types.BROKER) throw unknownType(resourceType);
   if (resourceName !== '' && resourceName !== String(node.nodeId)) {
     throw new WireError('INVALID_REQUEST', `there is no node ${resourceName}`);
@@ -133,6 +133,6 @@ async function alterResource(
   change: (settings: TopicSettings) => readonly GivenConfig[],
 ): Promise<void> {
   if (resourceType !== types.TOPIC) throw unknownType(resourceType);
-  const settings = settingsOf(change(broker.topic(resourceName).settings));
-  if (!validateOnly) await broker.alterTopic(resourceName, settings);
+  const settings = settingsOf(change(broker.topics.get(resourceName).settings));
+  if (!validateOnly) await broker.topics.alter(resourceName, settings);
 }

@@ -222,7 +222,11 @@ export class Connection implements Peer {
     const bytes = parts.reduce((sum, { length }) => sum + length, 0);
     this.#cork();
     for (const part of parts.slice(0, -1)) this.#stream.write(part);
-    this.#stream.write(parts.at(-1)!, () => this.#answering(-bytes));
+    this.#stream.write(parts.at(-1)!, (error) => {
+      this.#answering(-bytes);
+      // Of what could not be sent the system may still hold a part.
+      if (error == null) this.#options.node.spareBuffers.giveBack(parts);
+    });
     this.#answering(bytes);
   }
 

@@ -4,6 +4,7 @@ import { PartitionReader } from '../partition-reader.js';
 import { readBatchHeader } from '../record.js';
 import type { AbortedTransaction } from '../storage/transaction-index.js';
 import { WireError } from './protocol/errors.js';
+import type { SpareBuffers } from './spare-buffers.js';
 
 /** What a fetch asks of one partition. */
 export interface FetchAsk {
@@ -65,6 +66,7 @@ export class FetchPlace {
   /**
    * Reads up to `maxBytes` of whole batches.
    * @param takesOne the first batch is read even if it is larger than that (KIP-74)
+   * @param spareBuffers what it is read into
    * @throws OFFSET_OUT_OF_RANGE, FENCED_LEADER_EPOCH, UNKNOWN_LEADER_EPOCH, CORRUPT_MESSAGE
    */
   async read(
@@ -73,6 +75,7 @@ export class FetchPlace {
     isolation: Isolation,
     maxBytes: number,
     takesOne: boolean,
+    spareBuffers: SpareBuffers,
   ): Promise<FetchRead> {
     checkLeaderEpoch(partition, ask.currentLeaderEpoch);
     const { fetchOffset } = ask;
@@ -82,7 +85,7 @@ export class FetchPlace {
     const isAtEnd = isBetween(fetchOffset, end, partition.highWatermark);
     if (divergingEpoch === null && !isAtEnd) {
       const reader = this.#readerAt(partition, fetchOffset);
-      records = await batchesFrom(reader, fetchOffset, maxBytes, takesOne);
+      records = await batchesFrom(reader, fetchOffset, maxBytes, takesOne, spareBuffers);
       this.#nextOffset = reader.offset;
       if (reader.offset > end) {
         records = batchesBelow(records, end);
@@ -130,11 +133,12 @@ async function batchesFrom(
   offset: number,
   maxBytes: number,
   takesOne: boolean,
+  spareBuffers: SpareBuffers,
 ): Promise<Buffer> {
   let buffer: Buffer = noRecords;
   let wanted = Math.min(maxBytes, reader.available);
   for (;;) {
-    if (buffer.length < wanted) buffer = Buffer.allocUnsafe(wanted);
+    if (buffer.length < wanted) buffer = spareBuffers.take(wanted);
     const length = reader.isAtTail ? reader.read(buffer) : await reader.readAsync(buffer);
     if (length === 0) return noRecords;
     if (length < 0) {

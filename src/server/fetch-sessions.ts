@@ -74,6 +74,8 @@ export class FetchSessions {
   readonly #clock: Clock;
   readonly #random: () => number;
   readonly #sessions = new Map<number, FetchSession>();
+  /** In all of them. */
+  #partitionCount = 0;
 
   constructor(clock: Clock, random: () => number) {
     this.#clock = clock;
@@ -85,7 +87,7 @@ export class FetchSessions {
     const { sessionId, sessionEpoch } = request;
     if (sessionEpoch !== finalEpoch && sessionEpoch !== firstEpoch)
       return this.#goOn(request, usesIds);
-    this.#sessions.delete(sessionId);
+    this.#end(sessionId);
     const partitions = new Map<string, FetchedPartition>();
     update(partitions, request);
     const isKept = sessionEpoch === firstEpoch && partitions.size > 0;
@@ -114,9 +116,10 @@ export class FetchSessions {
     const { partitions } = session;
     const before = partitions.size;
     update(partitions, request);
-    if (partitions.size > before && this.#partitionCount() > maxPartitions) {
+    this.#partitionCount += partitions.size - before;
+    if (partitions.size > before && this.#partitionCount > maxPartitions) {
       // As one that had to make room for others: the client begins anew.
-      this.#sessions.delete(sessionId);
+      this.#end(sessionId);
       throw new WireError(
         'FETCH_SESSION_ID_NOT_FOUND',
         `fetch session ${sessionId} took more partitions than all may have, ${maxPartitions}`,
@@ -130,28 +133,27 @@ export class FetchSessions {
     return { partitions, session, isIncremental: true };
   }
 
-  #partitionCount(): number {
-    let count = 0;
-    for (const { partitions } of this.#sessions.values()) count += partitions.size;
-    return count;
+  #end(sessionId: number): void {
+    this.#partitionCount -= this.#sessions.get(sessionId)?.partitions.size ?? 0;
+    this.#sessions.delete(sessionId);
   }
 
   /** null: there is no room for another. */
   #begin(partitions: Map<string, FetchedPartition>, usesIds: boolean): FetchSession | null {
     const now = this.#clock.monotonic();
-    let count = partitions.size + this.#partitionCount();
+    const room = maxPartitions - partitions.size;
     for (const session of this.#sessions.values()) {
-      if (this.#sessions.size < maxSessions && count <= maxPartitions) break;
+      if (this.#sessions.size < maxSessions && this.#partitionCount <= room) break;
       if (session.isBusy || now - session.usedAt < evictionMs) return null;
-      this.#sessions.delete(session.id);
-      count -= session.partitions.size;
+      this.#end(session.id);
     }
-    if (count > maxPartitions) return null;
+    if (this.#partitionCount > room) return null;
     let id: number;
     do id = 1 + Math.floor(this.#random() * (2 ** 31 - 1));
     while (this.#sessions.has(id));
     const session = new FetchSession(id, partitions, now, usesIds);
     this.#sessions.set(id, session);
+    this.#partitionCount += partitions.size;
     return session;
   }
 }

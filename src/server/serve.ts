@@ -16,6 +16,7 @@ import { listenAt } from './listening.js';
 import { checkServeOptions, type ServeOptions, type ServeSettings } from './options.js';
 import type { Endpoint, Node } from './protocol/api.js';
 import { SaslUsers } from './protocol/sasl.js';
+import { SpareBuffers } from './spare-buffers.js';
 
 /** What KafkaJS gives its `socketFactory`. */
 export interface SocketRequest {
@@ -71,6 +72,7 @@ export class Server {
       defaultPartitions,
       fetchSessions: new FetchSessions(broker.clock, broker.random),
       answerRoom: this.#connections,
+      spareBuffers: new SpareBuffers(),
       get endpoint() {
         return endpoint();
       },

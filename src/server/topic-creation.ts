@@ -31,7 +31,7 @@ export function createTopic(
 ): Promise<Topic> {
   const { retentionMs } = wireDefaults;
   const codecs = { key: null, value: null };
-  return broker.createTopic({
+  return broker.topics.create({
     name,
     partitionCount,
     settings: { retentionMs, ...settings },

@@ -16,8 +16,8 @@ export function findPartition(
   partition: number,
   isById: boolean,
 ): Partition {
-  if (!isById) return broker.partition({ topic, partition });
-  const found = broker.topicById(topicId);
+  if (!isById) return broker.topics.partition({ topic, partition });
+  const found = broker.topics.byId(topicId);
   if (found !== undefined) return found.partition(partition);
   throw new WireError('UNKNOWN_TOPIC_ID', `there is no topic of the id ${topicId}`);
 }

@@ -1,5 +1,5 @@
 import { execFile } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { cpSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -14,6 +14,11 @@ const fileOf = (name: string): string => join(root, 'examples/clients', name);
 const python = await run('python3', ['-c', 'import confluent_kafka']).then(
   () => null,
   () => 'there is no confluent-kafka for Python',
+);
+
+const maven = await run('mvn', ['-v']).then(
+  () => whyNotRun,
+  () => 'there is no Maven',
 );
 
 describe('A test in another language', () => {
@@ -46,5 +51,19 @@ describe('A test in another language', () => {
       ]);
       expect(stdout).toContain('packed tea for ann');
     },
+  );
+
+  it.skipIf(maven !== null)(
+    `with Spring${maven === null ? '' : ` (not run: ${maven})`}`,
+    async () => {
+      const project = join(place, 'spring');
+      cpSync(fileOf('spring'), project, { recursive: true });
+      const server = `package orders;\n\n${readFileSync(fileOf('OttlaServer.java'), 'utf8')}`;
+      writeFileSync(join(project, 'src/test/java/orders/OttlaServer.java'), server);
+      const env = { ...process.env, SERVE: serve.join(' ') };
+      const { stdout } = await run('mvn', ['-B', '-ntp', 'test'], { cwd: project, env });
+      expect(stdout).toContain('Tests run: 1, Failures: 0, Errors: 0, Skipped: 0');
+    },
+    600_000,
   );
 });

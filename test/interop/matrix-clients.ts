@@ -16,11 +16,13 @@ export interface Client {
   readonly name: string;
   /** A directory that is thrown away is given to who must be built. @throws if it cannot be */
   readonly command: (scratch: string) => Command;
-  /** Features that it does not have, and why. */
+  /** It is no dependency of this project: it is run where it is installed, and has no row in the table. */
+  readonly isOptional?: boolean;
   /** What it compresses with, if not all four. */
   readonly codecs?: readonly string[];
   /** What is to be known of it. */
   readonly remark?: string;
+  /** Features that it does not have, and why. */
   readonly lacks?: Readonly<Record<string, string>>;
 }
 
@@ -37,11 +39,14 @@ const clients: readonly Client[] = [
   {
     name: 'KafkaJS',
     command: () => [process.execPath, fileOf('kafkajs.mjs')],
+    lacks: { kip848: 'it has the classic protocol alone' },
   },
   {
     name: '@platformatic/kafka',
     command: () => [process.execPath, fileOf('platformatic.mjs')],
-    remark: 'with READ_COMMITTED it hands out aborted records, too, of Kafka as well.',
+    remark:
+      'with READ_COMMITTED it hands out aborted records, too, and by the consumer protocol some records again when ' +
+      'its partitions change, of Kafka as well.',
     codecs: ['gzip', 'snappy', 'lz4', ...('zstdCompress' in zlib ? ['zstd'] : [])],
   },
   {
@@ -49,8 +54,14 @@ const clients: readonly Client[] = [
     command: () => ['python3', fileOf('confluent.py')],
   },
   {
+    name: '@confluentinc/kafka-javascript',
+    command: () => [process.execPath, fileOf('confluent_js.mjs')],
+    isOptional: true,
+  },
+  {
     name: 'kafka-python',
     command: () => ['python3', fileOf('kafka_python.py')],
+    lacks: { kip848: 'it has the classic protocol alone' },
   },
   {
     name: 'franz-go',
@@ -84,6 +95,7 @@ const clients: readonly Client[] = [
     remark:
       'Of SASL, PLAIN alone: librdkafka 2.0 says its nonce of SCRAM twice, which Kafka refuses, too, since CVE-2024-56128.',
     lacks: {
+      kip848: 'its librdkafka 2.0 has the classic protocol alone',
       transactions: 'it reads in none',
       topics: 'it only lists them',
       groups: 'it reads in them, and no more',

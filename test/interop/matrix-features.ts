@@ -2,11 +2,14 @@ import { readFileSync } from 'node:fs';
 import { expect } from 'vitest';
 import type { Ottla } from '../../src/index.js';
 import { readBatchHeader, type BatchHeader } from '../../src/record.js';
+import type { Server } from '../../src/server/index.js';
+import { WireClient } from '../wire-client.js';
 import { filesOf } from './written-logs.js';
 
 /** What a client works with: an Ottla in `directory`, and in it `topic`, of 2 partitions. */
 export interface Stage {
   readonly ottla: Ottla;
+  readonly server: Server;
   readonly directory: string;
   readonly topic: string;
   /** What the client can compress with. */
@@ -75,6 +78,12 @@ async function committed({ ottla, topic }: Stage): Promise<unknown> {
   return partitions.map((partition) => partition.committed);
 }
 
+async function expectAllRead({ ottla, topic }: Stage): Promise<void> {
+  const { partitions } = await ottla.groups.describe(topic);
+  expect(partitions.map(({ lag }) => lag)).toEqual([0, 0]);
+  expect(partitions.reduce((sum, { end }) => sum + end, 0)).toBe(60);
+}
+
 export const features: readonly Feature[] = [
   {
     name: 'produce',
@@ -124,10 +133,17 @@ export const features: readonly Feature[] = [
     name: 'group',
     title: 'group',
     what: 'a second member joins and takes its share, and leaves again: each record is read once',
-    async check({ ottla, topic }) {
-      const { partitions } = await ottla.groups.describe(topic);
-      expect(partitions.map(({ lag }) => lag)).toEqual([0, 0]);
-      expect(partitions.reduce((sum, { end }) => sum + end, 0)).toBe(60);
+    check: expectAllRead,
+  },
+  {
+    name: 'kip848',
+    title: 'KIP-848',
+    what: 'the same by the consumer protocol (`group.protocol=consumer`)',
+    async check(stage) {
+      await expectAllRead(stage);
+      const client = new WireClient(stage.server.connect());
+      const { groups } = await client.ask('ListGroups', { statesFilter: [], typesFilter: [] });
+      expect(groups).toMatchObject([{ groupId: stage.topic, groupType: 'consumer' }]);
     },
   },
   {

@@ -92,7 +92,7 @@ export async function checkOpened(
     if (sentence.includes('Good batches lay behind')) opened.keptAside++;
     if (sentence.includes(' went back ')) opened.rewound++;
   }
-  const names = [...broker.topics()].map(({ name }) => name);
+  const names = [...broker.topics.all()].map(({ name }) => name);
   for (const name of names) must(model.topics.has(name), `topic ${name} is there again`);
   for (const [name, topic] of model.topics) {
     if (!names.includes(name)) {
@@ -114,7 +114,7 @@ async function checkTopic(
   opened: Opened,
 ): Promise<void> {
   const { name } = topic;
-  const count = broker.topic(name).partitionCount;
+  const count = broker.topics.get(name).partitionCount;
   must(
     count >= topic.partitionsAtLeast && count <= topic.partitions.length,
     `topic ${name} has ${count} partitions, expected ${topic.partitionsAtLeast} to ${topic.partitions.length}`,
@@ -124,7 +124,7 @@ async function checkTopic(
   for (let i = count; i < topic.partitions.length; i++) model.leftovers.add(`${name}-${i}`);
   topic.partitions.length = count;
   for (const [index, expected] of topic.partitions.entries()) {
-    const partition = broker.partition({ topic: name, partition: index });
+    const partition = broker.topics.partition({ topic: name, partition: index });
     const records = await readLog(partition);
     must(partition.failure === null, `${partition.name}: ${partition.failure?.message}`);
     checkEpoch(partition, expected, records);

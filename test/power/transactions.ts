@@ -193,8 +193,8 @@ class Life {
       ['out', 2],
     ] as const) {
       const settings = { segmentBytes: this.#random.oneOf([1024, 65_536]) };
-      if (broker.findTopic(name) === undefined) {
-        await broker.createTopic({ name, partitionCount, settings, codecs });
+      if (broker.topics.find(name) === undefined) {
+        await broker.topics.create({ name, partitionCount, settings, codecs });
       }
     }
     for (const worker of this.#model.workers) {

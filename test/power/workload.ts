@@ -155,7 +155,7 @@ export class Workload {
   }
 
   #partition({ topic, index }: Chosen): Partition {
-    return this.#broker.partition({ topic: topic.name, partition: index });
+    return this.#broker.topics.partition({ topic: topic.name, partition: index });
   }
 
   async #create(): Promise<void> {

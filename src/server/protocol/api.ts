@@ -1,5 +1,6 @@
 import type { Broker } from '../../broker.js';
 import type { FetchSessions } from '../fetch-sessions.js';
+import type { SpareBuffers } from '../spare-buffers.js';
 import { coderOf, type Coder } from './coder.js';
 import type { SaslLogin } from './sasl.js';
 import type { Decoded, Encodable, Schema } from './schema.js';
@@ -31,6 +32,8 @@ export interface Node {
   readonly defaultPartitions: number;
   readonly fetchSessions: FetchSessions;
   readonly answerRoom: AnswerRoom;
+  /** For what is read to be sent. */
+  readonly spareBuffers: SpareBuffers;
 }
 
 /** Who sends requests. */

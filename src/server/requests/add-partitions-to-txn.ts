@@ -40,7 +40,7 @@ export const addPartitionsToTxn: Api = api({
         })),
       })),
     });
-    const find = (name: string, index: number) => broker.findTopic(name)?.partitions[index];
+    const find = (name: string, index: number) => broker.topics.find(name)?.partitions[index];
     const logs = topics.flatMap(({ name, partitions }) =>
       partitions.map((index) => find(name, index)),
     );

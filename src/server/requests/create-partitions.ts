@@ -38,7 +38,7 @@ export const createPartitions: Api = api({
   async handle({ topics, validateOnly }, { node }) {
     const results = [];
     const counts = topics.map(({ name, count }) => {
-      return count - (node.broker.findTopic(name)?.partitionCount ?? count);
+      return count - (node.broker.topics.find(name)?.partitionCount ?? count);
     });
     const tooMany = tooManyPartitions(counts);
     for (const topic of topics) {
@@ -62,7 +62,7 @@ async function grow(
   { name, count, assignments }: Decoded<typeof request>['topics'][number],
   validateOnly: boolean,
 ): Promise<void> {
-  const before = broker.topic(name).partitionCount;
+  const before = broker.topics.get(name).partitionCount;
   if (count <= before || count - before > maxPartitionsAtOnce) {
     throw new OttlaError(
       'INVALID_PARTITIONS',
@@ -78,5 +78,5 @@ async function grow(
       `expected node ${nodeId} alone for each of ${count - before} partitions`,
     );
   }
-  if (!validateOnly) await broker.addPartitions(name, count);
+  if (!validateOnly) await broker.topics.addPartitions(name, count);
 }

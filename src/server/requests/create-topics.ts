@@ -95,7 +95,7 @@ async function create(node: Node, asked: NewTopic, validateOnly: boolean): Promi
   const { name, configs } = asked;
   const problem = topicNameProblem(name);
   if (problem !== null) throw new OttlaError('INVALID_TOPIC_EXCEPTION', problem);
-  if (node.broker.findTopic(name) !== undefined) {
+  if (node.broker.topics.find(name) !== undefined) {
     throw new OttlaError('TOPIC_ALREADY_EXISTS', `topic ${name} exists`);
   }
   const partitionCount = partitionsOf(node, asked);

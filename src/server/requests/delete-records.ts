@@ -42,7 +42,7 @@ export const deleteRecords: Api = api({
       for (const { partitionIndex, offset } of partitions) {
         const at = { topic: name, partition: partitionIndex };
         try {
-          const before = offset === all ? broker.partition(at).highWatermark : offset;
+          const before = offset === all ? broker.topics.partition(at).highWatermark : offset;
           const lowWatermark = await broker.deleteRecords(at, before);
           deleted.push({ partitionIndex, lowWatermark, errorCode: noError });
         } catch (error) {

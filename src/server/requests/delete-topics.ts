@@ -47,13 +47,13 @@ const noId = 'AAAAAAAAAAAAAAAAAAAAAA';
 type Deleted = Encodable<typeof deleted>;
 
 async function remove({ broker }: Node, asked: string | null, topicId: string): Promise<Deleted> {
-  const found = asked ?? broker.topicById(topicId)?.name;
+  const found = asked ?? broker.topics.byId(topicId)?.name;
   if (found === undefined) {
     return { name: null, topicId, errorCode: errorNumber('UNKNOWN_TOPIC_ID') };
   }
-  const id = broker.findTopic(found)?.id ?? noId;
+  const id = broker.topics.find(found)?.id ?? noId;
   try {
-    await broker.deleteTopic(found);
+    await broker.topics.delete(found);
     return { name: found, topicId: id, errorCode: noError };
   } catch (error) {
     const errorMessage = error instanceof OttlaError ? error.message : null;

@@ -49,10 +49,10 @@ export const describeLogDirs: Api = api({
   handle({ topics }, { node: { broker } }) {
     const asked: [Topic, readonly Partition[]][] = [];
     if (topics === null) {
-      for (const topic of broker.topics()) asked.push([topic, topic.partitions]);
+      for (const topic of broker.topics.all()) asked.push([topic, topic.partitions]);
     }
     for (const { topic: name, partitions } of topics ?? []) {
-      const topic = broker.findTopic(name);
+      const topic = broker.topics.find(name);
       if (topic === undefined) continue;
       asked.push([topic, topic.partitions.filter(({ index }) => partitions.includes(index))]);
     }

@@ -59,7 +59,10 @@ export const describeProducers: Api = api({
           .filter((index) => isFirst(`${index} ${name}`))
           .map((partitionIndex) => {
             try {
-              const partition = node.broker.partition({ topic: name, partition: partitionIndex });
+              const partition = node.broker.topics.partition({
+                topic: name,
+                partition: partitionIndex,
+              });
               return {
                 partitionIndex,
                 errorCode: noError,

@@ -61,14 +61,14 @@ export const describeTopicPartitions: Api = api({
   response,
   handle({ topics: asked, responsePartitionLimit, cursor }, { node }) {
     const { broker, nodeId } = node;
-    const all = asked.length === 0 ? [...broker.topics()] : asked;
+    const all = asked.length === 0 ? [...broker.topics.all()] : asked;
     const names = [...new Set(all.map(({ name }) => name))]
       .filter((name) => cursor === null || name >= cursor.topicName)
       .toSorted();
     const topics: TopicAnswer[] = [];
     let left = Math.max(1, Math.min(responsePartitionLimit, maxPartitions));
     for (const name of names) {
-      const topic = broker.findTopic(name);
+      const topic = broker.topics.find(name);
       const first = cursor?.topicName === name ? Math.max(0, cursor.partitionIndex) : 0;
       if (left === 0) return { topics, nextCursor: { topicName: name, partitionIndex: first } };
       if (topic === undefined) {

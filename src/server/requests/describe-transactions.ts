@@ -62,7 +62,7 @@ function describe(broker: Broker, transactionalId: string): Encodable<typeof tra
     producerId: found.producerId,
     producerEpoch: found.producerEpoch,
     topics: byTopic(found.partitions, ({ topicId }) => topicId).flatMap(({ first, partitions }) => {
-      const topic = broker.topicById(first.topicId)?.name;
+      const topic = broker.topics.byId(first.topicId)?.name;
       return topic === undefined ? [] : [{ topic, partitions }];
     }),
   };

@@ -247,6 +247,7 @@ class Fetching {
   }
 
   async #readUpTo(bytes: number): Promise<Map<FetchedPartition, Found | number>> {
+    const { spareBuffers } = this.#context.node;
     const found = new Map<FetchedPartition, Found | number>();
     let left = bytes;
     let takesOne = true;
@@ -255,7 +256,14 @@ class Fetching {
       const maxBytes = Math.max(0, Math.min(left, ask.partitionMaxBytes));
       try {
         const partition = this.#partitionOf(fetched);
-        const read = await place.read(partition, ask, this.#isolation, maxBytes, takesOne);
+        const read = await place.read(
+          partition,
+          ask,
+          this.#isolation,
+          maxBytes,
+          takesOne,
+          spareBuffers,
+        );
         left -= read.records.length;
         if (read.records.length > 0) takesOne = false;
         found.set(fetched, { partition, ...read });

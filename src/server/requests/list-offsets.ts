@@ -47,7 +47,10 @@ export const listOffsets: Api = api({
       const found = [];
       for (const { partitionIndex, currentLeaderEpoch, timestamp } of partitions) {
         try {
-          const partition = node.broker.partition({ topic: name, partition: partitionIndex });
+          const partition = node.broker.topics.partition({
+            topic: name,
+            partition: partitionIndex,
+          });
           checkLeaderEpoch(partition, currentLeaderEpoch);
           const offset = await find(partition, timestamp, isolation);
           found.push({ partitionIndex, errorCode: noError, ...offset });

@@ -89,11 +89,11 @@ export const metadata: Api = api({
     // Version 0 knows no null: an empty list asks for all.
     const isForAll = asked === null || (version === 0 && asked.length === 0);
     if (isForAll)
-      return { ...answer, topics: [...broker.topics()].map((topic) => known(node, topic)) };
+      return { ...answer, topics: [...broker.topics.all()].map((topic) => known(node, topic)) };
     const isFirst = firsts();
     const distinct = asked.filter(({ name, topicId }) => isFirst(`${topicId} ${name}`));
     const isNew = distinct.filter(
-      ({ name }) => name !== null && broker.findTopic(name) === undefined,
+      ({ name }) => name !== null && broker.topics.find(name) === undefined,
     );
     const mayCreate =
       allowAutoTopicCreation && isNew.length * node.defaultPartitions <= maxPartitionsAtOnce;
@@ -128,7 +128,7 @@ function led(partition: Partition): { errorCode: number; leaderEpoch?: number } 
 }
 
 function byId(node: Node, topicId: string): TopicMetadata {
-  const topic = node.broker.topicById(topicId);
+  const topic = node.broker.topics.byId(topicId);
   if (topic !== undefined) return known(node, topic);
   return { errorCode: errorNumber('UNKNOWN_TOPIC_ID'), name: null, topicId, partitions: [] };
 }
@@ -141,7 +141,7 @@ async function find(
 ): Promise<TopicMetadata> {
   if (name === null) return byId(node, topicId);
   const refused = (errorCode: number): TopicMetadata => ({ errorCode, name, partitions: [] });
-  const topic = node.broker.findTopic(name);
+  const topic = node.broker.topics.find(name);
   if (topic !== undefined) return known(node, topic);
   if (topicNameProblem(name) !== null) return refused(errorNumber('INVALID_TOPIC_EXCEPTION'));
   if (!mayCreate || !node.autoCreateTopics)
@@ -149,7 +149,7 @@ async function find(
   try {
     return known(node, await createTopic(node, name));
   } catch (error) {
-    const created = node.broker.findTopic(name);
+    const created = node.broker.topics.find(name);
     if (created !== undefined && error instanceof OttlaError) return known(node, created);
     return refused(errorNumberOf(error));
   }

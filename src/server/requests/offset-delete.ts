@@ -30,7 +30,7 @@ export const offsetDelete: Api = api({
       return { errorCode: errorNumberOf(error), topics: [] };
     }
     const remove = async (topic: string, partition: number): Promise<number> => {
-      if (broker.findTopic(topic)?.partitions[partition] === undefined) {
+      if (broker.topics.find(topic)?.partitions[partition] === undefined) {
         return errorNumber('UNKNOWN_TOPIC_OR_PARTITION');
       }
       try {

@@ -145,7 +145,7 @@ function fetchOne(
   };
   // Of an id that nobody has.
   if (at.topic === '') return { ...none, errorCode: errorNumber('UNKNOWN_TOPIC_ID') };
-  const topicId = broker.findTopic(at.topic)?.id;
+  const topicId = broker.topics.find(at.topic)?.id;
   if (topicId === undefined) return none;
   if (requireStable && broker.transactions.hasPendingOffset(groupId, topicId, at.partition)) {
     return { ...none, errorCode: errorNumber('UNSTABLE_OFFSET_COMMIT') };

@@ -42,7 +42,7 @@ export const offsetForLeaderEpoch: Api = api({
         topic,
         partitions: partitions.map(({ partition: index, currentLeaderEpoch, leaderEpoch }) => {
           try {
-            const partition = node.broker.partition({ topic, partition: index });
+            const partition = node.broker.topics.partition({ topic, partition: index });
             checkLeaderEpoch(partition, currentLeaderEpoch);
             return { errorCode: noError, partition: index, ...endOf(partition, leaderEpoch) };
           } catch (error) {

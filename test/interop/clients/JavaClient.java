@@ -55,7 +55,8 @@ class JavaClient {
       case "idempotent" -> idempotent();
       case "compression" -> compression();
       case "consume" -> consume();
-      case "group" -> group();
+      case "group" -> group("classic");
+      case "kip848" -> group("consumer");
       case "commit" -> commit();
       case "transactions" -> transactions();
       case "topics" -> topics();
@@ -83,8 +84,9 @@ class JavaClient {
 
   static KafkaConsumer<String, String> consumer(String group, Object... more) {
     Map<String, Object> config = config(more);
-    if (group != null) {
-      config.put("group.id", group);
+    if (group != null) config.put("group.id", group);
+    // By the consumer protocol these are the broker's to choose.
+    if (group != null && !"consumer".equals(config.get("group.protocol"))) {
       config.put("session.timeout.ms", 6000);
       config.put("heartbeat.interval.ms", 200);
     }
@@ -174,10 +176,10 @@ class JavaClient {
     }
   }
 
-  static void group() throws Exception {
+  static void group(String protocol) throws Exception {
     List<Integer> read = new ArrayList<>();
-    var one = consumer(topic);
-    var two = consumer(topic);
+    var one = consumer(topic, "group.protocol", protocol);
+    var two = consumer(topic, "group.protocol", protocol);
     try (var producer = producer()) {
       record Member(KafkaConsumer<String, String> consumer) {
         Runnable step(List<Integer> read) {
@@ -188,16 +190,16 @@ class JavaClient {
         }
       }
       Runnable[] steps = {new Member(one).step(read), new Member(two).step(read)};
+      BooleanSupplier isShared = () -> one.assignment().size() == 1 && two.assignment().size() == 1;
       for (int first = 0; first < 60; first += 20) {
+        if (first == 20) two.subscribe(List.of(topic));
+        if (first == 20 && protocol.equals("classic")) until(isShared, steps);
         for (int i = first; i < first + 20; i++) {
           producer.send(new ProducerRecord<>(topic, i % 2, null, "" + i)).get();
         }
         int last = first + 20;
         if (first == 0) one.subscribe(List.of(topic));
-        if (first == 20) {
-          two.subscribe(List.of(topic));
-          until(() -> one.assignment().size() == 1 && two.assignment().size() == 1, steps);
-        }
+        if (first == 20) until(isShared, steps);
         if (first == 40) two.close();
         until(() -> Set.copyOf(read).size() == last, first == 20 ? steps : new Runnable[] {steps[0]});
       }

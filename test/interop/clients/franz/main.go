@@ -38,7 +38,8 @@ func main() {
 		return
 	}
 	map[string]func(){
-		"produce": produce, "idempotent": idempotent, "compression": compression, "consume": consume, "group": group,
+		"produce": produce, "idempotent": idempotent, "compression": compression, "consume": consume, "group": func() { group() },
+		"kip848": func() { group(kgo.ServerSideBalancer(), kgo.Balancers(kgo.StickyBalancer())) },
 		"commit": commit, "transactions": transactions, "topics": topics, "groups": groups, "sasl": login, "tls": overTls,
 	}[feature]()
 	fmt.Println("ok")
@@ -148,7 +149,7 @@ func consume() {
 	expect(listed[topic][0].Offset == 25, listed)
 }
 
-func group() {
+func group(protocol ...kgo.Opt) {
 	producer := connect(kgo.RecordPartitioner(kgo.ManualPartitioner()))
 	read := map[string]int{}
 	var clients []*kgo.Client
@@ -169,8 +170,8 @@ func group() {
 	}
 	join := func() *kgo.Client {
 		// A rebalance is let happen between polls only.
-		client := member(topic, kgo.BlockRebalanceOnPoll(), kgo.OnPartitionsAssigned(changed(true)),
-			kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false)))
+		client := member(topic, append(protocol, kgo.BlockRebalanceOnPoll(), kgo.OnPartitionsAssigned(changed(true)),
+			kgo.OnPartitionsRevoked(changed(false)), kgo.OnPartitionsLost(changed(false)))...)
 		clients = append(clients, client)
 		return client
 	}
@@ -195,8 +196,12 @@ func group() {
 	one := join()
 	fill(0)
 	two := join()
-	until(func() bool { return len(owned[one]) == 1 && len(owned[two]) == 1 })
+	isShared := func() bool { return len(owned[one]) == 1 && len(owned[two]) == 1 }
+	if len(protocol) == 0 {
+		until(isShared)
+	}
 	fill(20)
+	until(isShared)
 	clients = clients[:1]
 	two.CloseAllowingRebalance()
 	until(func() bool { return len(owned[one]) == 2 })
