@@ -106,9 +106,10 @@ const fromNode =
       const value = Buffer.alloc(100, 'x');
       const durations: number[] = [];
       let began = 0;
+      let sent: Promise<unknown> = Promise.resolve();
       const send = (): void => {
         began = performance.now();
-        void producer.send({ messages: [{ topic, value }], acks: 1 });
+        sent = producer.send({ messages: [{ topic, value }], acks: 1 });
       };
       send();
       // The first ones wait for the group, and for code to be compiled.
@@ -118,6 +119,8 @@ const fromNode =
         if (--left === 0) break;
         send();
       }
+      // A record may be read before it is acknowledged.
+      await sent;
       const closed: unknown = consumer.close(true); // A promise: its types tell only of its callback.
       await Promise.all([closed, producer.close()]);
       const sorted = durations.slice(200).toSorted((a, b) => a - b);
