@@ -45,8 +45,8 @@ const clients: readonly Client[] = [
     name: '@platformatic/kafka',
     command: () => [process.execPath, fileOf('platformatic.mjs')],
     remark:
-      'with READ_COMMITTED it hands out aborted records, too, and by the consumer protocol some records again when ' +
-      'its partitions change, of Kafka as well.',
+      'with READ_COMMITTED it hands out aborted records, too, and may hand out records again when its partitions ' +
+      'change, of Kafka as well.',
     codecs: ['gzip', 'snappy', 'lz4', ...('zstdCompress' in zlib ? ['zstd'] : [])],
   },
   {
