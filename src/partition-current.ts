@@ -146,6 +146,7 @@ export class CurrentLog {
         await this.#markCut(log);
       }
     } catch (error) {
+      log.closeFiles();
       throw asStorageError(log.name, error);
     }
     if (log.isUnrecovered) {

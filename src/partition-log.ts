@@ -173,6 +173,7 @@ export class PartitionLog {
       return this.#open(toRecover);
     } catch (error) {
       // Nothing is known yet: it is tried again at the next use.
+      this.closeFiles();
       this.#segments = null;
       this.#freed.clear();
       this.#foundBytes = null;

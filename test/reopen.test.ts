@@ -95,6 +95,16 @@ describe('a reopening', () => {
     expect((await appendEach(partition, ['c'], 1))[0]?.outcome).toBe(2);
   });
 
+  it('that cannot read leaves no file open', async () => {
+    letReadsGo();
+    machine.fault = ({ name, path }) => (name === 'read' ? ioError('read', path) : undefined);
+    expect(await failureOf(partition.reopen())).toMatchObject({ code: 'KAFKA_STORAGE_ERROR' });
+    expect(machine.watched.openCount).toBe(0);
+    machine.fault = () => undefined;
+    expect(await partition.reopen()).toBeNull();
+    expect(await valuesIn(partition)).toEqual(['a', long]);
+  });
+
   it('that comes before a deletion of records does not undo it', async () => {
     const reopened = partition.reopen();
     await machine.clock.settle();

@@ -122,12 +122,16 @@ describe('a log with whole batches behind its recovery point', () => {
     expect(await valuesIn(partitionOf(broker))).toEqual(['a', 'b', 'c', 'd']);
   });
 
-  it('is read again at its next use where that fails', async () => {
+  it('is read again at its next use where that fails, and leaves no file open', async () => {
     const broker = await machine.open();
+    const openBefore = machine.watched.openCount;
     machine.fault = ({ name, path }) => (name === 'read' ? ioError('read', path) : undefined);
     expect(() => partitionOf(broker).logEndOffset).toThrow('EIO');
     machine.fault = () => undefined;
+    expect(machine.watched.openCount).toBe(openBefore);
     expect(await valuesIn(partitionOf(broker))).toEqual(['a', 'b', 'c', 'd']);
+    await broker.close();
+    expect(machine.watched.openCount).toBe(openBefore);
   });
 
   const changes: readonly (readonly [string, (bytes: Buffer) => Buffer])[] = [
