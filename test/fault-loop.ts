@@ -155,18 +155,10 @@ export async function callsOf(workload: string): Promise<{
   return { calls, problems: trial.problems };
 }
 
-/**
- * Whether a directory alone still bears its topic's id: without it a repair believes the others, and the topic is
- * another (docs/format.md, What a repair does).
- */
-function isNeeded(workload: string, { path }: DiskCall): boolean {
-  return workload === 'repair of a log of another topic' && path.startsWith('/data/orders-1');
-}
-
 /** Every fault that a call can meet. */
 export function faultsAt(workload: string, call: number, what: DiskCall): Fault[] {
   return kinds
-    .filter((kind) => meets[kind](what) && !(kind === 'away' && isNeeded(workload, what)))
+    .filter((kind) => meets[kind](what))
     .flatMap((kind) =>
       // A directory stays away until it heals, and a write that is short once is only gone on with.
       (kind === 'away' ? [true] : [false, true]).flatMap((forEver) =>
